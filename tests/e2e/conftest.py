@@ -30,6 +30,8 @@ VARIABLES = {
     "turtles_bridge": f"turtles-e2e{2 * WORKER}",
     "turtles_pod_cidr": f"10.{204 + 2 * WORKER}.0.0/16",
     "turtles_service_cidr": f"10.{80 + WORKER}.0.0/16",
+    "turtles_pod_cidr_ipv6": f"fd00:10:{204 + 2 * WORKER}::/64",
+    "turtles_service_cidr_ipv6": f"fd00:10:{80 + WORKER}::/112",
     "turtles_external_addresses": [f"198.51.100.{80 + WORKER}"],
     "turtles_metrics_ports": {
         name: port + 10 * WORKER

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 from cluster import Cluster
+from data_volumes import DATA_VOLUMES, MIB, create, data_volume, failure, machine, wait
 from kubernetes import client
 from kubernetes.client.exceptions import ApiException
-from test_data_volumes import DATA_VOLUMES, MIB, create, data_volume, failure, machine, wait
 
 Object = dict[str, Any]
 SIZE = "160Mi"

@@ -7,12 +7,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import ipaddress
-import json
 import os
 import signal
 import ssl
 import struct
-import tarfile
 import threading
 from collections.abc import Callable, Iterator
 from http.client import HTTPException, HTTPSConnection
@@ -22,36 +20,18 @@ from typing import Any
 import pytest
 from cluster import Cluster
 from conftest import VARIABLES
+from data_volumes import DATA_VOLUMES, MIB, create, data_volume, disk_of, failure, machine, token_for, wait
 from file_server import FileServer, serving
 from kubernetes.client.exceptions import ApiException
 from kubernetes.watch import Watch
 
-DATA_VOLUMES = ("cdi.kubevirt.io", "v1beta1")
-MIB = 1 << 20
-IMMEDIATELY = {"cdi.kubevirt.io/storage.bind.immediate.requested": "true"}
 Object = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
 def disk(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """The tiny guest's disk."""
-    folder = tmp_path_factory.mktemp("disk")
-    with tarfile.open(cluster.image.removeprefix("oci-archive:")) as archive:
-        archive.extractall(folder, filter="data")
-    index = json.loads((folder / "index.json").read_text())
-
-    def blob(digest: str) -> Path:
-        return folder / "blobs" / digest.replace(":", "/")
-
-    manifest = json.loads(blob(index["manifests"][0]["digest"]).read_text())
-    for layer in manifest["layers"]:
-        with tarfile.open(blob(layer["digest"])) as files:
-            for member in files:
-                if member.isfile() and member.name.lstrip("./").startswith("disk/"):
-                    found = files.extractfile(member)
-                    assert found is not None
-                    return found.read()
-    raise AssertionError("the image has no disk")
+    return disk_of(Path(cluster.image.removeprefix("oci-archive:")), tmp_path_factory.mktemp("disk"))
 
 
 @pytest.fixture
@@ -65,60 +45,10 @@ def server(disk: bytes) -> Iterator[FileServer]:
         yield found
 
 
-def data_volume(name: str, source: Object, size: str = "160Mi", **annotations: str) -> Object:
-    return {
-        "apiVersion": "/".join(DATA_VOLUMES),
-        "kind": "DataVolume",
-        "metadata": {"name": name, "annotations": {**IMMEDIATELY, **annotations}},
-        "spec": {"source": source, "storage": {"resources": {"requests": {"storage": size}}}},
-    }
-
-
-def create(cluster: Cluster, namespace: str, obj: Object) -> Object:
-    return cluster.custom.create_namespaced_custom_object(*DATA_VOLUMES, namespace, "datavolumes", obj)
-
-
-def wait(cluster: Cluster, namespace: str, name: str, done: Callable[[Object], Any], timeout: float = 40) -> Object:
-    """Watch a DataVolume until something is true of its status."""
-    seen: Object = {}
-    for event in Watch().stream(
-        cluster.custom.list_namespaced_custom_object,
-        *DATA_VOLUMES,
-        namespace,
-        "datavolumes",
-        field_selector=f"metadata.name={name}",
-        timeout_seconds=cluster.seconds(timeout),
-    ):
-        seen = event["object"].get("status") or {}
-        if done(seen):
-            return seen
-    raise AssertionError(f"{name}: {seen}\n" + "\n".join(cluster.events(namespace)))
-
-
-def failure(status: Object) -> str:
-    running = next((each for each in status.get("conditions") or () if each["type"] == "Running"), {})
-    return str(running.get("message") or "") if running.get("reason") == "Error" else ""
-
-
 def importers(namespace: str, cluster: Cluster) -> list[int]:
     """Pids of importers' processes."""
     pod = next(each for each in cluster.core.list_namespaced_pod(namespace).items if "importer-" in each.metadata.name)
     return cluster.processes_of_pod(pod.metadata.uid, "virt-importer")
-
-
-def machine(cluster: Cluster, *templates: Object) -> Object:
-    """A machine whose first disk is the first of these DataVolumes, and that has the others besides."""
-    vm = cluster.virtual_machine("web")
-    spec = vm["spec"]["template"]["spec"]
-    names = [each["metadata"]["name"] for each in templates]
-    spec["volumes"][0] = {"name": "root", "dataVolume": {"name": names[0]}}
-    for name in names[1:]:
-        spec["domain"]["devices"]["disks"].append({"name": name, "disk": {"bus": "virtio"}})
-        spec["volumes"].append({"name": name, "dataVolume": {"name": name}})
-    vm["spec"]["dataVolumeTemplates"] = [
-        {"metadata": {"name": each["metadata"]["name"]}, "spec": each["spec"]} for each in templates
-    ]
-    return vm
 
 
 def test_a_machine_brings_its_disks_along_whoever_dies(cluster: Cluster, namespace: str, server: FileServer) -> None:
@@ -245,22 +175,6 @@ def test_a_machine_tells_why_its_disk_is_missing(cluster: Cluster, namespace: st
         timeout=20,
         what="the server's answer in the instance's status",
     )
-
-
-def token_for(cluster: Cluster, namespace: str, claim: str) -> str:
-    request = cluster.custom.create_namespaced_custom_object(
-        "upload.cdi.kubevirt.io",
-        "v1beta1",
-        namespace,
-        "uploadtokenrequests",
-        {
-            "apiVersion": "upload.cdi.kubevirt.io/v1beta1",
-            "kind": "UploadTokenRequest",
-            "metadata": {"name": claim, "namespace": namespace},
-            "spec": {"pvcName": claim},
-        },
-    )
-    return str(request["status"]["token"])
 
 
 def send(path: str, token: str, data: bytes | Iterator[bytes], length: int | None = None) -> tuple[int, str]:

@@ -66,10 +66,10 @@ def service(kubectl: Kubectl, name: str) -> dict[str, Any]:
     return json.loads(kubectl("get", "service", name, "-o", "json"))["spec"]
 
 
-def addresses(cluster: Cluster, name: str) -> set[str]:
+def addresses(cluster: Cluster, name: str, kind: str = "A") -> set[str]:
     """What a name leads to; nothing if there is none."""
     server = cluster.core.read_namespaced_service("kube-dns", "kube-system").spec.cluster_ip
-    query = dns.message.make_query(name, "A")
+    query = dns.message.make_query(name, kind)
     for _attempt in range(10):
         with contextlib.suppress(dns.exception.Timeout, ConnectionRefusedError):  # it was killed, and begins again
             answer = dns.query.udp(query, server, timeout=3)
@@ -132,6 +132,17 @@ def test_guests_behind_services(cluster: Cluster, namespace: str, pair: dict[str
         address = service(kubectl, target)["clusterIP"]
         told = cluster.ssh(pair[client], f"(sleep 5 | nc {address} 2222) | head -c 4")
         assert "SSH-" in told, (client, target)
+    # A second family comes. The image has no client for DHCPv6.
+    cluster.ssh(pair["one"], "ip -6 addr add fd10:0:2::2/120 dev eth0 nodad")
+    kubectl(
+        "patch", "service", "one", "--type=merge", "-p", json.dumps({"spec": {"ipFamilyPolicy": "PreferDualStack"}})
+    )
+    ipv4, ipv6 = service(kubectl, "one")["clusterIPs"]
+    assert ipv6.startswith(VARIABLES["turtles_service_cidr_ipv6"].partition("::")[0])
+    for address in (ipv4, ipv6):
+        assert banner(address, 2222).startswith("SSH-")
+    assert addresses(cluster, f"one.{domain}", "AAAA") == {ipv6}
+    assert "SSH-" in cluster.ssh(pair["one"], f"(sleep 5 | nc {ipv6} 2222) | head -c 4")
 
 
 def test_a_service_without_running_guest_refuses(cluster: Cluster, namespace: str, kubectl: Kubectl) -> None:

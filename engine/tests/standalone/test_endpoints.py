@@ -60,6 +60,36 @@ def test_published_though_not_ready():
     assert one["endpoints"][0]["conditions"] == {"ready": True, "serving": False, "terminating": False}
 
 
+def dual(name, *addresses):
+    """Return a Pod with addresses of both families."""
+    found = pod(name, addresses[0])
+    found["status"]["podIPs"] = [{"ip": address} for address in addresses]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("families", "in_endpoints", "in_slices"),
+    [
+        (["IPv4"], ["10.0.0.1", "10.0.0.2"], {"IPv4": ["10.0.0.1", "10.0.0.2"]}),
+        (["IPv6"], ["fd00::1"], {"IPv6": ["fd00::1"]}),
+        (["IPv6", "IPv4"], ["fd00::1"], {"IPv4": ["10.0.0.1", "10.0.0.2"], "IPv6": ["fd00::1"]}),
+    ],
+)
+def test_addresses_of_the_service_s_families(families, in_endpoints, in_slices):
+    pods = [dual("a", "10.0.0.1", "fd00::1"), dual("b", "10.0.0.2")]
+    (subset,) = subsets(service(ipFamilies=families), pods)
+    assert [address["ip"] for address in subset["addresses"]] == in_endpoints
+    found = {
+        one["addressType"]: [endpoint["addresses"][0] for endpoint in one["endpoints"]]
+        for one in slices(service(ipFamilies=families), pods)
+    }
+    assert found == in_slices
+
+
+def test_a_service_of_the_other_family_without_pods():
+    assert [one["addressType"] for one in slices(service(ipFamilies=["IPv6"]), [])] == ["IPv6"]
+
+
 def test_named_ports_may_differ_from_pod_to_pod():
     named = service(ports=[{"name": "http", "port": 80, "targetPort": "web"}])
     pods = [pod(f"p{n}", f"10.0.0.{n}", ports=[{"name": "web", "containerPort": 8000 + n}]) for n in (1, 2)]

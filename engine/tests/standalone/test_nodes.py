@@ -65,8 +65,30 @@ def test_one_node_serves_the_others(tmp_path: Path) -> None:
     services = {"cidr": "10.96.0.0/16", "otherNodes": OTHERS}
     found = service_table.served(parse({**BASE, "cniConfDir": str(tmp_path), "services": services}))
     assert found is not None
-    settings, bridges = found
+    (settings,), bridges = found
     assert (settings.pod_ranges, settings.masquerades) == (("10.9.0.0/24", "10.8.0.0/24"), True)
+    assert bridges == ("t0", "t1")
+
+
+def test_services_of_two_families(tmp_path: Path) -> None:
+    subnets = [[{"subnet": "10.9.0.0/24"}], [{"subnet": "fd00:9::/64"}]]
+    plugins = [{"type": "bridge", "bridge": "t0", "ipam": {"ranges": subnets}}]
+    (tmp_path / "10.conflist").write_text(json.dumps({"cniVersion": "0.4.0", "name": "t", "plugins": plugins}))
+    services = {
+        "cidr": "10.96.0.0/16",
+        "cidrIPv6": "fd00:96::/112",
+        "nodePortAddresses": ["127.0.0.0/8", "fd00:9::1/128"],
+        "externalAddresses": ["198.51.100.1/32", "2001:db8::1/128"],
+        "otherNodes": [{"bridge": "t1", "podCIDR": "10.8.0.0/24", "podCIDRIPv6": "fd00:8::/64"}],
+    }
+    found = service_table.served(parse({**BASE, "cniConfDir": str(tmp_path), "services": services}))
+    assert found is not None
+    (ipv4, ipv6), bridges = found
+    assert ipv4.pod_ranges == ("10.9.0.0/24", "10.8.0.0/24")
+    assert ipv6.pod_ranges == ("fd00:9::/64", "fd00:8::/64")
+    assert (ipv6.service_range, ipv6.masquerades) == ("fd00:96::/112", False)
+    assert (ipv4.node_port_ranges, ipv6.node_port_ranges) == (("127.0.0.0/8",), ("fd00:9::1/128",))
+    assert (ipv4.external_ranges, ipv6.external_ranges) == (("198.51.100.1/32",), ("2001:db8::1/128",))
     assert bridges == ("t0", "t1")
 
 

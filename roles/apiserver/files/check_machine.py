@@ -5,8 +5,8 @@ Reads a JSON object from standard input:
 
 - variables, known: names of variables that are set, and of those that there are
 - machine: empty where a cluster is installed to, else an object with
-  - instance, api_bind, api_port, virt_api_port, bridge, pod_cidr, pod_cidr_ipv6, service_cidr, external_addresses,
-    more_nodes: values of the roles' variables
+  - instance, api_bind, api_port, virt_api_port, bridge, pod_cidr, pod_cidr_ipv6, service_cidr, service_cidr_ipv6,
+    external_addresses, more_nodes: values of the roles' variables
   - own: a folder that the command line of each service of this installation names
   - config_dir: the folder of its configuration
 
@@ -143,12 +143,18 @@ def target(link):
 
 
 def ipv6_networks(wanted):
-    """Yield what is wrong with the IPv6 addresses of Pods."""
+    """Yield what is wrong with the IPv6 addresses of Pods and Services."""
     named = [("turtles_pod_cidr_ipv6", wanted.get("pod_cidr_ipv6"))]
     named += [
         (f"pod_cidr_ipv6 of turtles_more_nodes {node['name']}", node.get("pod_cidr_ipv6"))
         for node in wanted["more_nodes"]
     ]
+    named.append(("turtles_service_cidr_ipv6", wanted.get("service_cidr_ipv6")))
+    if wanted.get("service_cidr_ipv6") and not wanted.get("pod_cidr_ipv6"):
+        yield (
+            f"turtles_service_cidr_ipv6 is {wanted['service_cidr_ipv6']}, and Pods have no IPv6 addresses: set "
+            "turtles_pod_cidr_ipv6 as well, or leave both out."
+        )
     found = {}
     for variable, text in named:
         if not text:
@@ -162,10 +168,13 @@ def ipv6_networks(wanted):
             )
             continue
         if network.prefixlen > 120:
-            yield f"{variable} is {text}: too few addresses for Pods; use /120 or a larger network."
+            yield f"{variable} is {text}: too few addresses; use /120 or a larger network."
         for another, other in found.items():
             if network.overlaps(other):
-                yield f"{variable} {network} and {another} {other} overlap: give the Pods of each node their own."
+                yield (
+                    f"{variable} {network} and {another} {other} overlap: give Services and the Pods of each node a "
+                    "network of their own."
+                )
         found[variable] = network
 
 
@@ -200,10 +209,10 @@ def networks(wanted):
             )
     for text in wanted["external_addresses"]:
         try:
-            ipaddress.IPv4Network(text)
+            ipaddress.ip_network(text)
         except ValueError as error:
             yield (
-                f"turtles_external_addresses has {text!r}, which is no IPv4 address or network: {error}. Write one "
+                f"turtles_external_addresses has {text!r}, which is no address or network: {error}. Write one "
                 "such as 192.0.2.10 or 192.0.2.32/28."
             )
     for variable, network in found.items():

@@ -90,11 +90,17 @@ def test_what_can_work_is_not_complained_about(judge):
             {"more_nodes": [{"name": "b", "pod_cidr": "172.17.0.0/16"}]},
             "pod_cidr of turtles_more_nodes b is 172.17.0.0/16, which overlaps 172.17.0.0/16 on the interface docker0",
         ),
-        ({"external_addresses": ["lan"]}, "turtles_external_addresses has 'lan', which is no IPv4 address or network"),
+        ({"external_addresses": ["lan"]}, "turtles_external_addresses has 'lan', which is no address or network"),
         ({"pod_cidr": "fd00::/64"}, "turtles_pod_cidr is 'fd00::/64', which isn't an IPv4 network"),
         ({"pod_cidr_ipv6": "fd00:10:244::/64"}, ""),
         ({"pod_cidr_ipv6": "10.1.0.0/16"}, "turtles_pod_cidr_ipv6 is '10.1.0.0/16', which isn't an IPv6 network"),
-        ({"pod_cidr_ipv6": "fd00::/126"}, "turtles_pod_cidr_ipv6 is fd00::/126: too few addresses for Pods"),
+        ({"pod_cidr_ipv6": "fd00::/126"}, "turtles_pod_cidr_ipv6 is fd00::/126: too few addresses"),
+        ({"service_cidr_ipv6": "fd00:96::/112", "pod_cidr_ipv6": "fd00::/64"}, ""),
+        ({"service_cidr_ipv6": "fd00:96::/112"}, "and Pods have no IPv6 addresses: set turtles_pod_cidr_ipv6"),
+        (
+            {"service_cidr_ipv6": "fd00::/112", "pod_cidr_ipv6": "fd00::/64"},
+            "turtles_service_cidr_ipv6 fd00::/112 and turtles_pod_cidr_ipv6 fd00::/64 overlap",
+        ),
         (
             {
                 "pod_cidr_ipv6": "fd00::/64",

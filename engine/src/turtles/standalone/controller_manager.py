@@ -6,7 +6,7 @@ import contextlib
 import logging
 import sys
 import threading
-from ipaddress import IPv4Network
+from ipaddress import ip_network
 from pathlib import Path
 
 from turtles.command import Command
@@ -28,7 +28,7 @@ from turtles.kube.resources import (
     VOLUMESNAPSHOTCONTENT,
 )
 from turtles.standalone.endpoints import EndpointsController
-from turtles.standalone.load_balancer import LoadBalancers
+from turtles.standalone.load_balancer import LoadBalancers, Network
 from turtles.standalone.local_path import snapshot_kinds
 from turtles.standalone.local_path.claims import ClaimController
 from turtles.standalone.local_path.provisioner import Provisioner
@@ -39,9 +39,7 @@ from turtles.standalone.scheduler import Scheduler
 log = logging.getLogger(__name__)
 
 
-def run(
-    client: Client, volumes_dir: Path, external_addresses: tuple[IPv4Network, ...], stopped: threading.Event
-) -> None:
+def run(client: Client, volumes_dir: Path, external_addresses: tuple[Network, ...], stopped: threading.Event) -> None:
     """Run the controllers until stopped."""
     manager = Manager(client)
     pods, nodes, claims, volumes, classes, services, endpoints, slices = (
@@ -125,11 +123,11 @@ def main(argv: list[str] | None = None) -> int:
     return command.run(main, argv)
 
 
-def _network(text: str) -> IPv4Network:
+def _network(text: str) -> Network:
     try:
-        return IPv4Network(text)
+        return ip_network(text)
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text} is no IPv4 address or network: {error}") from error
+        raise argparse.ArgumentTypeError(f"{text} is no address or network: {error}") from error
 
 
 if __name__ == "__main__":

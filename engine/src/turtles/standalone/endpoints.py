@@ -48,9 +48,24 @@ def ready(pod: Object) -> bool:
     return any(entry["type"] == "Ready" and entry["status"] == "True" for entry in conditions)
 
 
-def _reachable(pod: Object) -> bool:
+def _has_ended(pod: Object) -> bool:
+    return (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
+
+
+def families_of(service: Object) -> list[str]:
+    """Return the families of a Service's addresses, the first one first."""
+    return service["spec"].get("ipFamilies") or ["IPv4"]
+
+
+def address_of(pod: Object, family: str) -> str:
+    """Return a Pod's address of a family, empty if it has none."""
     status = pod.get("status") or {}
-    return bool(status.get("podIP")) and status.get("phase") not in ("Succeeded", "Failed")
+    listed = [entry.get("ip") or "" for entry in status.get("podIPs") or ()] or [status.get("podIP") or ""]
+    return next((address for address in listed if address and _family_of(address) == family), "")
+
+
+def _family_of(address: str) -> str:
+    return "IPv6" if ":" in address else "IPv4"
 
 
 def ports_of(service: Object, pod: Object) -> _Ports:
@@ -91,19 +106,21 @@ def _reference(pod: Object) -> Object:
 
 
 def subsets(service: Object, pods: list[Object]) -> list[Object]:
-    """Return the subsets of a Service's Endpoints.
+    """Return the subsets of a Service's Endpoints, which have the addresses of its first family.
 
     :param pods: those that the Service selects.
     """
+    family = families_of(service)[0]
     publish = bool(service["spec"].get("publishNotReadyAddresses"))
     headless = service["spec"].get("clusterIP") == "None"
     groups: dict[_Ports, tuple[list[Object], list[Object]]] = {}
-    for pod in sorted(pods, key=lambda pod: _address_key((pod.get("status") or {}).get("podIP") or "")):
+    living = {ip: pod for pod in pods if not _has_ended(pod) and (ip := address_of(pod, family))}
+    for ip, pod in sorted(living.items(), key=lambda item: _address_key(item[0])):
         leaving = is_deleted(pod)
         ports = ports_of(service, pod)
-        if not _reachable(pod) or (leaving and not publish) or not (ports or headless):
+        if (leaving and not publish) or not (ports or headless):
             continue
-        address = {"ip": pod["status"]["podIP"], "targetRef": _reference(pod)}
+        address: Object = {"ip": ip, "targetRef": _reference(pod)}
         if pod["spec"].get("nodeName"):
             address["nodeName"] = pod["spec"]["nodeName"]
         if pod["spec"].get("hostname") and pod["spec"].get("subdomain") == service["metadata"]["name"]:
@@ -128,18 +145,18 @@ def _without_empty_name(port: Object) -> Object:
 
 
 def slices(service: Object, pods: list[Object]) -> list[Object]:
-    """Return the EndpointSlices of a Service with a selector.
+    """Return the EndpointSlices of a Service with a selector, for each of its families.
 
     :param pods: those that the Service selects.
     """
     publish = bool(service["spec"].get("publishNotReadyAddresses"))
     groups: dict[_Ports, list[Object]] = {}
     for pod in pods:
-        if not _reachable(pod):
+        addresses = [address for family in families_of(service) if (address := address_of(pod, family))]
+        if _has_ended(pod) or not addresses:
             continue
         leaving, serving = is_deleted(pod), ready(pod)
         endpoint: Object = {
-            "addresses": [pod["status"]["podIP"]],
             "conditions": {"ready": publish or (serving and not leaving), "serving": serving, "terminating": leaving},
             "targetRef": _reference(pod),
         }
@@ -147,7 +164,8 @@ def slices(service: Object, pods: list[Object]) -> list[Object]:
             endpoint["nodeName"] = pod["spec"]["nodeName"]
         if pod["spec"].get("hostname") and pod["spec"].get("subdomain") == service["metadata"]["name"]:
             endpoint["hostname"] = pod["spec"]["hostname"]
-        groups.setdefault(ports_of(service, pod), []).append(endpoint)
+        group = groups.setdefault(ports_of(service, pod), [])
+        group += [{"addresses": [address], **endpoint} for address in addresses]
     if not groups:
         groups[()] = []
     owner = owner_reference({"apiVersion": "v1", "kind": "Service", "metadata": service["metadata"]})
@@ -189,8 +207,8 @@ def _sliced(
     for ports, endpoints in sorted(groups.items()):
         families: dict[str, list[Object]] = {}
         for endpoint in sorted(endpoints, key=lambda entry: _address_key(entry["addresses"][0])):
-            families.setdefault("IPv6" if ":" in endpoint["addresses"][0] else "IPv4", []).append(endpoint)
-        for family, members in (families or {"IPv4": []}).items():
+            families.setdefault(_family_of(endpoint["addresses"][0]), []).append(endpoint)
+        for family, members in (families or {families_of(service)[0]: []}).items():
             for start in range(0, max(1, len(members)), _SLICE):
                 digest = hashlib.sha256(f"{owner['uid']} {ports} {family} {start}".encode()).hexdigest()[:5]
                 found.append(
@@ -360,6 +378,7 @@ def _relevant(pod: Object) -> tuple[Any, ...]:
         metadata.get("labels"),
         metadata.get("deletionTimestamp") is None,
         status.get("podIP"),
+        status.get("podIPs"),
         status.get("phase"),
         ready(pod),
         pod["spec"].get("nodeName"),

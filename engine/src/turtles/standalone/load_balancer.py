@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Gives Services of type LoadBalancer addresses of this machine's, as a cloud's controller does.
 
-Several Services share an address as long as their ports differ, so one address is enough for many.
+Several Services share an address as long as their ports differ, so one address of each family is enough for many.
 """
 
 import logging
 from collections.abc import Iterable, Iterator
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Network, IPv6Network, ip_address
 
 from turtles.api.objects import Object
 from turtles.kube.client import MERGE, Client, NotFound
@@ -18,6 +18,8 @@ from turtles.kube.resources import SERVICE
 log = logging.getLogger(__name__)
 
 _FAILED = "SyncLoadBalancerFailed"
+
+Network = IPv4Network | IPv6Network
 
 
 class NoAddress(Exception):
@@ -40,27 +42,44 @@ def ports(service: Object) -> set[tuple[str, int]]:
     return {(port.get("protocol") or "TCP", port["port"]) for port in service["spec"].get("ports") or []}
 
 
-def allot(service: Object, others: Iterable[Object], pool: Iterable[IPv4Network]) -> str:
-    """Return the address for a Service: the one that it has or asks for, else the first one whose ports are free.
+def families_of(service: Object) -> list[int]:
+    """Return the IP versions of a Service's addresses, the first one first."""
+    return [int(family[-1]) for family in service["spec"].get("ipFamilies") or ["IPv4"]]
+
+
+def allot(service: Object, others: Iterable[Object], pool: Iterable[Network]) -> list[str]:
+    """Return the addresses for a Service: one of each of its families for which there are any.
+
+    Each is the one that it has or asks for, else the first one whose ports are free.
 
     :param others: all Services; this one may be among them.
     :raises NoAddress: there is none.
     """
-    pool = tuple(pool)
-    if not pool:
-        raise NoAddress("there are no addresses for load balancers: give some by turtles_external_addresses")
+    families, pool = families_of(service), tuple(pool)
+    by_version = {version: [network for network in pool if network.version == version] for version in families}
+    if not any(by_version.values()):
+        kind = f"IPv{families[0]} " if pool else ""
+        raise NoAddress(f"there are no {kind}addresses for load balancers: give some by turtles_external_addresses")
     taken: dict[str, set[tuple[str, int]]] = {}
     for other in others:
         if key_of(other) != key_of(service):
             for address in (*given(other), *(other["spec"].get("externalIPs") or ())):
                 taken.setdefault(address, set()).update(ports(other))
-    wanted, asked = ports(service), service["spec"].get("loadBalancerIP")
+    asked = service["spec"].get("loadBalancerIP")
+    if asked and not any(_is_in(asked, networks) for networks in by_version.values()):
+        raise NoAddress(f"spec.loadBalancerIP {asked} is none of turtles_external_addresses")
     if asked:
-        if not any(IPv4Address(asked) in network for network in pool):
-            raise NoAddress(f"spec.loadBalancerIP {asked} is none of turtles_external_addresses")
-        candidates: Iterable[str] = [asked]
-    else:
-        candidates = _candidates(given(service), pool)
+        by_version = {version: networks for version, networks in by_version.items() if _is_in(asked, networks)}
+    found = []
+    for networks in filter(None, by_version.values()):
+        candidates = [asked] if asked else _candidates(given(service), networks)
+        found.append(_free(candidates, ports(service), taken, asked))
+    return found
+
+
+def _free(
+    candidates: Iterable[str], wanted: set[tuple[str, int]], taken: dict[str, set[tuple[str, int]]], asked: str | None
+) -> str:
     for address in candidates:
         if not wanted & taken.get(address, set()):
             return address
@@ -69,11 +88,13 @@ def allot(service: Object, others: Iterable[Object], pool: Iterable[IPv4Network]
     raise NoAddress(f"other Services have {clash} at {where}: choose other ports, or give more addresses")
 
 
-def _candidates(own: list[str], pool: tuple[IPv4Network, ...]) -> Iterator[str]:
-    for address in own:
-        if any(IPv4Address(address) in network for network in pool):
-            yield address
-    for network in pool:
+def _is_in(address: str, networks: Iterable[Network]) -> bool:
+    return any(ip_address(address) in network for network in networks)
+
+
+def _candidates(own: list[str], networks: Iterable[Network]) -> Iterator[str]:
+    yield from (address for address in own if _is_in(address, networks))
+    for network in networks:
         for found in network.hosts():
             yield str(found)
 
@@ -84,7 +105,7 @@ class LoadBalancers:
     :param pool: networks with the addresses.
     """
 
-    def __init__(self, client: Client, recorder: Recorder, services: Informer, pool: tuple[IPv4Network, ...]) -> None:
+    def __init__(self, client: Client, recorder: Recorder, services: Informer, pool: tuple[Network, ...]) -> None:
         self._client, self._recorder, self._services, self._pool = client, recorder, services, pool
 
     def controller(self) -> Controller:
@@ -108,15 +129,15 @@ class LoadBalancers:
                 self._write(service, [])
             return
         try:
-            address = allot(service, self._services.list(), self._pool)
+            addresses = allot(service, self._services.list(), self._pool)
         except NoAddress as error:
             reference = {"apiVersion": "v1", "kind": "Service", **service}
             self._recorder.event(reference, "Warning", _FAILED, str(error))
             if given(service):
                 self._write(service, [])
             return
-        if given(service) != [address]:
-            self._write(service, [{"ip": address, "ipMode": "VIP"}])
+        if given(service) != addresses:
+            self._write(service, [{"ip": address, "ipMode": "VIP"} for address in addresses])
 
     def _write(self, service: Object, ingress: list[Object]) -> None:
         namespace, name = key_of(service)

@@ -6,12 +6,13 @@ import contextlib
 import os
 import socket
 import threading
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, IPv6Network
 
 import dns.asyncquery
 import dns.flags
 import dns.message
 import dns.rcode
+import dns.reversename
 import dns.rrset
 import pytest
 
@@ -20,7 +21,7 @@ from turtles.standalone.dns.answers import Answers
 from turtles.standalone.dns.server import Server, bind
 from turtles.standalone.dns.upstream import Upstream
 
-OWN = (IPv4Network("10.96.0.0/16"), IPv4Network("10.244.0.0/16"))
+OWN = (IPv4Network("10.96.0.0/16"), IPv6Network("fd00::/112"), IPv4Network("10.244.0.0/16"))
 
 
 class Elsewhere(asyncio.DatagramProtocol):
@@ -91,9 +92,14 @@ async def test_the_clusters_names(cluster, tmp_path):
         assert (reply.rcode(), reply.answer, len(reply.authority)) == (dns.rcode.NOERROR, [], 1)
         reply = await ask(port, "5.0.96.10.in-addr.arpa", "PTR")
         assert texts(reply) == ["5.0.96.10.in-addr.arpa. 5 IN PTR web.shop.svc.cluster.local."]
+        name = dns.reversename.from_address("fd00::5")
+        assert texts(await ask(port, name, "PTR")) == [f"{name} 5 IN PTR web.shop.svc.cluster.local."]
         # Nobody else knows the cluster's addresses
-        assert (await ask(port, "9.9.96.10.in-addr.arpa", "PTR")).rcode() == dns.rcode.NXDOMAIN
+        for unknown in ("9.9.96.10.in-addr.arpa", dns.reversename.from_address("fd00::99")):
+            assert (await ask(port, unknown, "PTR")).rcode() == dns.rcode.NXDOMAIN
         assert elsewhere.asked == []
+        assert (await ask(port, dns.reversename.from_address("2001:db8::1"), "PTR")).rcode() == dns.rcode.NXDOMAIN
+        assert len(elsewhere.asked) == 1
 
 
 async def test_other_names_are_asked_elsewhere(cluster, tmp_path):

@@ -30,12 +30,15 @@ def service(name, address, node_port=None, **spec):
     }
 
 
-def leads_to(name, *addresses, port=8080):
+IPV6 = Settings("t-services", "fd00:96::/112", ("fd00:9::1/128",), ("fd00:9::/64",), ("2001:db8::/64",))
+
+
+def leads_to(name, *addresses, port=8080, protocol="TCP"):
     """Return an EndpointSlice."""
     return {
         "metadata": {"name": name, "namespace": "default", "labels": {"kubernetes.io/service-name": name}},
-        "addressType": "IPv4",
-        "ports": [{"name": "", "port": port, "protocol": "TCP"}],
+        "addressType": "IPv6" if ":" in addresses[0] else "IPv4",
+        "ports": [{"name": "", "port": port, "protocol": protocol}],
         "endpoints": [{"addresses": [one], "conditions": {"ready": True}} for one in addresses],
     }
 
@@ -66,7 +69,8 @@ class Namespace:
 
     def serve(self, address, port=8080):
         """Tell every client who it is connected with and where from it seems to come."""
-        listener = self.call(socket.create_server, (address, port))
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        listener = self.call(lambda: socket.create_server((address, port), family=family))
 
         def work():
             while True:
@@ -101,7 +105,10 @@ def world():
         host.ip("link", "add", "br0", "type", "bridge")
         host.ip("addr", "add", "10.9.0.1/24", "dev", "br0")
         host.ip("link", "set", "br0", "up")
-        host.call(lambda: [Path("/proc/sys/net/ipv4/ip_forward").write_text("1")])
+        # No addresses that are tried for doubles first: they would come too late
+        host.ip("addr", "add", "fd00:9::1/64", "dev", "br0", "nodad")
+        for path in ("ipv4/ip_forward", "ipv6/conf/all/forwarding"):
+            host.call(Path("/proc/sys/net", path).write_text, "1")
         pods = []
         for number in (1, 2):
             pod = Namespace(f"{prefix}-p{number}")
@@ -113,8 +120,10 @@ def world():
             host.ip("link", "set", f"v{number}", "type", "bridge_slave", "hairpin", "on")
             pod.ip("addr", "add", f"10.9.0.1{number}/24", "dev", "eth0")
             pod.ip("link", "set", "eth0", "up")
+            pod.ip("addr", "add", f"fd00:9::1{number}/64", "dev", "eth0", "nodad")
             pod.ip("route", "add", "default", "via", "10.9.0.1")
-            listeners.append(pod.serve(f"10.9.0.1{number}"))
+            pod.ip("route", "add", "default", "via", "fd00:9::1")
+            listeners += [pod.serve(f"10.9.0.1{number}"), pod.serve(f"fd00:9::1{number}")]
         listeners.append(host.serve("127.0.0.1", 6443))
         yield host, *pods
     finally:
@@ -301,9 +310,7 @@ def test_datagrams_follow_when_their_endpoint_goes(world):
     udp["spec"]["ports"][0] |= {"protocol": "UDP", "port": 53}
 
     def leading(address):
-        one = leads_to("dns", address, port=53)
-        one["ports"][0]["protocol"] = "UDP"
-        return compute(SETTINGS, [udp], [one])
+        return compute(SETTINGS, [udp], [leads_to("dns", address, port=53, protocol="UDP")])
 
     table = tables.Table(SETTINGS, ("br0",))
     host.call(table.apply, leading("10.9.0.11"))
@@ -316,6 +323,78 @@ def test_datagrams_follow_when_their_endpoint_goes(world):
         for target in (("10.96.0.53", 53), ("127.0.0.1", 30053)):
             client.sendto(b"two", target)
             assert servers["10.9.0.12"].recv(10) == b"two"
+    finally:
+        for sock in (client, *servers.values()):
+            sock.close()
+
+
+def dual(name, *addresses, node_port=None, **spec):
+    """Return a Service with cluster IPs of both families."""
+    return service(name, addresses[0], node_port, clusterIPs=list(addresses), **spec)
+
+
+def test_services_of_two_families(world):
+    host, p1, p2 = world
+    both = [(settings, tables.Table(settings, ("br0",))) for settings in (SETTINGS, IPV6)]
+
+    def apply(services, slices):
+        for settings, table in both:
+            host.call(table.apply, compute(settings, services, slices))
+
+    web = dual("web", "10.96.0.10", "fd00:96::10", node_port=30080, externalIPs=["2001:db8::1"])
+    sticky = service("sticky", "fd00:96::20", sessionAffinity="ClientIP")
+    slices = [
+        leads_to("web", "10.9.0.12"),
+        leads_to("web", "fd00:9::12"),
+        leads_to("sticky", "fd00:9::11", "fd00:9::12"),
+    ]
+    apply([web, sticky], slices)
+    assert host.ask("10.96.0.10") == ("p2", "10.9.0.1")
+    assert host.ask("fd00:96::10") == ("p2", "fd00:9::1")
+    assert p1.ask("fd00:96::10") == ("p2", "fd00:9::1")
+    # A Pod reaches itself through its Service
+    assert p2.ask("fd00:96::10")[0] == "p2"
+    assert p1.ask("2001:db8::1")[0] == "p2"
+    assert host.ask("fd00:9::1", 30080)[0] == "p2"
+    mine = host.ask("fd00:96::20")[0]
+    assert {host.ask("fd00:96::20")[0] for _ in range(12)} == {mine}
+    # Where nobody is, on the machine and from a Pod
+    for where in (host, p1):
+        for address, port in (("fd00:96::10", 81), ("fd00:96::99", 80)):
+            with pytest.raises(ConnectionRefusedError):
+                where.ask(address, port)
+
+    def left():
+        rules = subprocess.run(["nft", "list", "ruleset"], check=True, capture_output=True, text=True).stdout
+        routes = subprocess.run(
+            ["ip", "-6", "route", "show", "table", "all"], check=True, capture_output=True, text=True
+        ).stdout
+        return "t-services" in rules, "fd00:96::" in routes
+
+    assert host.call(left) == (True, True)
+    for settings, _table in both:
+        assert host.call(tables.remove, settings) is True
+    assert host.call(left) == (False, False)
+
+
+def test_datagrams_of_the_other_family(world):
+    host, p1, p2 = world
+    servers = {}
+    for pod, address in ((p1, "fd00:9::11"), (p2, "fd00:9::12")):
+        server = pod.call(socket.socket, socket.AF_INET6, socket.SOCK_DGRAM)
+        server.bind((address, 53))
+        server.settimeout(10)
+        servers[address] = server
+    udp = service("dns", "fd00:96::53")
+    udp["spec"]["ports"][0] |= {"protocol": "UDP", "port": 53}
+    table = tables.Table(IPV6, ("br0",))
+    client = host.call(socket.socket, socket.AF_INET6, socket.SOCK_DGRAM)
+    try:
+        for address, server in servers.items():
+            slices = [leads_to("dns", address, port=53, protocol="UDP")]
+            host.call(table.apply, compute(IPV6, [udp], slices))
+            client.sendto(address.encode(), ("fd00:96::53", 53))
+            assert server.recv(20) == address.encode()
     finally:
         for sock in (client, *servers.values()):
             sock.close()

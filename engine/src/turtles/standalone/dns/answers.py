@@ -3,7 +3,7 @@
 
 import logging
 from collections.abc import Callable, Iterable
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, IPv6Network
 
 import dns.exception
 import dns.flags
@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 #: Aliases that are followed for one question.
 _ALIASES = 8
+#: The domains of addresses.
+_REVERSE = (dns.reversename.ipv4_reverse_domain, dns.reversename.ipv6_reverse_domain)
 
 
 class Answers:
@@ -34,7 +36,9 @@ class Answers:
     :param ready: whether the zone knows all Services by now.
     """
 
-    def __init__(self, zone: Zone, upstream: Upstream, own: Iterable[IPv4Network], ready: Callable[[], bool]) -> None:
+    def __init__(
+        self, zone: Zone, upstream: Upstream, own: Iterable[IPv4Network | IPv6Network], ready: Callable[[], bool]
+    ) -> None:
         self._zone, self._upstream, self._ready = zone, upstream, ready
         self._own = tuple(own)
 
@@ -89,7 +93,7 @@ class Answers:
         """Return what the cluster knows about a name; None for names that aren't the cluster's."""
         if name.is_subdomain(self._zone.origin):
             return self._zone.lookup(name, kind)
-        if not name.is_subdomain(dns.reversename.ipv4_reverse_domain):
+        if not any(name.is_subdomain(domain) for domain in _REVERSE):
             return None
         found = self._zone.reverse(name)
         if found is None:
@@ -97,12 +101,23 @@ class Answers:
         return found if kind in (RdataType.PTR, RdataType.ANY) else Found(exists=True)
 
     def _is_own(self, name: Name) -> bool:
-        labels = name.relativize(dns.reversename.ipv4_reverse_domain).labels[::-1]
-        octets = [label.decode(errors="replace") for label in labels]
-        if not all(octet.isascii() and octet.isdigit() and int(octet) < 256 for octet in octets) or len(octets) > 4:
-            return False
-        network = IPv4Network((".".join([*octets, "0", "0", "0", "0"][:4]), 8 * len(octets)))
-        return any(network.subnet_of(own) for own in self._own)
+        network = _network_of(name)
+        if isinstance(network, IPv4Network):
+            return any(isinstance(own, IPv4Network) and network.subnet_of(own) for own in self._own)
+        return any(network and isinstance(own, IPv6Network) and network.subnet_of(own) for own in self._own)
+
+
+def _network_of(name: Name) -> IPv4Network | IPv6Network | None:
+    """Return the network whose addresses have names below one of the reverse domains; None if that makes no sense."""
+    domain = next(each for each in _REVERSE if name.is_subdomain(each))
+    labels = [label.decode(errors="replace") for label in name.relativize(domain).labels[::-1]]
+    try:
+        if domain == dns.reversename.ipv4_reverse_domain:
+            return IPv4Network((".".join([*labels, "0", "0", "0", "0"][: max(4, len(labels))]), 8 * len(labels)))
+        digits = "".join(labels).ljust(32, "0") if all(len(label) == 1 for label in labels) else ""
+        return IPv6Network((int(digits, 16), 4 * len(labels)))
+    except ValueError:
+        return None
 
 
 def _malformed(data: bytes) -> Message | None:

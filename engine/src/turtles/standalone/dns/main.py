@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import sys
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 
 import yaml
@@ -33,6 +33,7 @@ def main(argv: list[str] | None = None) -> int:
     command.add_kubeconfig()
     add = command.parser.add_argument
     add("--service-cidr", required=True, type=_network, help="the range of cluster IPs")
+    add("--service-cidr-ipv6", action="append", default=[], type=_network6, help="that of the second family")
     add("--pod-cidr", required=True, type=_network, help="the Pods' network; its first address is served")
     add("--client", action="append", default=[], type=_network, metavar="NETWORK", help="another network of Pods")
     add("--port", type=int, default=10053, help="port of the server (default: %(default)s)")
@@ -58,7 +59,7 @@ def main(argv: list[str] | None = None) -> int:
         answers = Answers(
             Zone(options.domain, services, slices),
             Upstream(tuple(options.upstream), options.resolv_conf, (address, cluster_ip)),
-            (options.service_cidr, *pods),
+            (options.service_cidr, *options.service_cidr_ipv6, *pods),
             lambda: services.synced and slices.synced,
         )
         server = Server(answers, pods)
@@ -77,6 +78,13 @@ def main(argv: list[str] | None = None) -> int:
 def _network(text: str) -> IPv4Network:
     try:
         return IPv4Network(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _network6(text: str) -> IPv6Network:
+    try:
+        return IPv6Network(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
 

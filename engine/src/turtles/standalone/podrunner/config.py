@@ -4,7 +4,7 @@
 import hashlib
 import ipaddress
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,16 +45,19 @@ class ServiceConfig:
     """How Services are reached on this node.
 
     :param cidr: the API server's range of cluster IPs.
+    :param cidr_ipv6: that of the second family, empty if there is none.
     :param node_port_addresses: networks; node ports are served on the addresses of this machine that are in one.
     :param external_addresses: networks; external addresses of Services that are in one are served.
-    :param other_nodes: bridges and Pod networks of the other nodes on this machine. With one, this node translates the
-        source addresses of what Pods of all of them send out, in place of their CNI plugins: between nodes they stay.
+    :param other_nodes: bridge and Pod networks of each of the other nodes on this machine. With one, this node
+        translates the source addresses of what Pods of all of them send out, in place of their CNI plugins: between
+        nodes they stay.
     """
 
     cidr: str
     node_port_addresses: tuple[str, ...] = ()
     external_addresses: tuple[str, ...] = ()
-    other_nodes: tuple[tuple[str, str], ...] = ()
+    other_nodes: tuple[tuple[str, ...], ...] = ()
+    cidr_ipv6: str = ""
 
 
 @dataclass(frozen=True)
@@ -161,20 +164,32 @@ def _services(value: Any) -> ServiceConfig | None:
     if not value:
         return None
     lists = ("nodePortAddresses", "externalAddresses")
-    known = {"cidr", *lists, "otherNodes"}
+    known = {"cidr", "cidrIPv6", *lists, "otherNodes"}
     if not isinstance(value, dict) or not value.get("cidr") or set(value) - known:
-        raise ConfigError(f"services needs cidr, and may have {', '.join(lists)} and otherNodes")
+        raise ConfigError(f"services needs cidr, and may have cidrIPv6, {', '.join(lists)} and otherNodes")
     node_ports, external = (tuple(str(text) for text in value.get(key) or ()) for key in lists)
     others = value.get("otherNodes") or ()
-    if not all(isinstance(node, dict) and set(node) == {"bridge", "podCIDR"} for node in others):
-        raise ConfigError("each of services.otherNodes needs bridge and podCIDR, and nothing else")
-    nodes = tuple((str(node["bridge"]), str(node["podCIDR"])) for node in others)
-    for text in (value["cidr"], *node_ports, *external, *(network for _, network in nodes)):
+    needed = {"bridge", "podCIDR"}
+    if not all(isinstance(node, dict) and needed <= set(node) <= {*needed, "podCIDRIPv6"} for node in others):
+        raise ConfigError("each of services.otherNodes needs bridge and podCIDR, and may have podCIDRIPv6")
+    keys = ("bridge", "podCIDR", "podCIDRIPv6")
+    nodes = tuple(tuple(str(node[key]) for key in keys if node.get(key)) for node in others)
+    cidr, cidr_ipv6 = str(value["cidr"]), str(value.get("cidrIPv6") or "")
+    _check_networks((cidr, *(str(node["podCIDR"]) for node in others)), 4)
+    _check_networks(filter(None, (cidr_ipv6, *(str(node.get("podCIDRIPv6") or "") for node in others))), 6)
+    _check_networks((*node_ports, *external))
+    return ServiceConfig(cidr, node_ports, external, nodes, cidr_ipv6)
+
+
+def _check_networks(texts: Iterable[str], version: int | None = None) -> None:
+    what = f"an IPv{version} network" if version else "a network"
+    for text in texts:
         try:
-            ipaddress.IPv4Network(text)
+            network = ipaddress.ip_network(text)
         except ValueError as error:
-            raise ConfigError(f"services: {text} is not an IPv4 network: {error}") from error
-    return ServiceConfig(str(value["cidr"]), node_ports, external, nodes)
+            raise ConfigError(f"services: {text} is not {what}: {error}") from error
+        if version not in (None, network.version):
+            raise ConfigError(f"services: {text} is not {what}")
 
 
 def _dns(value: Any) -> DNSConfig | None:

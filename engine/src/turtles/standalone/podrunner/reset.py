@@ -85,7 +85,8 @@ def _remove_services(config: Config) -> bool:
     """Remove the rules by which Services were reached."""
     try:
         served = service_table.served(config)
-        return served is not None and table.remove(served[0])
+        removed = [table.remove(settings) for settings in served[0]] if served is not None else []
+        return any(removed)
     except cni.CNIError:
         return False
     except (table.TableError, NftError) as error:

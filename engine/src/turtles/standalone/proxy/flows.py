@@ -19,21 +19,24 @@ from turtles.standalone.proxy.rules import Backend, Front
 log = logging.getLogger(__name__)
 
 
-def forget(gone: dict[Front, set[Backend]]) -> None:
-    """Make the kernel forget flows from some fronts to backends that no longer exist."""
-    with NFCTSocket() as conntrack:
+def forget(gone: dict[Front, set[Backend]], family: int = socket.AF_INET) -> None:
+    """Make the kernel forget flows from some fronts to backends that no longer exist.
+
+    :param family: of their addresses.
+    """
+    with NFCTSocket(family) as conntrack:
         for front, backends in gone.items():
-            wanted = NFCTAttrTuple(proto=socket.IPPROTO_UDP, dport=front.port)
-            if front.address:
-                wanted.daddr = front.address
+            # The kernel finds no IPv6 flows by their address
+            wanted = NFCTAttrTuple(family, proto=socket.IPPROTO_UDP, dport=front.port)
             for entry in list(conntrack.dump(tuple_orig=wanted)):
-                reply = _tuple(entry, "CTA_TUPLE_REPLY")
-                if Backend(str(reply.saddr), int(reply.sport)) in backends:
-                    _delete(conntrack, _tuple(entry, "CTA_TUPLE_ORIG"))
+                flow, reply = (_tuple(family, entry, f"CTA_TUPLE_{name}") for name in ("ORIG", "REPLY"))
+                is_ours = front.address in ("", str(flow.daddr))
+                if is_ours and Backend(str(reply.saddr), int(reply.sport)) in backends:
+                    _delete(conntrack, flow)
 
 
-def _tuple(entry: Any, name: str) -> Any:
-    return NFCTAttrTuple.from_netlink(socket.AF_INET, entry.get_attr(name))
+def _tuple(family: int, entry: Any, name: str) -> Any:
+    return NFCTAttrTuple.from_netlink(family, entry.get_attr(name))
 
 
 def _delete(conntrack: Any, flow: Any) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Makes Services reachable on this machine: watches them and their endpoints, and maintains the table of rules."""
+"""Makes Services reachable on this machine: watches them and their endpoints, and maintains the tables of rules."""
 
 import threading
 
@@ -15,11 +15,12 @@ from turtles.standalone.proxy.table import Table
 class Proxy:
     """Maintains the rules of one instance's Services.
 
+    :param families: settings of each family of addresses that is served.
     :param bridges: interfaces of the Pods.
     """
 
-    def __init__(self, client: Client, settings: Settings, bridges: tuple[str, ...]) -> None:
-        self._settings, self._table = settings, Table(settings, bridges)
+    def __init__(self, client: Client, families: tuple[Settings, ...], bridges: tuple[str, ...]) -> None:
+        self._tables = [(settings, Table(settings, bridges)) for settings in families]
         self._services = Informer(client, SERVICE)
         self._slices = Informer(client, ENDPOINTSLICE)
         self._queue: WorkQueue[str] = WorkQueue("services", first_delay=0.2)
@@ -53,4 +54,6 @@ class Proxy:
 
         :raises turtles.standalone.proxy.table.TableError: the kernel refuses.
         """
-        self._table.apply(compute(self._settings, self._services.list(), self._slices.list()))
+        services, slices = self._services.list(), self._slices.list()
+        for settings, table in self._tables:
+            table.apply(compute(settings, services, slices))

@@ -26,10 +26,10 @@ _PROTOCOLS = ("TCP", "UDP", "SCTP")
 
 @dataclass(frozen=True)
 class Settings:
-    """What the rules are made for.
+    """What the rules are made for: the Services' addresses of one family.
 
     :param table: name of the table, which nothing else uses.
-    :param service_range: network of the cluster IPs.
+    :param service_range: network of the cluster IPs, whose family is that of all the others.
     :param node_port_ranges: node ports are served on this machine's addresses in these networks; none: nowhere.
     :param pod_ranges: networks of the Pods on this machine.
     :param external_ranges: external addresses of Services and those of load balancers are served in these networks.
@@ -43,6 +43,21 @@ class Settings:
     pod_ranges: tuple[str, ...] = ()
     external_ranges: tuple[str, ...] = ()
     masquerades: bool = False
+
+    @property
+    def version(self) -> int:
+        """The IP version: 4 or 6."""
+        return ipaddress.ip_network(self.service_range).version
+
+    @property
+    def family(self) -> str:
+        """The addresses' family, as nft calls it."""
+        return "ip" if self.version == 4 else "ip6"
+
+    @property
+    def loopback(self) -> str:
+        """The network of this machine's own addresses."""
+        return "127.0.0.0/8" if self.version == 4 else "::1/128"
 
 
 @dataclass(frozen=True, order=True)
@@ -80,17 +95,18 @@ class Rules:
         return {front: gone for front, gone in found.items() if gone}
 
 
-def backends(service: Object, slices: Iterable[Object]) -> dict[str, list[Backend]]:
+def backends(service: Object, slices: Iterable[Object], version: int = 4) -> dict[str, list[Backend]]:
     """Return the backends of each of a Service's ports, by the port's name.
 
     Those that are ready; where none is, those that are about to go but still serve (KEP-1669).
 
     :param slices: the Service's EndpointSlices.
+    :param version: the IP version of the backends.
     """
     good: dict[str, set[Backend]] = {}
     last: dict[str, set[Backend]] = {}
     for one in slices:
-        if one.get("addressType") != "IPv4":
+        if one.get("addressType") != f"IPv{version}":
             continue
         for port in one.get("ports") or []:
             name = port.get("name") or ""
@@ -117,10 +133,11 @@ def compute(settings: Settings, services: Iterable[Object], slices: Iterable[Obj
     rules = Rules()
     for service in sorted(services, key=lambda obj: (obj["metadata"]["namespace"], obj["metadata"]["name"])):
         metadata, spec = service["metadata"], service.get("spec") or {}
-        cluster_ip = spec.get("clusterIP")
-        if spec.get("type") == "ExternalName" or not cluster_ip or cluster_ip == "None":
+        cluster_ip = _cluster_ip(settings, spec)
+        if spec.get("type") == "ExternalName" or not cluster_ip:
             continue
-        leading = backends(service, by_service.get((metadata["namespace"], metadata["name"]), ()))
+        slices_of_it = by_service.get((metadata["namespace"], metadata["name"]), ())
+        leading = backends(service, slices_of_it, settings.version)
         for port in spec.get("ports") or []:
             protocol = port.get("protocol") or "TCP"
             targets = leading.get(port.get("name") or "", [])
@@ -129,10 +146,19 @@ def compute(settings: Settings, services: Iterable[Object], slices: Iterable[Obj
     return rules
 
 
+def _cluster_ip(settings: Settings, spec: Object) -> str | None:
+    """Return a Service's cluster IP of the family that the rules are made for."""
+    addresses = spec.get("clusterIPs") or [spec.get("clusterIP")]
+    mine = (each for each in addresses if each and each != "None" and (":" in each) == (settings.version == 6))
+    return next(mine, None)
+
+
 def _add(
     settings: Settings, rules: Rules, service: Object, port: Object, protocol: str, targets: Sequence[Backend]
 ) -> None:
-    metadata, spec = service["metadata"], service["spec"]
+    metadata, spec, family = service["metadata"], service["spec"], settings.family
+    cluster_ip = _cluster_ip(settings, spec)
+    assert cluster_ip is not None
     key = f"{metadata['namespace']}/{metadata['name']}/{protocol}/{port['port']}"
     timeout = 0
     if spec.get("sessionAffinity") == "ClientIP":
@@ -144,9 +170,9 @@ def _add(
         clients = name.replace("endpoint-", "clients-")
         lines = []
         if timeout:
-            rules.sets[clients] = f"type ipv4_addr; flags dynamic,timeout; timeout {timeout}s;"
-            sticky.append(f"ip saddr @{clients} goto {name}")
-            lines.append(f"update @{clients} {{ ip saddr }}")
+            rules.sets[clients] = f"type ipv{settings.version}_addr; flags dynamic,timeout; timeout {timeout}s;"
+            sticky.append(f"{family} saddr @{clients} goto {name}")
+            lines.append(f"update @{clients} {{ {family} saddr }}")
         rules.chains[name] = (*lines, *_translate(settings, protocol, target))
     if len(names) == 1:
         choose = [f"goto {names[0]}"]
@@ -154,15 +180,15 @@ def _add(
         verdicts = ", ".join(f"{number} : goto {name}" for number, name in enumerate(names))
         choose = [f"numgen random mod {len(names)} vmap {{ {verdicts} }}"]
     rules.chains[chain] = (*sticky, *choose)
-    rules.service_ips[f"{spec['clusterIP']} . {protocol} . {port['port']}"] = f"goto {chain}"
+    rules.service_ips[f"{cluster_ip} . {protocol} . {port['port']}"] = f"goto {chain}"
     for address in _external(settings, service):
         key_of_front = f"{address} . {protocol} . {port['port']}"
         # Of two Services that claim the same, the first one has it.
-        rules.service_ips.setdefault(key_of_front, f"goto {_allowed(rules, service, address, chain)}")
+        rules.service_ips.setdefault(key_of_front, f"goto {_allowed(settings, rules, service, address, chain)}")
         if protocol == "udp":
             rules.datagrams[Front(address, port["port"])] = frozenset(targets)
     if protocol == "udp":
-        rules.datagrams[Front(spec["clusterIP"], port["port"])] = frozenset(targets)
+        rules.datagrams[Front(cluster_ip, port["port"])] = frozenset(targets)
     if spec.get("type") in ("NodePort", "LoadBalancer") and port.get("nodePort"):
         if protocol == "udp":
             rules.datagrams[Front("", port["nodePort"])] = frozenset(targets)
@@ -184,14 +210,15 @@ def _balanced(service: Object) -> list[str]:
     return [entry["ip"] for entry in ingress if entry.get("ip") and entry.get("ipMode") != "Proxy"]
 
 
-def _allowed(rules: Rules, service: Object, address: str, chain: str) -> str:
+def _allowed(settings: Settings, rules: Rules, service: Object, address: str, chain: str) -> str:
     """Return the chain for a Service's clients from outside: not all of them may use a load balancer."""
     ranges = service["spec"].get("loadBalancerSourceRanges")
     if not ranges or address not in _balanced(service):
         return chain
     name = chain.replace("service-", "allowed-")
-    networks = ", ".join(str(ipaddress.ip_network(text.strip(), strict=False)) for text in ranges if ":" not in text)
-    allow = [f"ip saddr {{ {networks} }} goto {chain}"] if networks else []
+    parsed = [ipaddress.ip_network(text.strip(), strict=False) for text in ranges]
+    networks = ", ".join(str(network) for network in parsed if network.version == settings.version)
+    allow = [f"{settings.family} saddr {{ {networks} }} goto {chain}"] if networks else []
     rules.chains[name] = (*allow, "drop")
     return name
 
@@ -199,13 +226,14 @@ def _allowed(rules: Rules, service: Object, address: str, chain: str) -> str:
 def _translate(settings: Settings, protocol: str, target: Backend) -> list[str]:
     address = ipaddress.ip_address(target.address)
     mark = f"meta mark set meta mark or {MARK}"
-    translate = f"meta l4proto {protocol} dnat to {target.address}:{target.port}"
+    where = target.address if address.version == 4 else f"[{target.address}]"
+    translate = f"meta l4proto {protocol} dnat to {where}:{target.port}"
     if address.is_loopback:
         # What listens on loopback is this machine's own affair, not the Pods'.
         return ["fib saddr type != local return", translate]
     inside = any(address in ipaddress.ip_network(text) for text in settings.pod_ranges)
-    sources = ", ".join((*settings.pod_ranges, "127.0.0.0/8"))
-    lines = [f"ip saddr {{ {sources} }} {mark}"]
+    sources = ", ".join((*settings.pod_ranges, settings.loopback))
+    lines = [f"{settings.family} saddr {{ {sources} }} {mark}"]
     if not inside:
         lines.append(f"fib saddr type != local {mark}")
     return [*lines, translate]
@@ -217,11 +245,13 @@ def _digest(text: str) -> str:
 
 def frame(settings: Settings) -> list[str]:
     """Return the commands that make the table without any Service, in place of one that may be there."""
-    table = f"ip {settings.table}"
+    family = settings.family
+    table = f"{family} {settings.table}"
     local = [text for text in settings.node_port_ranges if ipaddress.ip_network(text).prefixlen > 0]
     everywhere = len(local) < len(settings.node_port_ranges)
     lines = [f"add table {table}", f"delete table {table}", f"add table {table}"]
-    lines.append(f"add map {table} service-ips {{ type ipv4_addr . inet_proto . inet_service : verdict; }}")
+    key = f"ipv{settings.version}_addr . inet_proto . inet_service"
+    lines.append(f"add map {table} service-ips {{ type {key} : verdict; }}")
     lines.append(f"add map {table} node-ports {{ type inet_proto . inet_service : verdict; }}")
     hooks = (
         ("unspoofed", "filter", "prerouting", "-300"),
@@ -229,6 +259,7 @@ def frame(settings: Settings) -> list[str]:
         ("output", "nat", "output", "-100"),
         ("postrouting", "nat", "postrouting", "100"),
         ("forwarded", "filter", "forward", "0"),
+        ("received", "filter", "input", "0"),
         ("sent", "filter", "output", "0"),
     )
     lines.append(f"add chain {table} services")
@@ -236,8 +267,8 @@ def frame(settings: Settings) -> list[str]:
         lines.append(f"add chain {table} {name} {{ type {kind} hook {hook} priority {priority}; policy accept; }}")
     rules = [
         # Answers for 127.0.0.1 come in by the bridge (route_localnet). Nothing else from there may reach loopback.
-        ("unspoofed", 'iifname != "lo" ip daddr 127.0.0.0/8 drop'),
-        ("services", "ip daddr . meta l4proto . th dport vmap @service-ips"),
+        ("unspoofed", f'iifname != "lo" {family} daddr {settings.loopback} drop'),
+        ("services", f"{family} daddr . meta l4proto . th dport vmap @service-ips"),
         ("prerouting", "jump services"),
         ("output", "jump services"),
         *(("postrouting", rule) for rule in _outbound(settings)),
@@ -245,11 +276,11 @@ def frame(settings: Settings) -> list[str]:
         ("postrouting", f"meta mark set meta mark xor {MARK}"),
         ("postrouting", "masquerade fully-random"),
     ]
-    for chain in ("forwarded", "sent"):
-        rules.append((chain, f"ip daddr {settings.service_range} meta l4proto tcp reject with tcp reset"))
-        rules.append((chain, f"ip daddr {settings.service_range} reject"))
+    for chain in ("forwarded", "received", "sent"):
+        rules.append((chain, f"{family} daddr {settings.service_range} meta l4proto tcp reject with tcp reset"))
+        rules.append((chain, f"{family} daddr {settings.service_range} reject"))
     if settings.node_port_ranges:
-        where = "" if everywhere else f"ip daddr {{ {', '.join(local)} }} "
+        where = "" if everywhere else f"{family} daddr {{ {', '.join(local)} }} "
         rules.append(("services", f"{where}fib daddr type local meta l4proto . th dport vmap @node-ports"))
     return [*lines, *(f"add rule {table} {chain} {rule}" for chain, rule in rules)]
 
@@ -258,8 +289,9 @@ def _outbound(settings: Settings) -> list[str]:
     """Return the rule that translates the source address of what leaves the Pods' networks."""
     if not settings.masquerades:
         return []
-    ranges = ", ".join(settings.pod_ranges)
-    return [f"ip saddr {{ {ranges} }} ip daddr != {{ {ranges}, 224.0.0.0/4 }} masquerade"]
+    ranges, family = ", ".join(settings.pod_ranges), settings.family
+    multicast = "224.0.0.0/4" if settings.version == 4 else "ff00::/8"
+    return [f"{family} saddr {{ {ranges} }} {family} daddr != {{ {ranges}, {multicast} }} masquerade"]
 
 
 def changes(settings: Settings, old: Rules, new: Rules) -> tuple[list[str], list[str]]:
@@ -268,7 +300,7 @@ def changes(settings: Settings, old: Rules, new: Rules) -> tuple[list[str], list
     :returns: those that bring the new state, and those that clear away what is not used any more, which the kernel may
         refuse in one transaction with the former.
     """
-    table = f"ip {settings.table}"
+    table = f"{settings.family} {settings.table}"
     gone = [name for name in old.chains if name not in new.chains]
     written = {name: rules for name, rules in new.chains.items() if old.chains.get(name) != rules}
     lines = [f"add set {table} {name} {{ {text} }}" for name, text in new.sets.items() if name not in old.sets]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The nftables table of an instance's Services in the kernel: one transaction per change.
+"""The nftables table of an instance's Services in the kernel, one for each family: one transaction per change.
 
 A packet sees the rules of before or after a change, never half of it. The table stays when the process ends that made
 it, so that a restart isn't noticed; the next process replaces it as a whole, but for the clients that session affinity
@@ -54,7 +54,7 @@ class Table:
         if self._applied is None:
             _route(self._settings, wanted=True)
             first, _ = changes(self._settings, Rules(), wanted)
-            _nft([*frame(self._settings), *first, *_remembered(self._settings.table, wanted.sets)])
+            _nft([*frame(self._settings), *first, *_remembered(self._settings, wanted.sets)])
         else:
             lines, clear = changes(self._settings, self._applied, wanted)
             try:
@@ -66,7 +66,7 @@ class Table:
         self._applied = wanted
         self._allow_loopback()
         if lost:
-            flows.forget(lost)
+            flows.forget(lost, socket.AF_INET if self._settings.version == 4 else socket.AF_INET6)
         try:
             _nft(clear)
         except TableError as error:
@@ -77,7 +77,8 @@ class Table:
     def _allow_loopback(self) -> None:
         """Let connections to 127.0.0.1 be led to Pods: their packets and answers pass the Pods' bridge."""
         loopback = ipaddress.ip_network("127.0.0.0/8")
-        if not any(ipaddress.ip_network(text).overlaps(loopback) for text in self._settings.node_port_ranges):
+        ranges = (ipaddress.ip_network(text) for text in self._settings.node_port_ranges)
+        if not any(each.version == 4 and each.overlaps(loopback) for each in ranges):
             return
         for bridge in self._bridges:
             path = _CONF / bridge / "route_localnet"
@@ -94,12 +95,13 @@ def remove(settings: Settings) -> bool:
     :raises turtles.standalone.nft.NftError: the table can't.
     """
     routed = _route(settings, wanted=False)
-    return nft.remove_table(settings.table) or routed
+    return nft.remove_table(settings.table, settings.family) or routed
 
 
-def _remembered(table: str, sets: Iterable[str]) -> list[str]:
+def _remembered(settings: Settings, sets: Iterable[str]) -> list[str]:
     """Return commands that give sets the clients that those of their names have now, for what is left of it."""
-    done = nft.ask("--json", "list", "table", "ip", table)
+    table = (settings.family, settings.table)
+    done = nft.ask("--json", "list", "table", *table)
     if done.returncode:
         return []
     found = {
@@ -113,7 +115,7 @@ def _remembered(table: str, sets: Iterable[str]) -> list[str]:
         # What has less than a second left isn't worth it, and without a time it would stay for ever.
         texts = [_element(one) for one in clients if one.get("expires")]
         if texts:
-            lines.append(f"add element ip {table} {name} {{ {', '.join(texts)} }}")
+            lines.append(f"add element {' '.join(table)} {name} {{ {', '.join(texts)} }}")
     return lines
 
 
@@ -137,14 +139,17 @@ def _route(settings: Settings, wanted: bool) -> bool:
 
     The kernel looks for a route before the rules get to see a packet of this machine; without a default route there
     would be none. Where the route leads doesn't matter: what the rules don't translate, they reject. Its metric says
-    whose it is.
+    whose it is. In IPv6 a route to the loopback interface leads nowhere, unless it says that the addresses are this
+    machine's.
     """
     metric = zlib.crc32(settings.table.encode()) >> 1 or 1
-    ours: dict[str, Any] = {"oif": 1, "proto": "static", "scope": "link", "priority": metric}
+    ours: dict[str, Any] = {"oif": 1, "proto": "static", "priority": metric}
+    ours |= {"scope": "link"} if settings.version == 4 else {"type": "local"}
+    family = socket.AF_INET if settings.version == 4 else socket.AF_INET6
     changed = False
     with IPRoute() as ip:
         try:
-            for route in ip.get_routes(family=socket.AF_INET, oif=1, priority=metric):
+            for route in ip.get_routes(family=family, oif=1, priority=metric):
                 found = f"{route.get_attr('RTA_DST')}/{route['dst_len']}"
                 if not (wanted and found == settings.service_range):
                     ip.route("del", dst=found, **ours)

@@ -7,6 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from apiserver.conftest import Server
+
 PATH = "/api/v1/namespaces/default/services"
 RANGE = ipaddress.ip_network("10.96.0.0/16")
 
@@ -174,7 +176,104 @@ def test_a_restart_forgets_no_address(stopped):
         ("web", {"ipFamilies": ["IPv6"]}, 'spec.ipFamilies[0]: Invalid value: "IPv6": not configured on this cluster'),
         ("web", {"externalTrafficPolicy": "Local"}, "may only be set for externally-accessible services"),
         ("web", {"clusterIP": "nonsense"}, "must be a valid IP address"),
+        ("web", {"clusterIP": "fd00::1"}, 'spec.clusterIPs[0]: Invalid value: ["fd00::1"]: IPv6 is not configured'),
+        ("web", {"ipFamilyPolicy": "RequireDualStack"}, "this cluster is not configured for dual-stack services"),
+        ("web", {"clusterIPs": ["10.96.0.9"]}, "must be empty when `clusterIP` is not specified"),
     ],
 )
 def test_what_is_no_service_is_refused(server, name, spec, message):
     assert message in refused(server, service(name, **spec))
+
+
+@pytest.fixture(scope="module")
+def dual(tmp_path_factory):
+    """A server with cluster IPs of both families."""
+    one = Server(tmp_path_factory.mktemp("dual")).start("--service-cidr=10.96.0.0/16,fd00:96::/112")
+    yield one
+    one.stop()
+
+
+def families(spec: dict) -> tuple:
+    kinds = ["IPv6" if ":" in address else "IPv4" for address in spec["clusterIPs"] if address != "None"]
+    return spec["ipFamilyPolicy"], spec["ipFamilies"], kinds
+
+
+IPV4, IPV6 = ["IPv4"], ["IPv6"]
+BOTH, TURNED = ["IPv4", "IPv6"], ["IPv6", "IPv4"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        ({}, ("SingleStack", IPV4, IPV4)),
+        ({"ipFamilies": IPV6}, ("SingleStack", IPV6, IPV6)),
+        ({"clusterIP": "fd00:96::99"}, ("SingleStack", IPV6, IPV6)),
+        ({"ipFamilyPolicy": "PreferDualStack"}, ("PreferDualStack", BOTH, BOTH)),
+        ({"ipFamilyPolicy": "RequireDualStack", "ipFamilies": IPV6}, ("RequireDualStack", TURNED, TURNED)),
+        (
+            {"ipFamilyPolicy": "RequireDualStack", "clusterIP": "10.96.9.9", "clusterIPs": ["10.96.9.9", "fd00:96::9"]},
+            ("RequireDualStack", BOTH, BOTH),
+        ),
+        ({"clusterIP": "None", "ipFamilyPolicy": "PreferDualStack"}, ("PreferDualStack", BOTH, [])),
+        # Endpoints that somebody else writes may be of any family
+        ({"clusterIP": "None", "selector": {}}, ("RequireDualStack", BOTH, [])),
+    ],
+)
+def test_families_that_follow(dual, spec, expected):
+    code, body = dual.call("POST", PATH, service("web", **spec))
+    assert code == 201, body
+    assert families(body["spec"]) == expected
+    assert body["spec"]["clusterIP"] == body["spec"]["clusterIPs"][0]
+    assert dual.call("DELETE", f"{PATH}/web")[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        (
+            {"ipFamilies": BOTH},
+            "spec.ipFamilyPolicy: Invalid value: \"SingleStack\": must be 'RequireDualStack' or 'PreferDualStack' "
+            "when multiple IP families are specified",
+        ),
+        (
+            {"clusterIP": "10.96.9.9", "clusterIPs": ["10.96.9.9", "10.96.9.8"], "ipFamilyPolicy": "PreferDualStack"},
+            "may specify no more than one IP for each IP family",
+        ),
+        ({"clusterIP": "10.96.9.9", "ipFamilies": IPV6}, "expected an IPv6 value as indicated by `ipFamilies[0]`"),
+        ({"ipFamilies": ["IPv4", "IPv4"]}, 'spec.ipFamilies[1]: Duplicate value: "IPv4"'),
+        ({"ipFamilies": ["IPX"]}, 'spec.ipFamilies[0]: Unsupported value: "IPX"'),
+        ({"clusterIP": "fd00:97::1"}, "The range of valid IPs is fd00:96::/112"),
+        ({"clusterIP": "None", "clusterIPs": ["None", "10.96.9.9"]}, "'None' must be the first and only value"),
+    ],
+)
+def test_families_that_make_no_sense(dual, spec, message):
+    assert message in refused(dual, service("web", **spec))
+
+
+def test_a_second_family_comes_and_goes(dual):
+    merge = "application/merge-patch+json"
+
+    def patched(**spec: object) -> dict:
+        code, body = dual.call("PATCH", f"{PATH}/web", {"spec": spec}, merge)
+        assert code == 200, body
+        return body["spec"]
+
+    first = dual.call("POST", PATH, service("web"))[1]["spec"]["clusterIP"]
+    both = patched(ipFamilyPolicy="PreferDualStack")
+    assert (both["clusterIP"], families(both)) == (first, ("PreferDualStack", BOTH, BOTH))
+    # A client that knows nothing of families changes something else
+    code, body = dual.call("PUT", f"{PATH}/web", service("web", clusterIP=first, ports=[{"port": 81}]))
+    assert (code, body["spec"]["clusterIPs"]) == (200, both["clusterIPs"])
+    code, body = dual.call("PATCH", f"{PATH}/web", {"spec": {"clusterIPs": [first], "ipFamilies": IPV4}}, merge)
+    assert (code, "must be set to 'SingleStack' when releasing the secondary clusterIP" in body["message"]) == (
+        422,
+        True,
+    )
+    code, body = dual.call("PATCH", f"{PATH}/web", {"spec": {"ipFamilies": TURNED}}, merge)
+    assert (code, "spec.ipFamilies[0]" in body["message"]) == (422, True)
+    assert families(patched(ipFamilyPolicy="SingleStack")) == ("SingleStack", IPV4, IPV4)
+    # The address that was given back is free
+    code, body = dual.call("POST", PATH, service("next", clusterIP=both["clusterIPs"][1]))
+    assert code == 201, body
+    for name in ("web", "next"):
+        assert dual.call("DELETE", f"{PATH}/{name}")[0] == 200

@@ -2,14 +2,16 @@
 """Cluster IPs and node ports of Services.
 
 Rules: Kubernetes documentation, "Service ClusterIP allocation" (KEP-3070: the lower part of the range is left to those
-who name an address). One address family, IPv4.
+who name an address).
 """
 
 import contextlib
 import ipaddress
+import itertools
 import random
 from collections.abc import Iterator
 
+from turtles.standalone.apiserver.builtin import service_families
 from turtles.standalone.apiserver.builtin.service_rules import EXTERNAL, checks_health, has_addresses, ports_of
 from turtles.standalone.apiserver.storage.store import DELETED, Event, Key, Store
 from turtles.standalone.apiserver.wire.errors import Cause, Object, internal, invalid, invalid_value
@@ -19,20 +21,33 @@ DEFAULT_RANGE = "10.96.0.0/16"
 NODE_PORTS = range(30000, 32768)
 
 
-def service_range(text: str) -> str:
-    """Check the addresses of Services, as a command line names them.
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-    :raises ValueError: no IPv4 network in canonical form with at least 8 addresses.
+
+def service_range(text: str) -> str:
+    """Check the addresses of Services, as a command line names them: an IPv4 network, and after a comma an IPv6 one.
+
+    :raises ValueError: they aren't that, in canonical form with at least 8 addresses each.
     """
-    network = ipaddress.IPv4Network(text)
-    if network.prefixlen > 29:
-        raise ValueError(f"{text} has too few addresses: at least a /29 is needed")
-    return str(network)
+    first, comma, second = text.partition(",")
+    networks: list[Network] = [ipaddress.IPv4Network(first)]
+    if comma:
+        networks.append(ipaddress.IPv6Network(second))
+    for network in networks:
+        if network.max_prefixlen - network.prefixlen < 3:
+            raise ValueError(f"{network} has too few addresses: at least a /{network.max_prefixlen - 3} is needed")
+    return ",".join(map(str, networks))
+
+
+def networks_of(text: str) -> dict[str, Network]:
+    """Return the networks of cluster IPs by family, the default one first."""
+    networks = [ipaddress.ip_network(each) for each in text.split(",")]
+    return {f"IPv{network.version}": network for network in networks}
 
 
 def first_address(text: str) -> str:
     """Return the address of the API server's own Service in a range."""
-    return str(ipaddress.IPv4Network(text)[1])
+    return str(next(iter(networks_of(text).values()))[1])
 
 
 class Allocator:
@@ -43,7 +58,8 @@ class Allocator:
     """
 
     def __init__(self, store: Store, service_range: str = DEFAULT_RANGE) -> None:
-        self.network = ipaddress.IPv4Network(service_range)
+        self._store = store
+        self._networks = networks_of(service_range)
         self._addresses: dict[str, Key] = {}
         self._ports: dict[int, Key] = {}
         self._pending: set[str | int] = set()
@@ -85,8 +101,10 @@ class Allocator:
         mine: set[str | int] = set()
         causes: list[Cause] = []
         try:
-            if has_addresses(spec) and spec.get("clusterIP") != "None":
-                causes += self._address(key, spec, mine)
+            if has_addresses(spec):
+                causes = service_families.settle(spec, self._before(key), tuple(self._networks))
+                if not causes and spec.get("clusterIP") != "None":
+                    causes = self._cluster_ips(key, spec, mine)
             if spec.get("type") in EXTERNAL:
                 causes += self._node_ports(key, spec, mine)
             if causes:
@@ -95,39 +113,51 @@ class Allocator:
         finally:
             self._pending -= mine
 
+    def _before(self, key: Key) -> Object:
+        """Return what the store has of a Service; nothing that matters if it has no addresses."""
+        entry = self._store.get(key)
+        spec: Object = (entry.object().get("spec") or {}) if entry is not None else {}
+        return spec if has_addresses(spec) else {}
+
     def _reserve(self, value: str | int, mine: set[str | int]) -> None:
         self._pending.add(value)
         mine.add(value)
 
-    def _address(self, key: Key, spec: Object, mine: set[str | int]) -> list[Cause]:
-        wanted = spec.get("clusterIP")
-        if not wanted:
-            wanted = self._free_address()
-            spec["clusterIP"], spec["clusterIPs"] = wanted, [wanted]
-        elif self._addresses.get(wanted) == key:
-            return []
-        else:
-            why = ""
-            address = ipaddress.ip_address(wanted)
-            if address not in self.network or address in (self.network[0], self.network[-1]):
-                why = f"the provided IP ({wanted}) is not in the valid range. The range of valid IPs is {self.network}"
-            elif wanted in self._addresses or wanted in self._pending:
-                why = "provided IP is already allocated"
-            if why:
-                return [invalid_value("spec.clusterIPs", [wanted], f"failed to allocate IP {wanted}: {why}")]
-        self._reserve(wanted, mine)
+    def _cluster_ips(self, key: Key, spec: Object, mine: set[str | int]) -> list[Cause]:
+        """Fill in an address of each of a Service's families."""
+        addresses = list(spec.get("clusterIPs") or ())
+        for index, family in enumerate(spec["ipFamilies"]):
+            if index == len(addresses):
+                addresses.append(self._free_address(self._networks[family]))
+            elif self._addresses.get(_canonical(addresses[index])) == key:
+                continue
+            elif why := self._unavailable(addresses[index], self._networks[family]):
+                text = f"failed to allocate IP {addresses[index]}: {why}"
+                return [invalid_value("spec.clusterIPs", addresses, text)]
+            self._reserve(_canonical(addresses[index]), mine)
+        spec["clusterIP"], spec["clusterIPs"] = addresses[0], addresses
         return []
 
-    def _free_address(self) -> str:
-        size = self.network.num_addresses - 1
+    def _unavailable(self, wanted: str, network: Network) -> str:
+        """Return why an address can't be had."""
+        address = ipaddress.ip_address(wanted)
+        unusable = (network[0], network[-1]) if network.version == 4 else (network[0],)
+        if address not in network or address in unusable:
+            return f"the provided IP ({wanted}) is not in the valid range. The range of valid IPs is {network}"
+        if str(address) in self._addresses or str(address) in self._pending:
+            return "provided IP is already allocated"
+        return ""
+
+    def _free_address(self, network: Network) -> str:
+        size = network.num_addresses - (1 if network.version == 4 else 0)
         # The lower part is for those who name an address (KEP-3070).
         band = min(max(16, size // 16), 256) if size > 32 else 1
         for _ in range(64):
-            address = str(self.network[random.randrange(band, size)])  # noqa: S311 - a name, not a secret
+            address = str(network[random.randrange(band, size)])  # noqa: S311 - a name, not a secret
             if address not in self._addresses and address not in self._pending and address != self.first:
                 return address
-        for number in (*range(band, size), *range(2, band)):
-            address = str(self.network[number])
+        for number in itertools.chain(range(band, size), range(2, band)):
+            address = str(network[number])
             if address not in self._addresses and address not in self._pending:
                 return address
         raise internal("failed to allocate a serviceIP: range is full")
@@ -174,7 +204,11 @@ class Allocator:
 
 
 def _addresses_of(spec: Object) -> list[str]:
-    return [address for address in spec.get("clusterIPs") or () if address != "None"]
+    return [_canonical(address) for address in spec.get("clusterIPs") or () if address != "None"]
+
+
+def _canonical(address: str) -> str:
+    return str(ipaddress.ip_address(address))
 
 
 def _node_ports_of(spec: Object) -> list[int]:

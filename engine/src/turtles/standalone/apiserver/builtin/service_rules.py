@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a Service must look like.
 
-Rules: Kubernetes documentation, "Service". One address family, IPv4.
+Rules: Kubernetes documentation, "Service". What depends on the families that are served is in service_families.py.
 """
 
 import ipaddress
 from typing import Any
 
 from turtles.standalone.apiserver.builtin import network_rules
+from turtles.standalone.apiserver.builtin.service_families import FAMILIES, POLICIES, SINGLE, family_of
 from turtles.standalone.apiserver.schema.metadata import label_causes, subdomain_causes
 from turtles.standalone.apiserver.wire.errors import (
     Cause,
@@ -133,32 +134,48 @@ def _validate_addresses(spec: Object, kind: Any, headless: bool) -> list[Cause]:
     causes: list[Cause] = []
     addresses = spec.get("clusterIPs") or []
     own = spec.get("clusterIP") or ""
-    if addresses and addresses[0] != own:
+    if headless and kind in EXTERNAL:
+        causes.append(invalid_value("spec.clusterIPs[0]", "None", f"may not be set to 'None' for {kind} services"))
+    if own and not addresses:
+        causes.append(required("spec.clusterIPs"))
+    elif own and addresses[0] != own:
         causes.append(invalid_value("spec.clusterIPs", addresses, "first value must match `clusterIP`"))
-    elif headless and kind in EXTERNAL:
-        text = f"may not be set to 'None' for {kind} services"
-        causes.append(invalid_value("spec.clusterIPs[0]", "None", text))
-    elif len(addresses) > 1:
-        text = "may only hold one value: this cluster is not configured for dual-stack services"
+    elif addresses and not own:
+        text = "must be empty when `clusterIP` is not specified"
         causes.append(invalid_value("spec.clusterIPs", addresses, text))
-    elif own and not headless and not _is_ip(own):
-        causes.append(invalid_value("spec.clusterIPs[0]", own, network_rules.IP))
     families = spec.get("ipFamilies") or []
     for index, family in enumerate(families):
         path = f"spec.ipFamilies[{index}]"
-        if family == "IPv6":
-            causes.append(invalid_value(path, family, "not configured on this cluster"))
-        elif family != "IPv4":
-            causes.append(not_supported(path, family, ["IPv4", "IPv6"]))
-        elif family in families[:index]:
+        if family not in FAMILIES:
+            causes.append(not_supported(path, family, list(FAMILIES)))
+        if family in families[:index]:
             causes.append(duplicate(path, family))
-    policies = ["PreferDualStack", "RequireDualStack", "SingleStack"]
     policy = spec.get("ipFamilyPolicy")
-    if policy not in policies:
-        causes.append(not_supported("spec.ipFamilyPolicy", policy, policies))
-    elif policy == "RequireDualStack":
-        text = "this cluster is not configured for dual-stack services"
-        causes.append(invalid_value("spec.ipFamilyPolicy", policy, text))
+    if policy is not None and policy not in POLICIES:
+        causes.append(not_supported("spec.ipFamilyPolicy", policy, list(POLICIES)))
+    return causes + _validate_cluster_ips(addresses, families)
+
+
+def _validate_cluster_ips(addresses: list[Any], families: list[Any]) -> list[Cause]:
+    path = "spec.clusterIPs"
+    causes: list[Cause] = []
+    if addresses and addresses[0] == "None":
+        text = "'None' must be the first and only value"
+        return [invalid_value(path, addresses, text)] if len(addresses) > 1 else []
+    for index, address in enumerate(addresses):
+        if not _is_ip(address):
+            causes.append(invalid_value(f"{path}[{index}]", address, network_rules.IP))
+    malformed = bool(causes)
+    if len(addresses) > len(FAMILIES):
+        causes.append(invalid_value(path, addresses, "may only hold up to 2 values"))
+    if malformed:
+        return causes
+    if len({family_of(address) for address in addresses}) < min(len(addresses), len(FAMILIES)):
+        causes.append(invalid_value(path, addresses, "may specify no more than one IP for each IP family"))
+    for index, (address, family) in enumerate(zip(addresses, families, strict=False)):
+        if family in FAMILIES and family_of(address) != family:
+            text = f"expected an {family} value as indicated by `ipFamilies[{index}]`"
+            causes.append(invalid_value(f"{path}[{index}]", address, text))
     return causes
 
 
@@ -204,7 +221,25 @@ def _validate_ingress(obj: Object, kind: Any) -> list[Cause]:
 
 
 def _validate_change(spec: Object, before: Object) -> list[Cause]:
-    own = before.get("clusterIP")
-    if not own or not has_addresses(before) or not has_addresses(spec) or spec.get("clusterIP") == own:
+    """Return what may not change of a Service's addresses and families: the first one stays, a second one may go."""
+    if not has_addresses(before) or not has_addresses(spec):
         return []
-    return [invalid_value("spec.clusterIPs[0]", spec.get("clusterIPs") or [], "may not change once set")]
+    if spec.get("clusterIP") == "None" == before.get("clusterIP"):
+        return []
+    single = spec.get("ipFamilyPolicy") == SINGLE
+    causes: list[Cause] = []
+    for name, word in (("clusterIPs", "clusterIP"), ("ipFamilies", "ipFamily")):
+        now, then = spec.get(name) or [], before.get(name) or []
+        if not then or (name == "ipFamilies" and not now):
+            # Families that aren't given follow from the addresses
+            continue
+        path = f"spec.{name}[{{}}]"
+        if not now:
+            causes.append(invalid_value(path.format(0), now, f"primary {word} can not be unset"))
+        for index, (old, new) in enumerate(zip(then, now, strict=False)):
+            if old != new and (index == 0 or len(now) == len(then)):
+                causes.append(invalid_value(path.format(index), now, "may not change once set"))
+        if len(now) == 1 < len(then) and not single:
+            text = f"must be set to 'SingleStack' when releasing the secondary {word}"
+            causes.append(invalid_value("spec.ipFamilyPolicy", spec.get("ipFamilyPolicy"), text))
+    return causes

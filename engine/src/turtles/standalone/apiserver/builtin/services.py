@@ -2,7 +2,7 @@
 """Services: defaults, and what an update carries over.
 
 Rules: Kubernetes documentation, "Service" and "Services API: type changes" (fields that a type doesn't have go when the
-type changes and the client left them alone). One address family, IPv4.
+type changes and the client left them alone).
 """
 
 from contextlib import AbstractContextManager
@@ -65,8 +65,6 @@ class Services(Strategy):
             spec.pop("sessionAffinityConfig", None)
         if has_addresses(spec):
             spec.setdefault("internalTrafficPolicy", "Cluster")
-            spec.setdefault("ipFamilies", ["IPv4"])
-            spec.setdefault("ipFamilyPolicy", "SingleStack")
             if spec.get("clusterIP") and not spec.get("clusterIPs"):
                 spec["clusterIPs"] = [spec["clusterIP"]]
         if spec["type"] in EXTERNAL:
@@ -152,5 +150,7 @@ def _carry_addresses(after: Object, before: Object, kind: str) -> None:
         return
     if not given and after.get("clusterIPs") in (None, [], before.get("clusterIPs")):
         after["clusterIP"], after["clusterIPs"] = own, list(before.get("clusterIPs") or [own])
+    elif given == own and not after.get("clusterIPs"):
+        after["clusterIPs"] = list(before.get("clusterIPs") or [own])
     elif given and given != own and after.get("clusterIPs") in (None, before.get("clusterIPs")):
         after["clusterIPs"] = [given]
