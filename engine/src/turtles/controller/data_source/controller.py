@@ -6,6 +6,7 @@ Where upstream's CDI is installed, nothing is done here.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 
@@ -14,7 +15,6 @@ from turtles.api.data_sources import CLAIM, KIND, CopySource
 from turtles.api.kind import Missing
 from turtles.api.objects import Object, get, is_deleted
 from turtles.controller.caches import Caches
-from turtles.controller.changes import merge_diff
 from turtles.controller.data_source.status import Disk, source_of, status
 from turtles.controller.definition import Definition
 from turtles.kube.client import Client, NotFound
@@ -22,6 +22,7 @@ from turtles.kube.informer import Key, key_of
 from turtles.kube.kubevirt import DATA_SOURCE
 from turtles.kube.manager import Controller, Manager, Trigger, each
 from turtles.kube.resources import VOLUMESNAPSHOT
+from turtles.kube.writer import Writer
 
 #: Index of DataSources: what they name, as "namespace/name", whatever kind it has.
 _BY_NAMED = "named"
@@ -33,7 +34,7 @@ class DataSourceController:
     def __init__(
         self, client: Client, manager: Manager, caches: Caches, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._client = client
+        self._writer = Writer(client)
         self._definition = Definition(client, clock)
         self._data_sources = manager.informer(DATA_SOURCE, optional=True)
         self._data_sources.add_index(_BY_NAMED, _named)
@@ -64,18 +65,8 @@ class DataSourceController:
             return
         source = source_of(data_source, self._find)
         disk = self._disk(source) if isinstance(source, CopySource) else Disk()
-        patch = merge_diff(data_source.get("status") or {}, status(data_source, source, disk, times.now()))
-        if not patch:
-            return
-        metadata = data_source["metadata"]
-        guarded = {
-            "metadata": {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]},
-            "status": patch,
-        }
-        try:
-            self._data_sources.observe(self._client.patch(DATA_SOURCE, *key, guarded, subresource="status"))
-        except NotFound:
-            return
+        with contextlib.suppress(NotFound):
+            self._writer.store_status(self._data_sources, data_source, status(data_source, source, disk, times.now()))
 
     def _find(self, namespace: str, name: str) -> Object:
         found = self._data_sources.get(namespace, name)
