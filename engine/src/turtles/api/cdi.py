@@ -85,6 +85,11 @@ def pod_name(prefix: str, name: str) -> str:
     return f"{prefix}-{name}"
 
 
+def is_ours(definition: Mapping[str, Any]) -> bool:
+    """Say whether a CustomResourceDefinition of the group is this engine's, and not upstream's."""
+    return (definition["metadata"].get("labels") or {}).get(MANAGED_BY) == ENGINE
+
+
 def phase_of(data_volume: Mapping[str, Any]) -> str:
     """Return a DataVolume's phase; empty if it has none so far."""
     return str(get(dict(data_volume), "status", "phase") or "")

@@ -7,8 +7,6 @@ Where upstream's CDI is installed, nothing is done here.
 from __future__ import annotations
 
 import contextlib
-import time
-from collections.abc import Callable
 
 from turtles.api.kinds.storage_profile import STORAGE_PROFILE as KIND
 from turtles.api.objects import Object, is_deleted
@@ -25,15 +23,15 @@ from turtles.kube.writer import Writer
 class StorageProfileController:
     """Reconciles StorageProfiles."""
 
-    def __init__(self, client: Client, manager: Manager, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, client: Client, manager: Manager) -> None:
         self._writer = Writer(client)
-        self._definition = Definition(client, clock)
+        self._definition = Definition(manager)
         self._classes = manager.informer(STORAGECLASS)
         self._profiles = manager.informer(STORAGE_PROFILE, optional=True)
 
     def controller(self) -> Controller:
         """Return what the manager needs to run it."""
-        triggers = (each(self._classes), each(self._profiles))
+        triggers = (each(self._classes), each(self._profiles), self._definition.decides_on(self._classes))
         return Controller("storage_profile", self.reconcile, triggers, essential=False)
 
     def reconcile(self, key: Key) -> None:

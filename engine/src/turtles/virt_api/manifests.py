@@ -112,8 +112,6 @@ def _rule(group: str, resources: list[str], verbs: Sequence[str], names: list[st
 
 #: Users' roles that may copy the disks of a namespace to others.
 _COPIES_DISKS = ("admin", "edit")
-#: Whether upstream's CDI does what there is to do for DataVolumes.
-_DEFINITION = _rule("apiextensions.k8s.io", ["customresourcedefinitions"], ["get"], [DATA_VOLUME.crd_name])
 
 
 class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
@@ -127,6 +125,11 @@ class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[mi
 def _own(group: str, resource: str, names: list[str]) -> list[Object]:
     """Return the rules for objects a component makes itself: creation can't be limited to names."""
     return [_rule(group, [resource], ["create"]), _rule(group, [resource], [*READ, "update"], names)]
+
+
+def _definition(verbs: Sequence[str]) -> Object:
+    """Return the rule for what says whether upstream's CDI does what there is to do for DataVolumes."""
+    return _rule("apiextensions.k8s.io", ["customresourcedefinitions"], verbs, [DATA_VOLUME.crd_name])
 
 
 def _virt_api() -> list[Object]:
@@ -153,7 +156,7 @@ def _virt_api() -> list[Object]:
         _rule("", ["persistentvolumeclaims"], ["get"]),
         # What a disk is to be a copy of
         _rule(DATA_SOURCE.group, [DATA_SOURCE.plural, DATA_VOLUME.plural], ["get"]),
-        _DEFINITION,
+        _definition(["get"]),
         # Whose machine an eviction is about, and to tell its user
         _rule("", ["pods"], ["get"]),
         # Where their virt-handler is
@@ -239,7 +242,7 @@ def _virt_controller() -> list[Object]:
         # The identities of upload servers, which can't be read again, nor changed
         _rule("", ["secrets"], ["create"]),
         _rule("storage.k8s.io", ["storageclasses"], READ),
-        _DEFINITION,
+        _definition(READ),
         _rule("", ["resourcequotas"], READ),
         # Which resource of the nodes the network of an SR-IOV interface is.
         _rule("k8s.cni.cncf.io", ["network-attachment-definitions"], ["get"]),

@@ -323,8 +323,7 @@ class Registration:
             found = self._client.get(CRD, None, DATA_VOLUME.crd_name)
         except NotFound:
             return list(KINDS)
-        ours = (found["metadata"].get("labels") or {}).get(cdi.MANAGED_BY) == cdi.ENGINE
-        return [kind for kind in KINDS if ours or kind.group != cdi.GROUP]
+        return [kind for kind in KINDS if kind.group != cdi.GROUP or cdi.is_ours(found)]
 
     def _ensure(self) -> Certificates:
         def expired(secret: Object, end: datetime) -> None:

@@ -7,8 +7,6 @@ Where upstream's CDI is installed, nothing is done here.
 from __future__ import annotations
 
 import contextlib
-import time
-from collections.abc import Callable
 
 from turtles.api import times
 from turtles.api.data_sources import CLAIM, KIND, CopySource
@@ -31,11 +29,9 @@ _BY_NAMED = "named"
 class DataSourceController:
     """Reconciles DataSources."""
 
-    def __init__(
-        self, client: Client, manager: Manager, caches: Caches, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, client: Client, manager: Manager, caches: Caches) -> None:
         self._writer = Writer(client)
-        self._definition = Definition(client, clock)
+        self._definition = Definition(manager)
         self._data_sources = manager.informer(DATA_SOURCE, optional=True)
         self._data_sources.add_index(_BY_NAMED, _named)
         self._data_volumes, self._claims = caches.data_volumes, caches.pvcs
@@ -45,6 +41,7 @@ class DataSourceController:
         """Return what the manager needs to run it."""
         triggers = (
             each(self._data_sources),
+            self._definition.decides_on(self._data_sources),
             *(
                 Trigger(informer, self._leading_to)
                 for informer in (self._data_sources, self._data_volumes, self._claims, self._snapshots)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import time
 from collections.abc import Callable
 
 from turtles.api import cdi, times, uploads
@@ -54,7 +53,6 @@ class DataVolumeController:
         image: str,
         configuration: Callable[[], ClusterConfiguration],
         mounts_images: Callable[[], bool] = lambda: True,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Make the controller.
 
@@ -64,7 +62,7 @@ class DataVolumeController:
         """
         self._mounts_images = mounts_images
         self._client, self._writer, self._recorder, self._image = client, Writer(client), recorder, image
-        self._definition = Definition(client, clock)
+        self._definition = Definition(manager)
         self._configuration = configuration
         self._data_volumes, self._claims, self._vmis = caches.data_volumes, caches.pvcs, caches.vmis
         self._pods = manager.informer(POD, label_selector=f"{cdi.COMPONENT}={cdi.COMPONENT_IMPORTER}")
@@ -78,6 +76,7 @@ class DataVolumeController:
         """Return what the manager needs to run it."""
         triggers = (
             each(self._data_volumes),
+            self._definition.decides_on(self._data_volumes),
             owner_of(self._claims, DATA_VOLUME.kind),
             Trigger(self._claims, self._of_the_name),
             owner_of(self._pods, DATA_VOLUME.kind),

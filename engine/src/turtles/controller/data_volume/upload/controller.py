@@ -24,6 +24,7 @@ from turtles.controller.data_volume.pod import ImporterConfig
 from turtles.controller.data_volume.progress import ask
 from turtles.controller.data_volume.upload.plan import Plan, Surroundings, is_outdated, is_target, plan
 from turtles.controller.data_volume.upload.pod import identity, name_of, scratch_claim, upload_pod
+from turtles.controller.definition import Definition
 from turtles.kube.client import AlreadyExists, ApiError, Client
 from turtles.kube.informer import Key, key_of
 from turtles.kube.kubevirt import DATA_VOLUME
@@ -49,16 +50,14 @@ class UploadController:
         caches: Caches,
         image: str,
         configuration: Callable[[], ClusterConfiguration],
-        is_ours: Callable[[], bool],
     ) -> None:
         """Make the controller.
 
         :param image: of importers.
         :param configuration: gives the configuration in force.
-        :param is_ours: says whether this engine serves uploads, and not upstream's CDI.
         """
         self._client, self._writer, self._image = client, Writer(client), image
-        self._configuration, self._is_ours = configuration, is_ours
+        self._configuration, self._definition = configuration, Definition(manager)
         self._claims, self._data_volumes = caches.pvcs, caches.data_volumes
         self._pods = manager.informer(POD, label_selector=f"{cdi.COMPONENT}={uploads.COMPONENT}")
         self._classes = manager.informer(STORAGECLASS)
@@ -68,6 +67,7 @@ class UploadController:
         """Return what the manager needs to run it."""
         triggers = (
             each(self._claims),
+            self._definition.decides_on(self._claims),
             owner_of(self._pods, PVC.kind),
             owner_of(self._claims, PVC.kind),
             Trigger(self._services, lambda old, new: self._targets()),
@@ -81,7 +81,7 @@ class UploadController:
     def reconcile(self, key: Key) -> float | None:
         """Bring one claim closer to its content; returns seconds after which to look again."""
         claim = self._claims.get(*key)
-        if claim is None or not is_target(claim) or not self._is_ours():
+        if claim is None or not is_target(claim) or not self._definition.is_ours():
             return None
         around = self._surroundings(claim)
         decided = plan(claim, around)
