@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from turtles.api.objects import get
+from turtles.api.phases import phase_of
 
 GROUP = "cdi.kubevirt.io"
 
@@ -88,11 +89,6 @@ def pod_name(prefix: str, name: str) -> str:
 def is_ours(definition: Mapping[str, Any]) -> bool:
     """Say whether a CustomResourceDefinition of the group is this engine's, and not upstream's."""
     return (definition["metadata"].get("labels") or {}).get(MANAGED_BY) == ENGINE
-
-
-def phase_of(data_volume: Mapping[str, Any]) -> str:
-    """Return a DataVolume's phase; empty if it has none so far."""
-    return str(get(dict(data_volume), "status", "phase") or "")
 
 
 def disk_labels(obj: Mapping[str, Any]) -> dict[str, str]:

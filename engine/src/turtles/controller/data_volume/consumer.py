@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from turtles.api import cdi, labels
 from turtles.api.kinds.vmi.hotplug import is_hotpluggable
 from turtles.api.objects import Object, is_deleted
-from turtles.api.phases import is_final
+from turtles.api.phases import is_final, phase_of
 from turtles.controller.caches import BY_OWNER, Caches, data_volumes_of, users_of_data_volume
 from turtles.controller.pod.attachment import on_node_of
 from turtles.controller.pod.config import LauncherConfig
@@ -50,7 +50,7 @@ def waiting_volumes(vmi: Object, launcher: Object | None, data_volumes: Mapping[
     """
     if is_deleted(vmi) or is_final(vmi) or (launcher is not None and not launcher["spec"].get("nodeName")):
         return []
-    waiting = {name for name, found in data_volumes.items() if cdi.phase_of(found) in cdi.AWAITS_CONSUMER}
+    waiting = {name for name, found in data_volumes.items() if phase_of(found) in cdi.AWAITS_CONSUMER}
     return [
         volume
         for volume in vmi["spec"].get("volumes") or ()

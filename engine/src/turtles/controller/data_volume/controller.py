@@ -14,7 +14,7 @@ from turtles.api import cdi, times, uploads
 from turtles.api.configuration import ClusterConfiguration
 from turtles.api.data_sources import CLAIM, SNAPSHOT, copy_source
 from turtles.api.objects import Object, get, is_deleted
-from turtles.api.phases import is_final
+from turtles.api.phases import is_final, phase_of
 from turtles.controller.caches import BY_CLAIM, Caches
 from turtles.controller.claims import claim_names
 from turtles.controller.data_volume import transfer
@@ -130,7 +130,7 @@ class DataVolumeController:
         return [
             (found["metadata"]["namespace"], found["metadata"]["name"])
             for found in self._data_volumes.list()
-            if cdi.phase_of(found) in waiting
+            if phase_of(found) in waiting
         ]
 
     def reconcile(self, key: Key) -> float | None:
@@ -197,7 +197,7 @@ class DataVolumeController:
         key = (source.namespace, transfer.copy_name(data_volume))
         copy, claim = self._data_volumes.get(*key), self._claims.get(*key)
         volume = get(claim, "spec", "volumeName")
-        if copy is None or not volume or cdi.phase_of(copy) != cdi.SUCCEEDED:
+        if copy is None or not volume or phase_of(copy) != cdi.SUCCEEDED:
             return transfer.Aside(copy, claim)
         try:
             return transfer.Aside(copy, claim, self._client.get(PV, None, volume))
@@ -251,7 +251,7 @@ class DataVolumeController:
         """Say what the API server doesn't take; the next try comes by itself."""
         reason = "ErrExceededQuota" if "exceeded quota" in error.message else cdi.ERROR
         before = cdi.failure_of(data_volume)
-        phase = cdi.phase_of(data_volume) or cdi.PENDING
+        phase = phase_of(data_volume) or cdi.PENDING
         self._store(data_volume, status(data_volume, around.target, phase, failed(error.message), times.now()))
         if before != error.message:
             self._recorder.event(data_volume, "Warning", reason, error.message)

@@ -10,6 +10,7 @@ from turtles.api import cdi, data_sources, labels
 from turtles.api.kind import Missing
 from turtles.api.kinds.data_volume import DATA_VOLUME as KIND
 from turtles.api.objects import Object, controller_of, get, is_deleted, owner_reference
+from turtles.api.phases import phase_of
 from turtles.api.run_strategies import HALTED, run_strategy
 from turtles.controller.caches import Caches, data_volumes_of
 from turtles.controller.vm.revision import template_of
@@ -42,7 +43,7 @@ class Disks:
         if self.missing or self.failure:
             return False
         return all(
-            cdi.is_populated(each) or cdi.phase_of(each) in cdi.AWAITS_CONSUMER for each in self.data_volumes.values()
+            cdi.is_populated(each) or phase_of(each) in cdi.AWAITS_CONSUMER for each in self.data_volumes.values()
         )
 
 
