@@ -35,6 +35,15 @@ class Writer:
             cache.observe(stored)
             return stored
 
+    def replace(self, cache: Informer, obj: Object) -> Object:
+        """Replace the object of a name, and return it as it was stored.
+
+        :raises Conflict: it isn't the one, or isn't in the version, that is written.
+        """
+        stored = self._client.replace(cache.resource, obj)
+        cache.observe(stored)
+        return stored
+
     def patch(
         self, cache: Informer, seen: Object, patch: Object, *, subresource: str | None = None, unchanged: bool = True
     ) -> Object:
