@@ -11,7 +11,7 @@ from aiohttp import web
 
 from turtles.standalone.apiserver.builtin import table
 from turtles.standalone.apiserver.schema.kinds import Kind
-from turtles.standalone.apiserver.storage.store import Entry
+from turtles.standalone.apiserver.storage.entries import Entry
 from turtles.standalone.apiserver.views.watch import Form
 from turtles.standalone.apiserver.wire import bodies
 from turtles.standalone.apiserver.wire.bodies import MAX_BODY, MEDIA_TYPES
