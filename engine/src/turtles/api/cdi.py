@@ -42,7 +42,7 @@ PRE_POPULATED = "cdi.kubevirt.io/storage.prePopulated"
 IMMEDIATE_CREATION = "kubevirt.io/immediate-data-volume-creation"
 
 #: What a DataVolume's sourceRef meant when it was created: kind, namespace and name, such as "pvc/images/debian".
-#: Admission writes it, and nobody can change it: whoever created the DataVolume was allowed to copy just this.
+#: Admission writes it, and nobody can change it: the user who created the DataVolume was allowed to copy just this.
 CLONE_SOURCE = "cdi.kubevirt.io/storage.clone.source"
 #: Of a DataVolume beside the source of another one in another namespace: that one, as "namespace/name".
 CLONE_TARGET = "cdi.kubevirt.io/storage.clone.target"

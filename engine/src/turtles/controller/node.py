@@ -3,7 +3,7 @@
 
 The rules are KubeVirt's node controller's. While a node's kubelet is there, a VMI whose Pod lives is left alone however
 long the agent is away: the guest runs on without it. When the kubelet is silent too, or the node's object is deleted,
-nobody knows what became of the guest, and the VMI fails. Its VM starts anew when the Pod is gone, not before: then the
+nobody knows what became of the guest, and the VMI fails. Its VM starts again when the Pod is gone, not before: then the
 old guest can't run any more. Kubernetes removes the Pods of nodes that are back, deleted, or tainted as out of service;
 this controller does it as well, for servers that don't (before 1.28).
 

@@ -35,7 +35,7 @@ _IDLE = Running()
 class Surroundings:
     """What there is for a DataVolume; None for what doesn't exist.
 
-    :param target: the claim of its name, whoever made it. :param scratch: its scratch space. :param pod: its importer.
+    :param target: the claim of its name, its own or not. :param scratch: its scratch space. :param pod: its importer.
     :param in_the_way: what somebody else has made that has the name of its scratch space, or of its importer.
     :param classes: all StorageClasses.
     :param progress: what the importer says, in per cent.

@@ -142,7 +142,7 @@ class PoolController:
         return self._patch(vm, {"ownerReferences": references, "finalizers": finalizers, "labels": labels})
 
     def _let_go(self, pool: Object) -> None:
-        """The pool is being deleted: its machines go after it, or stay, as whoever deleted it said."""
+        """Release the machines of a pool that is being deleted: they go after it, or stay if it was deleted so."""
         metadata = pool["metadata"]
         # The garbage collector may have taken the reference already of one that stays
         unowned = self._vms.by_index(UNOWNED_IN, metadata["namespace"])

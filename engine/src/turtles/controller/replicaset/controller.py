@@ -35,7 +35,7 @@ class ReplicaSetController:
         self._writer, self._recorder, self._clock = Writer(client), recorder, clock
         self._vmis, self._instances = caches.vmis, Instances(client, caches.vmis, recorder)
         self._replicasets: Informer = manager.informer(REPLICASET)
-        #: With uid and generation: what has been corrected, or made anew, is tried at once. So it is after a restart.
+        #: With uid and generation: what has been corrected or recreated is tried at once. So it is after a restart.
         self._backoffs: dict[Key, tuple[tuple[str, int], Backoff]] = {}
 
     def controller(self) -> Controller:

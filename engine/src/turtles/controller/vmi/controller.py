@@ -126,7 +126,7 @@ class VMIController:
             return 0.1
         if decided.create_pod:
             self._create_pod(vmi, decided.vmi)
-        # A VMI that is final stays so; one that fails now is told first, so that nobody wonders about its Pod.
+        # A VMI that is final stays so; one that fails now is reported first, which explains what happens to its Pod.
         stored = self._store(vmi, decided.vmi)
         for event in decided.events:
             self._recorder.event(vmi, *event)

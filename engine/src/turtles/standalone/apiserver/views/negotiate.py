@@ -45,7 +45,7 @@ def accept(
     """Return the client's preferred choice of those that can be served; 406 when there is none.
 
     :param shapes: what ``as`` may be, of the API group ``group``.
-    :param watch: whether the answer is a stream, which the message about an impossible wish says.
+    :param watch: whether the answer is a stream, which the message about a request that can't be met says.
     """
     return _accept(request.headers.get("Accept", ""), shapes, group, _STREAMS if watch else ())
 
