@@ -192,7 +192,7 @@ class Connection(ConnectionBase):
                     return
 
     def reset(self):
-        """Connect anew with the next task."""
+        """Connect again with the next task."""
         self.close()
 
     def close(self):

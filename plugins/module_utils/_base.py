@@ -360,6 +360,19 @@ class ResourceModule(KubeModule):
         """Resource, namespace and name, as most methods take them."""
         return self.resource, self.namespace, self.name
 
+    def refuse_change(self, have, wanted, options):
+        """Refuse to change an object of a kind that can't be changed.
+
+        :param have: its spec. :param wanted: what is declared of that. :param options: the options behind its keys.
+        :raises KubeError: they differ.
+        """
+        for key, value in wanted.items():
+            if value != have.get(key):
+                raise KubeError(
+                    "%s: %s has %s, not %s, and can't be changed. Choose another name, or delete it first."
+                    % (options.get(key, key), _resources.name_of(*self.where), have.get(key, "none"), value)
+                )
+
     def present(self):
         """Bring the object about and wait until it is ready; return the Outcome."""
         outcome = self.apply(*self.where, self.declared, exact=self.EXACT)

@@ -16,7 +16,7 @@ from ._errors import ApiError, KubeError, explain_error
 from ._readiness import address_of
 from ._vm_task import MachineTask
 
-# Seconds after which a machine that isn't there yet is told of, and how many of them are.
+# Seconds after which machines that aren't there yet are reported, and how many of them at most.
 LATE, LATE_SHOWN = 10, 3
 # Seconds between two runs of a probe command.
 PROBE_PAUSE = 1

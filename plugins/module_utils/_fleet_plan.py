@@ -20,7 +20,7 @@ from ._vm_task import MachineTask
 # Options of the module vm that a fleet has once.
 _OF_TASK = frozenset((*WAIT_ARGUMENTS, "wait_sleep"))
 _PER_CENT = re.compile(r"(\d{1,3})%\Z")
-# Of so many mistakes is told at once.
+# How many mistakes are reported at once.
 _SHOWN = 5
 
 

@@ -37,7 +37,7 @@ class InfoModule(KubeModule):
         return _resources.known(self.API_VERSION or self.params["api_version"], self.KIND)
 
     def run(self):
-        # A mistake in it is told before anything is read.
+        # A mistake in it is reported before anything is read.
         query = Expression.of(self.params, "query")
         resource = self.resource()
         items = self._read(resource)

@@ -9,7 +9,7 @@ from ._base import ResourceModule
 from ._errors import KubeError
 from ._values import plain
 
-# Of so many members that aren't ready is told why.
+# For how many members that aren't ready the reasons are given.
 SHOWN = 3
 
 

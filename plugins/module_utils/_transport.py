@@ -94,7 +94,7 @@ class Transport:
         :raises KubeError: that isn't possible; ApiError if the server refused it.
         """
         configuration = self._configuration
-        # Kubelets answer 406 to whoever accepts JSON alone.
+        # Kubelets answer 406 to clients that accept JSON alone.
         headers = ["%s: %s" % pair for pair in {**self._headers(), "Accept": "*/*"}.items()]
         headers += ["Impersonate-Group: %s" % group for group in self._options.get("impersonate_groups") or []]
         files = {

@@ -20,7 +20,7 @@ DECLARATION_ARGUMENTS = {
     "generate_name": {"type": "str"},
     **_vm_spec.ARGUMENTS,
 }
-# States that need a machine that is there already, or a name that can be told before.
+# States that need a machine that is there already, or a name that is known beforehand.
 _OF_EXISTING = ("stopped", "restarted", "absent")
 
 

@@ -12,10 +12,10 @@ version_added: 0.1.0
 author:
   - turtles.kubevirt contributors (!UNKNOWN)
 description:
-  - Makes a copy of a virtual machine, or of a snapshot of one, with its disks, by an object of kind
-    VirtualMachineClone of the KubeVirt API. The copy has MAC addresses, a firmware UUID and a serial number of its own.
-  - Each name is one copy. A task whose clone has succeeded already changes nothing.
-  - The copy is stopped; start it with M(turtles.kubevirt.vm). The machine that is copied may run.
+  - Copies a virtual machine, or a snapshot of one, with its disks, by a VirtualMachineClone of the KubeVirt API. The
+    copy has MAC addresses, a firmware UUID and a serial number of its own.
+  - Each name stands for one copy. Once the clone has succeeded, running the task again changes nothing.
+  - The copy is stopped; start it with M(turtles.kubevirt.vm). The machine to be copied may be running.
 options:
   state:
     description: Whether the clone should exist. Deleting it doesn't delete the copy.
@@ -27,7 +27,7 @@ options:
     type: str
     required: true
   namespace:
-    description: Namespace of all of them. Defaults to that of the kubeconfig's context, then V(default).
+    description: Namespace of clone, source and copy. Defaults to that of the kubeconfig's context, then V(default).
     type: str
   vm:
     description: Name of the VirtualMachine to copy.
@@ -36,33 +36,35 @@ options:
     description: Name of the VirtualMachineSnapshot to copy.
     type: str
   target:
-    description: Name of the copy, which must not exist yet. The server makes one up if this isn't set.
+    description: Name of the copy, which must not exist yet. The server generates a name if this isn't set.
     type: str
   label_filters:
-    description: Labels that the copy has, by key. C(*) at the end stands for any end, C(!) in front excludes.
+    description:
+      - Which labels the copy gets, by patterns of their keys. C(*) at the end matches anything, C(!) in front excludes.
     type: list
     elements: str
   annotation_filters:
-    description: Annotations that the copy has, as O(label_filters).
+    description: Which annotations the copy gets, in the form of O(label_filters).
     type: list
     elements: str
   template_label_filters:
-    description: Labels that instances of the copy have, as O(label_filters).
+    description: Which labels instances of the copy get, in the form of O(label_filters).
     type: list
     elements: str
   template_annotation_filters:
-    description: Annotations that instances of the copy have, as O(label_filters).
+    description: Which annotations instances of the copy get, in the form of O(label_filters).
     type: list
     elements: str
   new_mac_addresses:
-    description: MAC addresses of the copy by interface. All others are new.
+    description: MAC addresses of the copy by interface. Other interfaces get new ones.
     type: dict
   new_smbios_serial:
     description: Serial number of the copy's firmware.
     type: str
   volume_name_policy:
-    description: Whether the copy's claims have names of their own, the server's default, or are called by machine and
-      volume.
+    description:
+      - How the copy's claims are named. V(RandomizeNames), the server's default, generates names, V(PrefixTargetName)
+        names them after machine and volume.
     type: str
     choices: [RandomizeNames, PrefixTargetName]
   patches:
@@ -77,7 +79,7 @@ extends_documentation_fragment:
   - turtles.kubevirt.wait
 notes:
   - O(wait) waits until the copy is there.
-  - A clone can't be changed. Give a new one another name.
+  - A clone can't be changed. Use another name for a new one.
 seealso:
   - module: turtles.kubevirt.snapshot
   - module: turtles.kubevirt.restore
@@ -95,7 +97,7 @@ EXAMPLES = r"""
       - "*"
       - "!tier"
 
-- name: Copy what a machine was, with a serial number that its licence knows
+- name: Copy a machine as a snapshot has it, with the serial number that its licence requires
   turtles.kubevirt.clone:
     name: db-as-before
     snapshot: before-upgrade
@@ -135,6 +137,15 @@ from ..module_utils._wait import reasons
 
 _VM = {"apiGroup": "kubevirt.io", "kind": "VirtualMachine"}
 _SNAPSHOT = {"apiGroup": "snapshot.kubevirt.io", "kind": "VirtualMachineSnapshot"}
+_OPTIONS = {
+    "source": "vm, snapshot",
+    "labelFilters": "label_filters",
+    "annotationFilters": "annotation_filters",
+    "template": "template_label_filters, template_annotation_filters",
+    "newMacAddresses": "new_mac_addresses",
+    "newSMBiosSerial": "new_smbios_serial",
+    "volumeNamePolicy": "volume_name_policy",
+}
 _FILTERS = ("label_filters", "annotation_filters")
 _KEYS = {"label_filters": "labelFilters", "annotation_filters": "annotationFilters"}
 
@@ -162,12 +173,7 @@ class Clone(ResourceModule):
     def declare(self, live):
         wanted = self._wanted()
         if live is not None:
-            for key, value in wanted.items():
-                if live["spec"].get(key) != value:
-                    raise KubeError(
-                        "clone %s/%s has %s %s, not %s, and can't be changed. Choose another name, or delete it first."
-                        % (self.namespace, self.name, key, live["spec"].get(key), value)
-                    )
+            self.refuse_change(live["spec"], wanted, _OPTIONS)
             return {"spec": {}}
         if "source" not in wanted:
             raise KubeError("vm, snapshot: missing for a new clone. Name one of them.")

@@ -12,10 +12,10 @@ version_added: 0.1.0
 author:
   - turtles.kubevirt contributors (!UNKNOWN)
 description:
-  - Creates, changes or deletes a DataSource of the Containerized Data Importer's API (C(cdi.kubevirt.io/v1beta1)). It
-    is a name for a disk, such as V(debian). DataVolumes that have it in C(sourceRef) are copies of that disk. What the
-    name stands for can be replaced by a newer disk; copies that exist stay as they are.
-  - Who copies a disk to another namespace needs the right to create C(datavolumes/source) where the disk is.
+  - Creates, changes or deletes a DataSource of the Containerized Data Importer's API (C(cdi.kubevirt.io/v1beta1)). A
+    DataSource is a name for a disk, such as V(debian). DataVolumes that refer to it in C(sourceRef) are copies of that
+    disk. The name can be given to a newer disk later; existing copies stay as they are.
+  - Copying a disk to another namespace takes the right to create C(datavolumes/source) in the namespace of the disk.
   - Works with this collection's engine and with upstream's Containerized Data Importer.
 options:
   state:
@@ -31,13 +31,13 @@ options:
     description: Namespace of the DataSource. Defaults to that of the kubeconfig's context, then V(default).
     type: str
   pvc:
-    description: Name of the PersistentVolumeClaim that it stands for. That of a DataVolume has the DataVolume's name.
+    description: Name of the PersistentVolumeClaim with the disk. The claim of a DataVolume has the DataVolume's name.
     type: str
   snapshot:
-    description: Name of the VolumeSnapshot that it stands for.
+    description: Name of the VolumeSnapshot with the disk.
     type: str
   data_source:
-    description: Name of another DataSource of the namespace that it stands for. That one names no third.
+    description: Name of another DataSource in the same namespace, which must not refer to yet another one.
     type: str
   source_namespace:
     description: Namespace of O(pvc) or O(snapshot). Defaults to the DataSource's.
@@ -45,7 +45,8 @@ options:
   labels:
     description:
       - Labels of the DataSource. C(instancetype.kubevirt.io/default-instancetype) and
-        C(instancetype.kubevirt.io/default-preference) name what suits the disk, for machines with C(inferFromVolume).
+        C(instancetype.kubevirt.io/default-preference) name the instance type and the preference that suit the disk, for
+        machines with C(inferFromVolume).
     type: dict
   annotations:
     description: Annotations of the DataSource.
@@ -90,7 +91,7 @@ EXAMPLES = r"""
       subjects:
         - {apiGroup: rbac.authorization.k8s.io, kind: Group, name: "system:serviceaccounts:shop"}
 
-- name: Have a machine with a copy
+- name: Create a machine with a copy
   turtles.kubevirt.vm:
     name: web
     namespace: shop

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: data_source_info
-short_description: Read the names of disks that others are copied from
+short_description: Read DataSources, the names of disks that others are copied from
 version_added: 0.1.0
 author:
   - turtles.kubevirt contributors (!UNKNOWN)

@@ -12,10 +12,10 @@ version_added: 0.1.0
 author:
   - turtles.kubevirt contributors (!UNKNOWN)
 description:
-  - Creates or deletes a DataVolume of the Containerized Data Importer's API (C(cdi.kubevirt.io/v1beta1)), which makes a
-    PersistentVolumeClaim of its name and fills it with a disk, such as an image that a web server has.
+  - Creates or deletes a DataVolume of the Containerized Data Importer's API (C(cdi.kubevirt.io/v1beta1)), which creates
+    a PersistentVolumeClaim of the same name and fills it with a disk, such as an image from a web server.
   - A virtual machine uses the disk as a volume C(dataVolume), which waits until the disk is complete.
-  - Works with this collection's engine and with upstream's Containerized Data Importer, which has more sources.
+  - Works with this collection's engine and with upstream's Containerized Data Importer, which supports more sources.
 options:
   state:
     description: Whether the DataVolume should exist. With V(absent) its claim and the disk on it are deleted as well.
@@ -31,51 +31,53 @@ options:
     type: str
   url:
     description:
-      - Address of a disk image with V(http) or V(https). Formats are raw, ISO, qcow2, VMDK, VDI, VHD and VHDX, each
-        as it is or compressed with gzip, xz or zstd. Shorthand for C(http.url) of O(source).
+      - Address of a disk image with V(http) or V(https). Formats are raw, ISO, qcow2, VMDK, VDI, VHD and VHDX, plain or
+        compressed with gzip, xz or zstd. Shorthand for C(http.url) of O(source).
     type: str
   checksum:
     description:
-      - What the hash of the file at O(url) must be, such as V(sha256:e3b0c442…), with md5, sha1, sha256 or sha512. A
-        file with another one isn't used. Shorthand for C(http.checksum) of O(source).
+      - Expected hash of the file at O(url), such as V(sha256:e3b0c442…), by md5, sha1, sha256 or sha512. A file that
+        doesn't match is refused. Shorthand for C(http.checksum) of O(source).
     type: str
   source:
     description:
-      - Where the content comes from, as C(spec.source) of the API has it. An empty object C(blank) is an empty disk.
+      - Where the content comes from, in the form of the API's C(spec.source). An empty object C(blank) gives an empty
+        disk.
     type: dict
   source_ref:
     description:
-      - Name of the DataSource that leads to the disk of which this one is a copy, in place of O(source); with
-        V(NAMESPACE/NAME) one of another namespace. That needs the right to create C(datavolumes/source) there.
+      - Name of the DataSource whose disk is copied, instead of O(source), or V(NAMESPACE/NAME) for one in another
+        namespace, which takes the right to create C(datavolumes/source) there.
     type: str
   size:
     description:
-      - Size of the disk, such as V(20Gi). A claim with a file system is made larger by what that needs for itself.
-      - Required for a new DataVolume, unless O(pvc) has it.
+      - Size of the disk, such as V(20Gi). The claim of a volume with a file system is larger by the space that the file
+        system itself needs.
+      - Required for a new DataVolume, unless O(pvc) gives it.
     type: str
   storage_class:
-    description: Name of the StorageClass. Without it the cluster's default counts.
+    description: Name of the StorageClass. Defaults to the cluster's default class.
     type: str
   access_modes:
-    description: How the volume is used, such as V([ReadWriteMany]). By default what the StorageClass is known for.
+    description: How the volume is used, such as V([ReadWriteMany]). Defaults to what is known to suit the StorageClass.
     type: list
     elements: str
   volume_mode:
-    description: Whether the volume has a file system. By default what the StorageClass is known for.
+    description: Whether the volume has a file system. Defaults to what is known to suit the StorageClass.
     type: str
     choices: [Filesystem, Block]
   pvc:
     description:
-      - The claim's spec, taken as it is, in place of O(size), O(storage_class), O(access_modes) and O(volume_mode).
+      - The claim's spec, used as it is, instead of O(size), O(storage_class), O(access_modes) and O(volume_mode).
     type: dict
   preallocation:
-    description: Whether all of the disk's storage is reserved first.
+    description: Whether all of the disk's storage is reserved before anything is written.
     type: bool
   bind_immediately:
     description:
-      - Whether the import begins at once where the StorageClass binds claims only when a Pod uses them
-        (C(WaitForFirstConsumer), such as C(local-path) of a machine). Without it the import begins when a virtual
-        machine that uses the disk is started, on its node.
+      - Whether the import begins at once even if the StorageClass binds claims only when a Pod uses them
+        (C(WaitForFirstConsumer), like C(local-path) in standalone mode). Otherwise it begins when a virtual machine
+        that uses the disk is started, on that machine's node.
     type: bool
     default: false
   labels:
@@ -91,9 +93,9 @@ extends_documentation_fragment:
   - turtles.kubevirt.library
   - turtles.kubevirt.wait
 notes:
-  - O(wait) waits until the disk is complete, or until nothing more happens before a virtual machine uses it. An import
-    that fails is tried again; the task fails if it has been failing for half a minute, with what the importer says.
-  - What a DataVolume consists of can't be changed, except labels and annotations.
+  - O(wait) waits until the disk is complete, or until nothing is missing but a virtual machine that uses it. A failing
+    import is retried; once it has been failing for half a minute, the task fails with the importer's message.
+  - A DataVolume can't be changed, except for its labels and annotations.
 seealso:
   - module: turtles.kubevirt.data_volume_info
   - module: turtles.kubevirt.data_source
@@ -111,7 +113,7 @@ EXAMPLES = r"""
     bind_immediately: true
     wait_timeout: 1800
 
-- name: Have an empty disk for data
+- name: Create an empty disk for data
   turtles.kubevirt.data_volume:
     name: web-data
     namespace: shop
@@ -119,7 +121,7 @@ EXAMPLES = r"""
       blank: {}
     size: 100Gi
 
-- name: Import from a server that asks for a password and has a certificate of the company's own authority
+- name: Import from a server with a password and a certificate of the company's own authority
   turtles.kubevirt.data_volume:
     name: appliance
     namespace: shop
@@ -130,7 +132,7 @@ EXAMPLES = r"""
         certConfigMap: company-ca
     size: 40Gi
 
-- name: Have a copy of an image that others use as well
+- name: Copy an image that others use as well
   turtles.kubevirt.data_volume:
     name: web-root
     namespace: shop
@@ -174,12 +176,12 @@ result:
       storage: {resources: {requests: {storage: 20Gi}}}
     status: {claimName: web-root, phase: Succeeded, progress: 100.0%, restartCount: 0}
 phase:
-  description: What is going on, such as Succeeded, ImportInProgress or WaitForFirstConsumer.
+  description: Phase of the DataVolume, such as Succeeded, ImportInProgress or WaitForFirstConsumer.
   returned: success
   type: str
   sample: Succeeded
 progress:
-  description: How much is done, or N/A.
+  description: Progress in percent, or N/A.
   returned: success
   type: str
   sample: 100.0%
@@ -274,8 +276,8 @@ class DataVolume(ResourceModule):
     def refused(self, exc, resource, namespace, name):
         if "Cannot update DataVolume Spec" in str(exc):
             return KubeError(
-                "%s %s/%s exists, and was made of something else: its spec can't be changed. Give another name, or "
-                "delete it first (state=absent), which deletes the disk." % (self.KIND, namespace, name),
+                "%s %s/%s exists, and was created from something else: its spec can't be changed. Give another name, "
+                "or delete it first (state=absent), which deletes the disk." % (self.KIND, namespace, name),
                 **exc.facts,
             )
         return super().refused(exc, resource, namespace, name)

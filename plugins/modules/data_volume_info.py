@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: data_volume_info
-short_description: Read disks and how far their import is
+short_description: Read DataVolumes and the progress of their imports
 version_added: 0.1.0
 author:
   - turtles.kubevirt contributors (!UNKNOWN)

@@ -14,7 +14,7 @@ author:
 description:
   - Creates a DataVolume of the Containerized Data Importer's API (C(cdi.kubevirt.io/v1beta1)) with the source
     C(upload), and sends it a disk image of the host that the task runs on, as C(virtctl image-upload) does.
-  - An upload that breaks off is begun again.
+  - An interrupted upload is restarted.
   - Works with this collection's engine and with upstream's Containerized Data Importer.
 options:
   name:
@@ -27,31 +27,31 @@ options:
   src:
     description:
       - Path of the image, a file or a block device, on the host that the task runs on. Formats are raw, ISO, qcow2,
-        VMDK, VDI, VHD and VHDX, each as it is or compressed with gzip, xz or zstd.
+        VMDK, VDI, VHD and VHDX, plain or compressed with gzip, xz or zstd.
     type: path
     required: true
   checksum:
     description:
-      - What the hash of O(src) must be, such as V(sha256:e3b0c442…), with md5, sha1, sha256 or sha512.
+      - Expected hash of O(src), such as V(sha256:e3b0c442…), by md5, sha1, sha256 or sha512.
     type: str
   size:
     description:
-      - Size of the disk, such as V(20Gi), at least that of the image. A claim with a file system is made larger by what
-        that needs for itself. Required for a new DataVolume.
+      - Size of the disk, such as V(20Gi), at least that of the image. The claim of a volume with a file system is
+        larger by the space that the file system itself needs. Required for a new DataVolume.
     type: str
   storage_class:
-    description: Name of the StorageClass. Without it the cluster's default counts.
+    description: Name of the StorageClass. Defaults to the cluster's default class.
     type: str
   access_modes:
-    description: How the volume is used, such as V([ReadWriteMany]). By default what the StorageClass is known for.
+    description: How the volume is used, such as V([ReadWriteMany]). Defaults to what is known to suit the StorageClass.
     type: list
     elements: str
   volume_mode:
-    description: Whether the volume has a file system. By default what the StorageClass is known for.
+    description: Whether the volume has a file system. Defaults to what is known to suit the StorageClass.
     type: str
     choices: [Filesystem, Block]
   preallocation:
-    description: Whether all of the disk's storage is reserved first.
+    description: Whether all of the disk's storage is reserved before anything is written.
     type: bool
   labels:
     description: Labels of the DataVolume.
@@ -61,26 +61,26 @@ options:
     type: dict
   upload_proxy_url:
     description:
-      - Address of the upload proxy, such as V(https://uploads.example.com). By default that of the object CDIConfig,
-        where this collection's engine writes it on one machine, and an administrator on a cluster.
+      - Address of the upload proxy, such as V(https://uploads.example.com). Defaults to the address in the object
+        CDIConfig, which this collection's engine sets in standalone mode, and an administrator on a cluster.
     type: str
   upload_proxy_ca:
     description:
-      - File with the authorities of the upload proxy's certificate, in PEM. By default those of the object CDIConfig,
-        then the system's.
+      - File with the certificate authorities to trust for the upload proxy, in PEM. Defaults to those in the object
+        CDIConfig, then to the system's.
     type: path
   upload_proxy_insecure:
     description: Don't verify the upload proxy's certificate.
     type: bool
     default: false
   retries:
-    description: How many times an upload that breaks off is begun again.
+    description: How many times an interrupted upload is restarted.
     type: int
     default: 5
   progress:
     description:
-      - Seconds between two lines about the progress; V(0) for none. They are shown where the task runs in the
-        controller's process, that is with the connection C(local).
+      - Seconds between progress lines; V(0) for none. They are shown only if the task runs in the controller's process,
+        that is, with the connection C(local).
     type: int
     default: 10
 extends_documentation_fragment:
@@ -90,10 +90,11 @@ extends_documentation_fragment:
   - turtles.kubevirt.library
   - turtles.kubevirt.wait
 notes:
-  - A disk that has been uploaded has an annotation with the checksum of the file. The same file isn't uploaded again;
-    another one is refused as long as the disk exists. Delete the disk with M(turtles.kubevirt.data_volume) first.
-  - O(wait) waits until the disk is complete. Without it the task ends when the image has been sent, and what is wrong
-    with it is in the DataVolume's conditions. O(wait_timeout) is about what comes before and after sending.
+  - An uploaded disk has an annotation with the checksum of the file. The same file isn't uploaded again, and a
+    different one is refused as long as the disk exists. Delete the disk with M(turtles.kubevirt.data_volume) first.
+  - O(wait) waits until the disk is complete. Without it, the task ends when the image has been sent, and the
+    DataVolume's conditions say whether anything is wrong with it. O(wait_timeout) covers the time before and after
+    sending.
 seealso:
   - module: turtles.kubevirt.data_volume
   - module: turtles.kubevirt.vm
@@ -107,7 +108,7 @@ EXAMPLES = r"""
     src: /srv/images/appliance.qcow2
     size: 40Gi
 
-- name: Upload an image that was verified, to a cluster
+- name: Upload an image to a cluster, and verify it
   turtles.kubevirt.image_upload:
     name: installer
     namespace: shop
@@ -141,7 +142,7 @@ result:
       storage: {resources: {requests: {storage: 40Gi}}}
     status: {claimName: appliance, phase: Succeeded, progress: 100.0%, restartCount: 0}
 phase:
-  description: What is going on, such as Succeeded or UploadReady.
+  description: Phase of the DataVolume, such as Succeeded or UploadReady.
   returned: success
   type: str
   sample: Succeeded
@@ -151,7 +152,7 @@ checksum:
   type: str
   sample: sha256:5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03
 bytes:
-  description: How many bytes were sent; 0 if the disk was there.
+  description: How many bytes were sent; 0 if the disk was there already.
   returned: success
   type: int
   sample: 327155712
@@ -246,7 +247,7 @@ class ImageUpload(ResourceModule):
         return {"metadata": metadata, "spec": {key: value for key, value in spec.items() if value is not None}}
 
     def _check(self, live):
-        """Refuse a DataVolume that something else was made of."""
+        """Refuse a DataVolume that was created from something else."""
         where = _resources.label(live)
         if (live["spec"].get("source") or {}).get("upload") is None:
             raise KubeError("%s exists, and isn't filled by an upload. Give another name, or delete it first." % where)
@@ -260,8 +261,8 @@ class ImageUpload(ResourceModule):
             return
         if phase_of(live) == "Succeeded" or found is not None:
             raise KubeError(
-                "%s exists, and was made of another file (%s). Give another name, or delete it first, which deletes "
-                "the disk." % (where, found or "without a checksum")
+                "%s exists, and was created from another file (%s). Give another name, or delete it first, which "
+                "deletes the disk." % (where, found or "without a checksum")
             )
 
     def refused(self, exc, resource, namespace, name):

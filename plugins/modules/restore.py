@@ -12,14 +12,13 @@ version_added: 0.1.0
 author:
   - turtles.kubevirt contributors (!UNKNOWN)
 description:
-  - Restores a virtual machine to what it was when a snapshot was made, disks and specification, by an object of kind
-    VirtualMachineRestore of the KubeVirt API. To a machine that doesn't exist, it restores a copy with an identity of
-    its own.
-  - Each name is one restore. A task whose restore is complete already changes nothing.
+  - Restores the disks and the specification of a virtual machine from a snapshot, by a VirtualMachineRestore of the
+    KubeVirt API. If the machine doesn't exist, it becomes a copy with an identity of its own.
+  - Each name stands for one restore. Once that is complete, running the task again changes nothing.
   - The machine is stopped afterwards; start it with M(turtles.kubevirt.vm).
 options:
   state:
-    description: Whether the restore should exist. Deleting one doesn't undo it; one under way is given up.
+    description: Whether the restore should exist. Deleting a restore doesn't undo it; one in progress is abandoned.
     type: str
     choices: [present, absent]
     default: present
@@ -31,23 +30,22 @@ options:
     description: Namespace of machine and snapshot. Defaults to that of the kubeconfig's context, then V(default).
     type: str
   snapshot:
-    description: Name of the VirtualMachineSnapshot. Required for a restore that doesn't exist.
+    description: Name of the VirtualMachineSnapshot. Required for a new restore.
     type: str
   vm:
-    description: Name of the VirtualMachine to restore. Defaults to the one that the snapshot is of.
+    description: Name of the VirtualMachine to restore. Defaults to the machine of the snapshot.
     type: str
   target_readiness_policy:
     description:
-      - What happens if the machine runs. V(StopTarget) stops it, V(WaitGracePeriod) waits for five minutes until
-        somebody does, V(WaitEventually) for as long as it takes, and V(FailImmediate) fails.
+      - What happens if the machine is running. V(StopTarget) stops it, V(WaitGracePeriod) waits up to five minutes for
+        somebody to stop it, V(WaitEventually) waits for as long as it takes, and V(FailImmediate) fails.
       - The server's default is V(WaitGracePeriod).
     type: str
     choices: [StopTarget, WaitGracePeriod, WaitEventually, FailImmediate]
   volume_restore_policy:
     description:
-      - How the restored claims are called. V(RandomizeNames) gives them names of their own and keeps those that the
-        machine had, V(InPlace) deletes these and takes their names, V(PrefixTargetName) calls them by machine and
-        volume.
+      - How the restored claims are named. V(RandomizeNames) generates names and keeps the machine's previous claims,
+        V(InPlace) deletes these and reuses their names, V(PrefixTargetName) names them after machine and volume.
       - The server's default is V(RandomizeNames).
     type: str
     choices: [RandomizeNames, InPlace, PrefixTargetName]
@@ -56,12 +54,12 @@ options:
     type: str
     choices: [Vm, None]
   volume_restore_overrides:
-    description: How the claims of single volumes differ from that.
+    description: Exceptions for the claims of individual volumes.
     type: list
     elements: dict
     suboptions:
       volume_name:
-        description: The volume, as it is called in the machine.
+        description: Name of the volume in the machine.
         type: str
         required: true
       restore_name:
@@ -85,14 +83,14 @@ extends_documentation_fragment:
   - turtles.kubevirt.wait
 notes:
   - O(wait) waits until the restore is complete.
-  - A restore can't be changed. Give a new one another name.
+  - A restore can't be changed. Use another name for a new one.
 seealso:
   - module: turtles.kubevirt.snapshot
   - module: turtles.kubevirt.restore_info
 """
 
 EXAMPLES = r"""
-- name: Go back to how a machine was
+- name: Roll a machine back to a snapshot
   turtles.kubevirt.restore:
     name: back
     snapshot: before-upgrade
@@ -105,7 +103,7 @@ EXAMPLES = r"""
     namespace: shop
     state: running
 
-- name: Make a copy of a machine from a snapshot, with less memory
+- name: Create a copy of a machine from a snapshot, with less memory
   turtles.kubevirt.restore:
     name: copy
     snapshot: before-upgrade
@@ -153,9 +151,15 @@ from ..module_utils._values import plain
 
 SNAPSHOT = _resources.known("snapshot.kubevirt.io/v1beta1", "VirtualMachineSnapshot")
 _POLICIES = {
-    "target_readiness_policy": "targetReadinessPolicy",
-    "volume_restore_policy": "volumeRestorePolicy",
-    "volume_ownership_policy": "volumeOwnershipPolicy",
+    "targetReadinessPolicy": "target_readiness_policy",
+    "volumeRestorePolicy": "volume_restore_policy",
+    "volumeOwnershipPolicy": "volume_ownership_policy",
+}
+_OPTIONS = {
+    "virtualMachineSnapshotName": "snapshot",
+    "target": "vm",
+    "volumeRestoreOverrides": "volume_restore_overrides",
+    **_POLICIES,
 }
 # What a server that leaves these out goes by.
 _DEFAULTS = {
@@ -203,7 +207,8 @@ class Restore(ResourceModule):
     def declare(self, live):
         wanted = self._wanted()
         if live is not None:
-            self._check_same(wanted, live["spec"])
+            have = {**_DEFAULTS, **live["spec"], "target": live["spec"]["target"]["name"]}
+            self.refuse_change(have, {**wanted, "target": self.params["vm"] or have["target"]}, _OPTIONS)
             return {"spec": {}}
         if "virtualMachineSnapshotName" not in wanted:
             raise KubeError("snapshot: missing for a new restore. Name the snapshot that is to be restored.")
@@ -222,7 +227,7 @@ class Restore(ResourceModule):
         ]
         spec = {
             "virtualMachineSnapshotName": self.params["snapshot"],
-            **{key: self.params[option] for option, key in _POLICIES.items()},
+            **{key: self.params[option] for key, option in _POLICIES.items()},
             "volumeRestoreOverrides": overrides or None,
             "patches": [json.dumps(plain(each), sort_keys=True) for each in self.params["patches"] or ()] or None,
         }
@@ -234,18 +239,6 @@ class Restore(ResourceModule):
         if snapshot is None:
             raise KubeError("%s doesn't exist." % _resources.name_of(SNAPSHOT, self.namespace, name))
         return snapshot["spec"]["source"]["name"]
-
-    def _check_same(self, wanted, spec):
-        """Refuse to change a restore that exists."""
-        if self.params["vm"]:
-            wanted = {**wanted, "target": self.params["vm"]}
-        have = {**_DEFAULTS, **spec, "target": spec["target"]["name"]}
-        for key, value in wanted.items():
-            if have.get(key) != value:
-                raise KubeError(
-                    "restore %s/%s has %s %s, not %s, and can't be changed. Choose another name, or delete it first."
-                    % (self.namespace, self.name, key, have.get(key), value)
-                )
 
     def is_ready(self, obj):
         return bool(((obj or {}).get("status") or {}).get("complete"))

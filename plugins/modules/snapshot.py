@@ -7,15 +7,15 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: snapshot
-short_description: Make and delete snapshots of virtual machines
+short_description: Take and delete snapshots of virtual machines
 version_added: 0.1.0
 author:
   - turtles.kubevirt contributors (!UNKNOWN)
 description:
-  - Makes a snapshot of a virtual machine and of the claims that its disks are on, by an object of kind
-    VirtualMachineSnapshot of the KubeVirt API. The machine may run meanwhile; if its guest agent is connected, its file
-    systems are frozen for that moment.
-  - A snapshot of that name is there already if there is one, whatever the machine did since.
+  - Takes a snapshot of a virtual machine and of the claims with its disks, by a VirtualMachineSnapshot of the KubeVirt
+    API. The machine may be running; if its guest agent is connected, the guest's file systems are frozen for that
+    moment.
+  - An existing snapshot is left as it is, whatever has happened to the machine since.
 options:
   state:
     description: Whether the snapshot should exist.
@@ -34,12 +34,12 @@ options:
     type: str
   deletion_policy:
     description:
-      - Whether what is in the snapshot goes with it, or stays.
-      - On KubeVirt and this engine a new snapshot has V(Delete) if this isn't set.
+      - Whether the content of the snapshot is deleted along with it, or kept.
+      - KubeVirt and this engine default to V(Delete).
     type: str
     choices: [Delete, Retain]
   failure_deadline:
-    description: How long making it may take, such as V(5m), before it fails. V(0s) is no limit.
+    description: How long taking the snapshot may last, such as V(5m), before it fails. V(0s) means no limit.
     type: str
 extends_documentation_fragment:
   - turtles.kubevirt.auth
@@ -49,22 +49,23 @@ extends_documentation_fragment:
   - turtles.kubevirt.wait
 notes:
   - O(wait) waits until the snapshot can be restored.
-  - A snapshot can't be changed. A task that declares another machine or policy for one that exists fails.
-  - Volumes whose StorageClass has no snapshots aren't in it; C(status.snapshotVolumes) names those that are.
+  - A snapshot can't be changed. A task that declares another machine or policy for an existing one fails.
+  - Volumes whose StorageClass doesn't support snapshots are left out; C(status.snapshotVolumes) lists which are
+    included and which aren't.
 seealso:
   - module: turtles.kubevirt.restore
   - module: turtles.kubevirt.snapshot_info
 """
 
 EXAMPLES = r"""
-- name: Make a snapshot before an upgrade
+- name: Take a snapshot before an upgrade
   turtles.kubevirt.snapshot:
     name: before-upgrade
     vm: db
     namespace: shop
   register: snapshot
 
-- name: Make sure that the guest's file systems were frozen
+- name: Check that the guest's file systems were frozen
   ansible.builtin.assert:
     that: "'GuestAgent' in snapshot.result.status.indications"
 
@@ -104,6 +105,7 @@ from ..module_utils._base import ResourceModule, run_module
 from ..module_utils._errors import KubeError
 from ..module_utils._wait import reasons
 
+_OPTIONS = {"source": "vm", "deletionPolicy": "deletion_policy", "failureDeadline": "failure_deadline"}
 # What a server that leaves these out goes by.
 _DEFAULTS = {"deletionPolicy": "Delete", "failureDeadline": "5m"}
 
@@ -127,30 +129,13 @@ class Snapshot(ResourceModule):
             _resources.check_name("vm", vm)
         elif live is None:
             raise KubeError("vm: missing for a new snapshot. Name the machine that it is of.")
-        spec = {
-            "source": {"apiGroup": "kubevirt.io", "kind": "VirtualMachine", "name": vm} if vm else None,
-            "deletionPolicy": self.params["deletion_policy"],
-            "failureDeadline": self.params["failure_deadline"],
-        }
-        wanted = {key: value for key, value in spec.items() if value is not None}
-        return {"spec": wanted if live is None else self._unchanged(wanted, live["spec"])}
-
-    def _unchanged(self, wanted, spec):
-        """Return what is declared of a snapshot that exists: what it is.
-
-        :param spec: the snapshot's.
-        :raises KubeError: something else is wanted.
-        """
-        options = {"vm": "source", "deletion_policy": "deletionPolicy", "failure_deadline": "failureDeadline"}
-        for option, key in options.items():
-            value, have = wanted.get(key), spec.get(key, _DEFAULTS.get(key))
-            if value is not None and value != have:
-                value, have = (each["name"] if key == "source" else each for each in (value, have))
-                raise KubeError(
-                    "%s: snapshot %s/%s has %s, not %s, and can't be changed. Choose another name, or delete it first."
-                    % (option, self.namespace, self.name, have, value)
-                )
-        return {}
+        wanted = {key: self.params[option] for key, option in _OPTIONS.items() if self.params[option]}
+        if live is not None:
+            self.refuse_change(
+                {**_DEFAULTS, **live["spec"], "source": live["spec"]["source"]["name"]}, wanted, _OPTIONS
+            )
+            return {"spec": {}}
+        return {"spec": {**wanted, "source": {"apiGroup": "kubevirt.io", "kind": "VirtualMachine", "name": vm}}}
 
     def is_ready(self, obj):
         return bool(((obj or {}).get("status") or {}).get("readyToUse"))

@@ -376,9 +376,9 @@ class FakeApi:
         return response
 
     def _delete(self, key: str, old: Object, options: Object) -> web.Response:
-        wanted = (options.get("preconditions") or {}).get("uid")
-        if wanted and wanted != old["metadata"]["uid"]:
-            raise Refused(409, "Conflict", "uid differs")
+        for member, wanted in (options.get("preconditions") or {}).items():
+            if wanted != old["metadata"][member]:
+                raise Refused(409, "Conflict", f"{member} differs")
         if not old["metadata"].get("finalizers"):
             self._erase(key)
             return status(200, "", "deleted")
@@ -397,9 +397,9 @@ class FakeApi:
                 raise Refused(422, "Invalid", str(error)) from None
         else:
             new = copy.deepcopy(merge(old, body))
-        version = new["metadata"].get("resourceVersion")
-        if version and version != old["metadata"]["resourceVersion"]:
-            raise Refused(409, "Conflict", "the object has been modified")
+        for member in ("resourceVersion", "uid"):
+            if new["metadata"].get(member, old["metadata"][member]) not in ("", old["metadata"][member]):
+                raise Refused(409, "Conflict", f"the object has been modified: {member} differs")
         if subresource == "status":
             new = {**copy.deepcopy(old), "status": new.get("status")}
         return new

@@ -76,6 +76,20 @@ def test_upstreams_cdi_does_it(api: FakeApi, begin: Callable[..., None]) -> None
     assert "status" not in api.objects[DV]
 
 
+def test_data_volumes_are_looked_at_once_the_definition_is_ours(api: FakeApi, begin: Callable[..., None]) -> None:
+    theirs = crd(DATA_VOLUME)
+    theirs["metadata"]["labels"] = {"app.kubernetes.io/managed-by": "cdi-operator"}
+    begin(theirs)
+    api.put(DV, data_volume())
+    api.put(VM, machine())
+    api.wait(lambda: "status" in api.objects[VM])
+    assert "status" not in api.objects[DV]
+    api.put(CRD, crd(DATA_VOLUME))
+    api.wait(lambda: phase(api))
+    lists = [each for each in api.requests if each[0] == "GET" and each[1].endswith("/customresourcedefinitions")]
+    assert len(lists) <= 2, "one list and one watch for all controllers"
+
+
 def test_a_quota_that_is_exceeded(api: FakeApi, begin: Callable[..., None]) -> None:
     refuse = True
 

@@ -214,7 +214,7 @@ def test_handlers_are_told_what_own_writes_changed(api: FakeApi, client: Client,
     for before, after in pairwise(seen.events):
         assert before[2] == after[1]
         assert after[1] != after[2]
-    assert not informer._untold
+    assert not informer._unreported
 
 
 def test_handlers_are_told_of_own_writes_whose_events_were_missed(
@@ -231,7 +231,7 @@ def test_handlers_are_told_of_own_writes_whose_events_were_missed(
     informer._relist()
     assert seen.events[:1] == [("a", None, {"x": "1"})]
     assert sorted(seen.events[1:], key=str) == [("a", {"x": "1"}, {"x": "2"}), ("b", None, {}), ("c", {}, None)]
-    assert not informer._untold
+    assert not informer._unreported
 
 
 def test_a_failing_handler_hurts_nobody(api: FakeApi, informer: Informer) -> None:

@@ -15,7 +15,7 @@ from fakeapi import FakeApi
 from turtles.api.objects import Object
 from turtles.kube.client import Client
 from turtles.kube.resources import APISERVICE, DEPLOYMENT, POD, SECRET, VALIDATINGWEBHOOK, Resource
-from turtles.virt_api import registration
+from turtles.virt_api import registered
 from turtles.virt_api.certificates import Certificates
 from turtles.virt_api.names import CERTIFICATES_SECRET
 from turtles.virt_api.registration import Registration
@@ -135,8 +135,8 @@ def test_what_is_registered_says_by_which_version(api: FakeApi, replica: Any, mo
     put_deployment(api, 1, 1)
     replica(Registration, "one").stop()
     key = "kubevirt.io/install-strategy-version"
-    assert api.objects[V1]["metadata"]["annotations"][key] == f"v{registration.__version__}"
-    monkeypatch.setattr(registration, "__version__", "9.9.9")
+    assert api.objects[V1]["metadata"]["annotations"][key] == f"v{registered.__version__}"
+    monkeypatch.setattr(registered, "__version__", "9.9.9")
     replica(Registration, "two")
     api.wait(lambda: api.objects[V1]["metadata"]["annotations"][key] == "v9.9.9")
 

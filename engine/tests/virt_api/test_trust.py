@@ -14,7 +14,7 @@ from cryptography import x509
 from turtles.api.configuration import Rotation
 from turtles.api.kinds import KINDS
 from turtles.kube.resources import SECRET, VALIDATINGWEBHOOK, Resource
-from turtles.virt_api import certificates, registration
+from turtles.virt_api import certificates, registered, registration
 from turtles.virt_api.authentication import FrontProxy
 from turtles.virt_api.certificates import Certificates
 from turtles.virt_api.names import CERTIFICATES_SECRET
@@ -194,7 +194,7 @@ def test_registration_restores_what_was_changed():
     del client.objects["/api/v1/namespaces/kubevirt/secrets/kubevirt-virt-api-certs"]
     found.sync()
     assert len(loaded) == 2
-    bundle = registration._base64(loaded[1].bundle)
+    bundle = base64.b64encode(loaded[1].bundle.encode()).decode()
     for hook in client.objects[path]["webhooks"]:
         assert hook["clientConfig"]["caBundle"] == bundle
     endpoints = client.objects["/api/v1/namespaces/kubevirt/endpoints/virt-api"]
@@ -285,7 +285,7 @@ def test_an_earlier_kubernetes_that_drops_fields_is_not_written_to_again_and_aga
 
 
 def test_webhooks_with_a_service():
-    (_, mutating), (_, validating) = registration.webhooks("pem", "kv")
+    (_, mutating), (_, validating) = registered.webhooks("pem", "kv")
     machines = next(hook for hook in mutating["webhooks"] if hook["rules"][0]["resources"] == ["virtualmachines"])
     service = {"name": "virt-api", "namespace": "kv", "path": "/virtualmachines-mutate", "port": 443}
     assert machines["clientConfig"]["service"] == service
@@ -306,7 +306,7 @@ def test_webhooks_with_a_service():
 
 
 def test_apiservices_prefer_v1():
-    found = [obj for _, obj in registration.apiservices("pem", "kv")]
+    found = [obj for _, obj in registered.apiservices("pem", "kv")]
     assert [obj["metadata"]["name"] for obj in found] == [
         "v1.subresources.kubevirt.io",
         "v1alpha3.subresources.kubevirt.io",

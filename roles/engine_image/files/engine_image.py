@@ -29,110 +29,33 @@ import os
 import platform
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable, Iterable
-from email.parser import Parser
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import debian
 import oci
+from debian import ENGINE_UID, EPOCH, LAUNCHER_UID, Distribution, compile_modules, own
+from programs import BuildError, run, say
+from wheels import requirements, wheel_identity
 
-#: Nothing in the images is younger: 2023-06-10, Debian 12's release.
-EPOCH = 1686355200
 #: What container-disk.S of the engine is assembled for, and which Kubernetes' nodes the components select.
 MACHINE = "x86_64"
-ENGINE_UID, LAUNCHER_UID = 1001, 107
-#: Comes as a distribution package, since it has no wheel: it is compiled against the distribution's libvirt.
-FROM_DISTRIBUTION = ("libvirt-python",)
 #: The command of standalone mode, and what only that needs: a cluster has Kubernetes' own.
 NOT_ON_CLUSTERS = ("virt-standalone",)
-ONLY_STANDALONE = ("PyJWT", "cel-expr-python", "google-re2")
 
-# What no program of the images reads. Perl and dpkg's data served the installation; the list of packages stays, for
-# scanners.
-SUPERFLUOUS = (
-    *("boot", "home", "media", "mnt", "opt", "srv", "var/cache", "var/log", "var/lib/apt", "var/lib/dpkg/info"),
-    *("var/lib/pam", "var/lib/systemd", "var/lib/ucf", "var/lib/dpkg/status-old", "var/lib/dpkg/diversions-old"),
-    *("var/lib/dpkg/statoverride-old", "etc/apt", "etc/.pwd.lock", "etc/machine-id", "etc/passwd-", "etc/group-"),
-    *("etc/shadow-", "etc/gshadow-", "usr/share/doc", "usr/share/doc-base", "usr/share/man", "usr/share/info"),
-    *("usr/share/locale", "usr/share/lintian", "usr/share/bash-completion", "usr/share/bug", "usr/share/debconf"),
-    *("usr/share/common-licenses", "usr/share/gcc", "usr/share/gdb", "usr/share/perl", "usr/share/perl5"),
-    *("usr/share/iso-codes", "usr/share/xml", "usr/share/polkit-1", "usr/share/applications", "usr/share/icons"),
-    *("usr/share/zoneinfo", "usr/lib/locale", "usr/lib/x86_64-linux-gnu/perl-base", "usr/lib/x86_64-linux-gnu/perl"),
-    *("usr/lib/x86_64-linux-gnu/gconv", "usr/lib/systemd", "usr/lib/udev", "usr/lib/init"),
-    *("usr/lib/x86_64-linux-gnu/gstreamer1.0", "usr/libexec/qemu-system-i386", "usr/bin/qemu-system-i386"),
-    *("usr/bin/perl", "usr/bin/perl5.36.0", "usr/sbin/libvirtd-tls"),
-    *(f"usr/lib/python3.11/{name}" for name in ("test", "idlelib", "lib2to3", "ensurepip", "pydoc_data", "tkinter")),
-    *("usr/lib/python3.11/turtledemo", "usr/lib/python3.11/distutils/command", "usr/share/python-wheels"),
-)
 # The client of Kubernetes is used for its configuration, TLS and connections. Its generated API methods, which it loads
 # on demand, and its asyncio twin are two thirds of all Python packages.
 UNUSED_PYTHON = ("kubernetes/aio", "kubernetes/client/api", "kubernetes/docs", "bin", "pydantic/v1")
-#: Never imported, so not worth compiling.
-UNCOMPILED = "kubernetes/client/models"
-
-
-class BuildError(Exception):
-    """The images can't be built; the message says why and what to do."""
-
-
-def say(message: str) -> None:
-    """Progress for people."""
-    print(f"engine_image: {message}", file=sys.stderr, flush=True)
-
-
-def run(*command: str | Path, env: dict[str, str] | None = None) -> str:
-    """Run a program; its output, or a BuildError with what it said."""
-    words = [str(word) for word in command]
-    try:
-        done = subprocess.run(words, env=env, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        raise BuildError(f"the program {words[0]} is missing: install the role's packages") from None
-    if done.returncode:
-        said = (done.stderr.strip() or done.stdout.strip())[-2000:]
-        raise BuildError(f"{' '.join(words[:4])} failed with status {done.returncode}: {said}")
-    return done.stdout
 
 
 def fingerprint(*inputs: Any) -> str:
     """A short hash of plain data."""
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def normal(name: str) -> str:
-    """Give a package's name as it is compared (PyPA, "Names and normalization")."""
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
-def requirements(wheel: Path, lock: Path) -> list[str]:
-    """Give what a wheel needs of Python's packages on a cluster, those of the distribution excepted.
-
-    :param lock: file with version and hashes of each package, as pip reads it and uv or pip-tools write it.
-    :return: requirements in pip's format, with hashes.
-    """
-    with zipfile.ZipFile(wheel) as content:
-        name = next(entry for entry in content.namelist() if entry.endswith(".dist-info/METADATA"))
-        needed = Parser().parsestr(content.read(name).decode()).get_all("Requires-Dist") or []
-    lines = re.sub(r"\\\n\s*", "", re.sub(r"(?m)^\s*#.*\n?", "", lock.read_text())).splitlines()
-    locked = {normal(re.split(r"[^A-Za-z0-9._-]", line)[0]): line.strip() for line in lines if line.strip()}
-    for line in needed:
-        package = re.split(r"[^A-Za-z0-9._-]", line)[0]
-        if normal(package) not in locked:
-            raise BuildError(f"{lock} doesn't have {package}, which the engine needs: update it with make lock")
-    others = {normal(package) for package in (*FROM_DISTRIBUTION, *ONLY_STANDALONE)}
-    return sorted(line for package, line in locked.items() if package not in others)
-
-
-def wheel_identity(wheel: Path) -> tuple[str, str]:
-    """Version and source hash that a wheel's name says: turtles-<version>+g<hash>-py3-none-any.whl."""
-    found = re.fullmatch(r"turtles-([^+]+)\+g([0-9a-f]+)-py3-none-any\.whl", wheel.name)
-    if not found:
-        raise BuildError(f"{wheel.name} is not a wheel of the engine: turtles-<version>+g<hash>-py3-none-any.whl")
-    return found[1], found[2]
 
 
 class Builder:
@@ -148,16 +71,15 @@ class Builder:
         self.options = options
         self.cache: Path = options.cache
         self.store = self.cache / "layers"
+        self.distribution = Distribution(options.release, options.mirror, options.base)
         self.packages = sorted(options.packages.split(","))
         self.launcher_packages = sorted(options.launcher_packages.split(","))
         self.requirements = requirements(options.wheel, options.lock)
         self.version, source = wheel_identity(options.wheel)
-        # A layer is made anew when what makes it changed, not with each word in this file
-        base = self._recipe(oci, self._make_base, self._install, self._unpack_base_image, self._apt, _slim, _compile)
+        # A layer is made again when what makes it has changed, not with each word in this file
+        base = self._recipe(oci, self._make_base, debian)
         common = [
             base,
-            SUPERFLUOUS,
-            EPOCH,
             options.release,
             options.mirror,
             options.base,
@@ -165,7 +87,7 @@ class Builder:
             platform.machine(),
             options.revision,
         ]
-        upper = self._recipe(self._base_with_site, self._upper_layer, _own)
+        upper = self._recipe(self._base_with_site, self._upper_layer)
         self.keys = {
             "base": fingerprint(common),
             "packages": fingerprint(
@@ -173,7 +95,6 @@ class Builder:
                 upper,
                 self._recipe(self._make_packages),
                 UNUSED_PYTHON,
-                UNCOMPILED,
                 self.requirements,
                 options.pip_argument,
             ),
@@ -289,18 +210,14 @@ class Builder:
     # The layers
 
     def _make_base(self, root: Path) -> oci.Layer:
-        self._install(root, self.packages)
-        _slim(root)
-        _compile(root, "/usr/lib/python3.11", "/usr/lib/python3/dist-packages")
+        self.distribution.install(root, self.packages)
         index = oci.index(root)
         (self.cache / "keys").mkdir(exist_ok=True)
         (self.cache / "keys" / f"index-{self.keys['base']}.json").write_text(json.dumps(index))
         return oci.write_layer(root, self.store, EPOCH)
 
     def _make_launcher(self, root: Path) -> oci.Layer:
-        self._install(root, [*self.packages, *self.launcher_packages])
-        _slim(root)
-        _compile(root, "/usr/lib/python3.11", "/usr/lib/python3/dist-packages")
+        self.distribution.install(root, [*self.packages, *self.launcher_packages])
         below = json.loads((self.cache / "keys" / f"index-{self.keys['base']}.json").read_text())
         return oci.write_layer(root, self.store, EPOCH, below)
 
@@ -340,8 +257,8 @@ class Builder:
             shutil.rmtree(folder, ignore_errors=True)
         for record in [*site.glob("*.dist-info/RECORD"), *site.glob("*.dist-info/direct_url.json")]:
             record.unlink()
-        _own(site)
-        _compile(root, "/" + site.relative_to(root).as_posix())
+        own(site)
+        compile_modules(root, "/" + site.relative_to(root).as_posix())
         return self._upper_layer(root, site)
 
     def _make_engine(self, root: Path) -> oci.Layer:
@@ -350,8 +267,8 @@ class Builder:
             content.extractall(site)
             scripts = next(name for name in content.namelist() if name.endswith("entry_points.txt"))
             targets = dict(re.findall(r"^(\S+) = (\S+)$", content.read(scripts).decode(), re.MULTILINE))
-        _own(site)
-        _compile(root, "/" + site.relative_to(root).as_posix())
+        own(site)
+        compile_modules(root, "/" + site.relative_to(root).as_posix())
         programs = []
         for name in sorted(targets.keys() - set(NOT_ON_CLUSTERS)):
             module, function = targets[name].split(":")
@@ -388,64 +305,6 @@ class Builder:
             os.utime(folder, (EPOCH, EPOCH))
         return oci.write_layer(upper, self.store, EPOCH)
 
-    def _install(self, root: Path, packages: Iterable[str]) -> None:
-        if self.options.base:
-            self._unpack_base_image(root)
-            self._apt(root, packages)
-            return
-        packages = list(packages)
-        say(f"mmdebstrap {self.options.release}: {len(packages)} packages and what they need, about a minute")
-        hidden = [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("doc", "man", "locale", "info", "lintian")]
-        run(
-            "mmdebstrap",
-            "--variant=essential",
-            "--mode=root",
-            f"--include={','.join(['usr-is-merged', *packages])}",
-            *hidden,
-            "--aptopt=APT::Install-Recommends false",
-            "--aptopt=Acquire::Languages none",
-            # Before any package makes users: numbers which others rely on
-            f'--essential-hook=echo "qemu:x:{LAUNCHER_UID}:{LAUNCHER_UID}::/:/usr/sbin/nologin" >>"$1/etc/passwd"',
-            f'--essential-hook=echo "qemu:x:{LAUNCHER_UID}:" >>"$1/etc/group"',
-            f'--essential-hook=echo "turtles:x:{ENGINE_UID}:{ENGINE_UID}::/:/usr/sbin/nologin" >>"$1/etc/passwd"',
-            f'--essential-hook=echo "turtles:x:{ENGINE_UID}:" >>"$1/etc/group"',
-            *(self.options.release, root),
-            *filter(None, [self.options.mirror]),
-            env={**os.environ, "SOURCE_DATE_EPOCH": str(EPOCH)},
-        )
-
-    def _unpack_base_image(self, root: Path) -> None:
-        """Get a base image of Debian's kind, by the reference skopeo takes (docker://…, oci-archive:…)."""
-        bundle = root.with_name("bundle")
-        layout = root.with_name("layout")
-        run("skopeo", "copy", "--quiet", self.options.base, f"oci:{layout}:base")
-        run("umoci", "unpack", "--image", f"{layout}:base", bundle)
-        (bundle / "rootfs").rename(root)
-        shutil.rmtree(layout)
-        for name, uid in (("qemu", LAUNCHER_UID), ("turtles", ENGINE_UID)):
-            with (root / "etc/passwd").open("a") as file:
-                file.write(f"{name}:x:{uid}:{uid}::/:/usr/sbin/nologin\n")
-            with (root / "etc/group").open("a") as file:
-                file.write(f"{name}:x:{uid}:\n")
-
-    def _apt(self, root: Path, packages: Iterable[str]) -> None:
-        say("apt-get install in the base image")
-        shutil.copy("/etc/resolv.conf", root / "etc/resolv.conf")
-        environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C"}
-        run("chroot", root, "apt-get", "update", "--quiet=2", env=environment)
-        run(
-            "chroot",
-            root,
-            "apt-get",
-            "install",
-            "--quiet=2",
-            "--yes",
-            "--no-install-recommends",
-            *packages,
-            env=environment,
-        )
-        (root / "etc/resolv.conf").unlink()
-
     def _prune(self) -> None:
         """Keep the two youngest images and their layers."""
         folders = (path for path in (self.cache / "images").iterdir() if path.is_dir() and path.name[0] != ".")
@@ -459,56 +318,6 @@ class Builder:
                     layer = json.loads(note.read_text())["layer"]
                     (self.store / layer["digest"].partition(":")[2]).unlink(missing_ok=True)
                 note.unlink()
-
-
-def _slim(root: Path) -> None:
-    """Remove what no program of the images reads, and what differs from one build to the next."""
-    for name in SUPERFLUOUS:
-        path = root / name
-        if path.is_symlink() or path.is_file():
-            path.unlink()
-        else:
-            shutil.rmtree(path, ignore_errors=True)
-    for name in ("var/cache", "var/log", "tmp", "var/tmp", "run", "mnt"):
-        path = root / name
-        if not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
-            path.mkdir(mode=0o1777 if name.endswith("tmp") else 0o755)
-            path.chmod(0o1777 if name.endswith("tmp") else 0o755)
-    for folder in list(root.rglob("__pycache__")):
-        shutil.rmtree(folder)
-    # Links of removed programs
-    for path in [path for path in (root / "usr/bin").iterdir() if path.is_symlink() and not path.exists()]:
-        if not os.readlink(path).startswith("/"):
-            path.unlink()
-
-
-def _own(folder: Path) -> None:
-    """Make everything root's and readable, with one time: archives and pip leave their own."""
-    for path in [folder, *folder.rglob("*")]:
-        os.chown(path, 0, 0, follow_symlinks=False)
-        if path.is_symlink():
-            continue
-        path.chmod(0o755 if path.is_dir() or path.suffix == ".so" else 0o644)
-        os.utime(path, (EPOCH, EPOCH))
-
-
-def _compile(root: Path, *folders: str) -> None:
-    """Compile Python's modules with the image's own Python; equal sources make equal bytes."""
-    environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "PYTHONHASHSEED": "0", "SOURCE_DATE_EPOCH": str(EPOCH)}
-    run(
-        "chroot",
-        root,
-        "/usr/bin/python3",
-        "-m",
-        "compileall",
-        "-q",
-        "--invalidation-mode=unchecked-hash",
-        "-x",
-        UNCOMPILED,
-        *folders,
-        env=environment,
-    )
 
 
 def parser() -> argparse.ArgumentParser:

@@ -128,7 +128,7 @@ def test_an_image_is_uploaded_once(api, proxy, run, options, tmp_path):
     md5 = hashlib.md5(IMAGE, usedforsecurity=False).hexdigest()
     assert not run("image_upload", **options, checksum=f"md5:{md5}")["changed"]
     (tmp_path / "disk.img").write_bytes(IMAGE[1:])
-    assert "was made of another file" in run("image_upload", **options).msg
+    assert "was created from another file" in run("image_upload", **options).msg
     assert len(proxy.received) == 1
 
 

@@ -76,8 +76,14 @@ def test_a_snapshot_that_failed_says_why(shop, run):
     [
         ({"name": "new"}, "vm: missing for a new snapshot"),
         ({"name": "No_name", "vm": "db"}, "name: 'No_name' isn't a Kubernetes name"),
-        ({"name": "before", "vm": "other"}, "vm: snapshot shop/before has db, not other, and can't be changed"),
-        ({"name": "before", "deletion_policy": "Retain"}, "deletion_policy: snapshot shop/before has Delete"),
+        (
+            {"name": "before", "vm": "other"},
+            "vm: VirtualMachineSnapshot shop/before has db, not other, and can't be changed",
+        ),
+        (
+            {"name": "before", "deletion_policy": "Retain"},
+            "deletion_policy: VirtualMachineSnapshot shop/before has Delete",
+        ),
     ],
 )
 def test_bad_input_of_snapshots(shop, run, options, message):
@@ -151,7 +157,7 @@ def test_a_restore_is_not_changed(shop, run):
     snapshot(shop)
     run("restore", name="back", snapshot="before", namespace="shop", wait=False)
     found = run("restore", name="back", snapshot="before", vm="other", namespace="shop", wait=False)
-    assert "restore shop/back has target db, not other, and can't be changed" in found.msg
+    assert "vm: VirtualMachineRestore shop/back has db, not other, and can't be changed" in found.msg
 
 
 def test_they_are_read(shop, run):
@@ -181,7 +187,7 @@ def test_a_machine_is_copied_once(shop, run):
         "newMacAddresses": {"default": "02:00:00:00:00:01"},
     }
     assert not run("clone", **options)["changed"]
-    assert "has newSMBiosSerial None, not x" in run("clone", **options, new_smbios_serial="x").msg
+    assert "new_smbios_serial: VirtualMachineClone shop/c has none, not x" in run("clone", **options, new_smbios_serial="x").msg
     assert len(run("clone_info", namespace="shop")["resources"]) == 1
     assert run("clone", name="c", namespace="shop", state="absent")["changed"]
 

@@ -208,7 +208,7 @@ def test_pip_takes_only_files_whose_hashes_are_locked(
     site = root / "site"
     site.mkdir(parents=True)
     monkeypatch.setattr(found, "_base_with_site", lambda root: site)
-    monkeypatch.setattr(engine_image, "_compile", lambda *arguments: None)
+    monkeypatch.setattr(engine_image, "compile_modules", lambda *arguments: None)
     if tampered:
         with pytest.raises(engine_image.BuildError, match="HASHES"):
             found._make_packages(root)

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from turtles.api.objects import get
+from turtles.api.phases import phase_of
 
 GROUP = "cdi.kubevirt.io"
 
@@ -41,7 +42,7 @@ PRE_POPULATED = "cdi.kubevirt.io/storage.prePopulated"
 IMMEDIATE_CREATION = "kubevirt.io/immediate-data-volume-creation"
 
 #: What a DataVolume's sourceRef meant when it was created: kind, namespace and name, such as "pvc/images/debian".
-#: Admission writes it, and nobody can change it: whoever created the DataVolume was allowed to copy just this.
+#: Admission writes it, and nobody can change it: the user who created the DataVolume was allowed to copy just this.
 CLONE_SOURCE = "cdi.kubevirt.io/storage.clone.source"
 #: Of a DataVolume beside the source of another one in another namespace: that one, as "namespace/name".
 CLONE_TARGET = "cdi.kubevirt.io/storage.clone.target"
@@ -85,9 +86,9 @@ def pod_name(prefix: str, name: str) -> str:
     return f"{prefix}-{name}"
 
 
-def phase_of(data_volume: Mapping[str, Any]) -> str:
-    """Return a DataVolume's phase; empty if it has none so far."""
-    return str(get(dict(data_volume), "status", "phase") or "")
+def is_ours(definition: Mapping[str, Any]) -> bool:
+    """Say whether a CustomResourceDefinition of the group is this engine's, and not upstream's."""
+    return (definition["metadata"].get("labels") or {}).get(MANAGED_BY) == ENGINE
 
 
 def disk_labels(obj: Mapping[str, Any]) -> dict[str, str]:

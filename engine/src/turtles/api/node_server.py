@@ -2,7 +2,7 @@
 """How virt-api asks virt-handler for something about a guest. Pure.
 
 virt-handler serves HTTPS on an address of its own. Where that is, and the certificate by which it is recognised, are in
-an annotation of its node's object. It serves whoever has a certificate for `CLIENT` of the authority that the
+an annotation of its node's object. It serves anyone who has a certificate for `CLIENT` of the authority that the
 APIServices of the aggregated API name: virt-api.
 
     PUT /v1/namespaces/<namespace>/virtualmachineinstances/<name>/<operation>?uid=<uid>

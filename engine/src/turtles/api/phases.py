@@ -17,7 +17,7 @@ HANDED_OVER = (SCHEDULED, RUNNING)
 
 
 def phase_of(obj: Mapping[str, Any]) -> str:
-    """Return the phase of a VMI or Pod; empty if none has been set."""
+    """Return the phase of an object, such as a VMI, a Pod or a DataVolume; empty if none has been set."""
     return str(get(obj, "status", "phase") or "")
 
 

@@ -3,7 +3,7 @@
 
 A client asks the aggregated API for a token (UploadTokenRequest) and sends a disk image to virt-api, which passes it on
 to the upload server: a Pod that virt-controller starts for the claim. The server shows the certificate that its Pod has
-in an annotation, and serves whoever has a certificate for `turtles.api.node_server.CLIENT` of virt-api's authority.
+in an annotation, and serves anyone who has a certificate for `turtles.api.node_server.CLIENT` of virt-api's authority.
 
 Source: CDI user guide, "Upload" and "virtctl image-upload": paths, tokens, annotations, names.
 """

@@ -11,6 +11,7 @@ from turtles.kube.informer import Informer, Key
 from turtles.kube.kubevirt import VM, VMI
 from turtles.kube.manager import Controller, Trigger, each
 from turtles.kube.resources import NODE
+from turtles.kube.writer import Writer
 
 log = logging.getLogger(__name__)
 
@@ -32,12 +33,8 @@ class NodeController:
         vms: Informer,
         vmis: Informer,
     ) -> None:
-        self._client, self._infrastructure, self._namespace, self._recorder = (
-            client,
-            infrastructure,
-            namespace,
-            recorder,
-        )
+        self._writer, self._infrastructure = Writer(client), infrastructure
+        self._namespace, self._recorder = namespace, recorder
         self._nodes, self._vms, self._vmis = nodes, vms, vmis
         self._may_read_nodes = True
 
@@ -63,14 +60,7 @@ class NodeController:
         # Addresses first: the taint keeps Pods away until they are there.
         for body, subresource in ((status, "status"), (patch, None)):
             if body:
-                node = self._write(node, body, subresource)
-
-    def _write(self, node: Object, body: Object, subresource: str | None) -> Object:
-        metadata = {**body.get("metadata", {}), "resourceVersion": node["metadata"]["resourceVersion"]}
-        name = node["metadata"]["name"]
-        stored = self._client.patch(NODE, None, name, {**body, "metadata": metadata}, subresource=subresource)
-        self._nodes.observe(stored)
-        return stored
+                node = self._writer.patch(self._nodes, node, body, subresource=subresource)
 
     def _remove(self, node: Object, name: str) -> None:
         """Remove a Node if its machine is really gone: a cache may be late. Others' Nodes stay."""
@@ -87,11 +77,8 @@ class NodeController:
             f"Deleting node {node['metadata']['name']} because its VirtualMachine {self._namespace}/{name} is gone"
         )
         self._recorder.event({"apiVersion": "v1", "kind": "Node", **node}, "Normal", "DeletingNode", message)
-        try:
-            self._client.delete(NODE, None, node["metadata"]["name"], uid=node["metadata"]["uid"])
-        except NotFound:
-            return
-        log.info("node deleted: its machine is gone", extra={"node": node["metadata"]["name"]})
+        if self._writer.delete(self._nodes, node):
+            log.info("node deleted: its machine is gone", extra={"node": node["metadata"]["name"]})
 
     def _labels_beneath(self, vmi: Object | None) -> dict[str, str]:
         """Return the labels of the node on which a machine runs; none where they may not be read."""

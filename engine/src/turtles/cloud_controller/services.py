@@ -11,6 +11,7 @@ from turtles.kube.events import Recorder
 from turtles.kube.informer import Informer, Key
 from turtles.kube.manager import Controller, Trigger, each
 from turtles.kube.resources import SERVICE
+from turtles.kube.writer import Writer
 
 log = logging.getLogger(__name__)
 
@@ -39,12 +40,9 @@ class ServiceController:
         services: Informer,
         existing: Informer,
     ) -> None:
-        self._client, self._infrastructure, self._namespace, self._recorder = (
-            client,
-            infrastructure,
-            namespace,
-            recorder,
-        )
+        self._client, self._writer = client, Writer(client)
+        self._infrastructure, self._balancers = infrastructure, Writer(infrastructure)
+        self._namespace, self._recorder = namespace, recorder
         self._cluster, self._selector = cluster, selector
         self._services, self._existing = services, existing
 
@@ -70,7 +68,7 @@ class ServiceController:
 
     def _ensure(self, service: Object) -> float | None:
         if balancers.FINALIZER not in _finalizers(service):
-            service = self._write(service, {"finalizers": [*_finalizers(service), balancers.FINALIZER]})
+            service = self._set_finalizers(service, [*_finalizers(service), balancers.FINALIZER])
         try:
             target = balancers.wanted(service, self._cluster, self._selector)
         except balancers.NotPossible as error:
@@ -95,12 +93,11 @@ class ServiceController:
         balancer = self._existing.get(self._namespace, name)
         if balancer is None:
             try:
-                created = self._infrastructure.create(SERVICE, target, namespace=self._namespace)
+                created = self._balancers.create(self._existing, _in_namespace(target, self._namespace))
             except AlreadyExists:
                 # The cache is late, or it isn't ours.
                 balancer = self._infrastructure.get(SERVICE, self._namespace, name)
             else:
-                self._existing.observe(created)
                 self._event(service, "Normal", "EnsuredLoadBalancer", f"Created load balancer {self._namespace}/{name}")
                 return created
         if balancers.belongs_to(balancer) != balancers.belongs_to(target):
@@ -108,9 +105,7 @@ class ServiceController:
             self._event(service, "Warning", _FAILED, message)
             return None
         if patch := balancers.difference(balancer, target):
-            patch["metadata"] = {"resourceVersion": balancer["metadata"]["resourceVersion"]}
-            balancer = self._infrastructure.patch(SERVICE, self._namespace, name, patch)
-            self._existing.observe(balancer)
+            balancer = self._balancers.patch(self._existing, balancer, patch)
             self._event(service, "Normal", "UpdatedLoadBalancer", f"Updated load balancer {self._namespace}/{name}")
         return balancer
 
@@ -118,13 +113,8 @@ class ServiceController:
         """Write the addresses of a load balancer to its Service."""
         if balancers.ingress(service) == ingress:
             return
-        metadata = service["metadata"]
-        body = {
-            "metadata": {"resourceVersion": metadata["resourceVersion"]},
-            "status": {"loadBalancer": {"ingress": ingress or None}},
-        }
-        stored = self._client.patch(SERVICE, metadata["namespace"], metadata["name"], body, subresource="status")
-        self._services.observe(stored)
+        status = {"loadBalancer": {"ingress": ingress or None}}
+        self._writer.patch(self._services, service, {"status": status}, subresource="status")
         log.info("addresses of a load balancer", extra={"service": "/".join(_key(service)), "ingress": ingress})
 
     def _release(self, service: Object) -> None:
@@ -133,7 +123,7 @@ class ServiceController:
         if not service["metadata"].get("deletionTimestamp"):
             self._report(service, [])
             service = self._services.get(*_key(service)) or service
-        self._write(service, {"finalizers": [each for each in _finalizers(service) if each != balancers.FINALIZER]})
+        self._set_finalizers(service, [each for each in _finalizers(service) if each != balancers.FINALIZER])
 
     def _remove_orphans(self, key: Key) -> None:
         """Remove load balancers of a Service that is gone, whose finalizer somebody has taken off."""
@@ -148,23 +138,18 @@ class ServiceController:
 
     def _delete(self, name: str) -> None:
         balancer = self._existing.get(self._namespace, name)
-        if balancer is None:
-            return
-        try:
-            self._infrastructure.delete(SERVICE, self._namespace, name, uid=balancer["metadata"]["uid"])
-        except NotFound:
-            return
-        log.info("load balancer deleted", extra={"service": f"{self._namespace}/{name}"})
+        if balancer is not None and self._balancers.delete(self._existing, balancer):
+            log.info("load balancer deleted", extra={"service": f"{self._namespace}/{name}"})
 
-    def _write(self, service: Object, metadata: Object) -> Object:
-        own = service["metadata"]
-        body = {"metadata": {**metadata, "resourceVersion": own["resourceVersion"]}}
-        stored = self._client.patch(SERVICE, own["namespace"], own["name"], body)
-        self._services.observe(stored)
-        return stored
+    def _set_finalizers(self, service: Object, finalizers: list[str]) -> Object:
+        return self._writer.patch(self._services, service, {"metadata": {"finalizers": finalizers}})
 
     def _event(self, service: Object, kind: str, reason: str, message: str) -> None:
         self._recorder.event({"apiVersion": "v1", "kind": "Service", **service}, kind, reason, message)
+
+
+def _in_namespace(obj: Object, namespace: str) -> Object:
+    return {**obj, "metadata": {**obj["metadata"], "namespace": namespace}}
 
 
 def _finalizers(service: Object) -> list[str]:

@@ -3,34 +3,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from turtles.api import cdi
 from turtles.api.kinds.data_volume import DATA_VOLUME
-from turtles.kube.client import Client, NotFound
+from turtles.api.objects import Object
+from turtles.kube.informer import Informer, Key, key_of
+from turtles.kube.manager import Manager, Trigger
 from turtles.kube.resources import CRD
-
-#: Seconds for which it counts who owns the definition.
-_SECONDS = 60.0
 
 
 class Definition:
     """The CustomResourceDefinition of DataVolumes, which stands for all kinds of its group."""
 
-    def __init__(self, client: Client, clock: Callable[[], float]) -> None:
-        self._client, self._clock = client, clock
-        self._known: tuple[float, bool] | None = None
+    def __init__(self, manager: Manager) -> None:
+        self._definitions = manager.informer(CRD, field_selector=f"metadata.name={DATA_VOLUME.crd_name}")
 
     def is_ours(self) -> bool:
-        """Say whether it is this engine's.
+        """Say whether it is this engine's."""
+        definition = self._definitions.get(None, DATA_VOLUME.crd_name)
+        return definition is not None and cdi.is_ours(definition)
 
-        :raises ApiError: the API server doesn't answer.
-        """
-        if self._known is None or self._clock() - self._known[0] > _SECONDS:
-            try:
-                found = self._client.get(CRD, None, DATA_VOLUME.crd_name)
-            except NotFound:
-                found = {"metadata": {}}
-            ours = (found["metadata"].get("labels") or {}).get(cdi.MANAGED_BY) == cdi.ENGINE
-            self._known = self._clock(), ours
-        return self._known[1]
+    def decides_on(self, objects: Informer) -> Trigger:
+        """Return the trigger that has all objects of a cache looked at when the definition becomes ours, or theirs."""
+
+        def keys(old: Object | None, new: Object | None) -> list[Key]:
+            before, after = (obj is not None and cdi.is_ours(obj) for obj in (old, new))
+            return [key_of(obj) for obj in objects.list()] if before != after else []
+
+        return Trigger(self._definitions, keys)

@@ -20,6 +20,7 @@ from turtles.kube.informer import Key
 from turtles.kube.kubevirt import VMI
 from turtles.kube.manager import Controller, Manager, each, owner_of
 from turtles.kube.resources import PDB, PDB_BETA
+from turtles.kube.writer import Writer
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +58,7 @@ class DisruptionController:
     """Keeps the budgets; its keys are those of VMIs."""
 
     def __init__(self, client: Client, manager: Manager, caches: Caches) -> None:
-        self._client, self._vmis = client, caches.vmis
+        self._writer, self._vmis = Writer(client), caches.vmis
         self._budgets = manager.informer(PDB, label_selector=labels.CREATED_BY, alternatives=(PDB_BETA,))
 
     def controller(self) -> Controller:
@@ -74,6 +75,5 @@ class DisruptionController:
         if self._budgets.get(key[0], budget_name(vmi)) is not None:
             return
         with contextlib.suppress(AlreadyExists):
-            resource = self._budgets.resource
-            self._budgets.observe(self._client.create(resource, budget(vmi, resource.api_version)))
+            self._writer.create(self._budgets, budget(vmi, self._budgets.resource.api_version))
             log.info("disruption budget created", extra={"namespace": key[0], "vmi": key[1]})

@@ -25,6 +25,7 @@ from turtles.kube.events import Recorder
 from turtles.kube.informer import Key, key_of
 from turtles.kube.kubevirt import MIGRATION
 from turtles.kube.manager import Controller, Manager, Trigger, each
+from turtles.kube.writer import Writer
 
 #: Strategies of machines that are migrated.
 MIGRATING = ("LiveMigrate", "LiveMigrateIfPossible")
@@ -48,7 +49,7 @@ class EvacuationController:
         :param configuration: gives the configuration in force.
         """
         self._configuration = configuration
-        self._client, self._recorder = client, recorder
+        self._writer, self._recorder = Writer(client), recorder
         self._vmis, self._nodes = caches.vmis, caches.nodes
         self._migrations = manager.informer(MIGRATION)
 
@@ -81,7 +82,7 @@ class EvacuationController:
         if (pause := pause_after(own, datetime.now(UTC))) > 0:
             return pause
         try:
-            self._migrations.observe(self._client.create(MIGRATION, _migration(vmi)))
+            self._writer.create(self._migrations, _migration(vmi))
         except Invalid as error:
             # It can't be migrated any more, or somebody else was quicker
             self._recorder.event(vmi, "Warning", "FailedEvacuation", error.message)

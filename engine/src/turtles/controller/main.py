@@ -7,7 +7,6 @@ import os
 import socket
 import sys
 import threading
-import time
 from collections.abc import Callable
 
 from turtles import __version__
@@ -20,7 +19,6 @@ from turtles.controller.data_source.controller import DataSourceController
 from turtles.controller.data_volume.consumer import ConsumerController
 from turtles.controller.data_volume.controller import DataVolumeController
 from turtles.controller.data_volume.upload.controller import UploadController
-from turtles.controller.definition import Definition
 from turtles.controller.disruption import DisruptionController
 from turtles.controller.evacuation import EvacuationController
 from turtles.controller.kubevirt.controller import KubeVirtController
@@ -98,7 +96,7 @@ class VirtController:
             DataSourceController(client, manager, caches),
             StorageProfileController(client, manager),
             DataVolumeController(client, manager, caches, recorder, image, current, vmis.mounts_images),
-            UploadController(client, manager, caches, image, current, Definition(client, time.monotonic).is_ours),
+            UploadController(client, manager, caches, image, current),
             ConsumerController(client, manager, caches, vmis.launcher_config),
             KubeVirtController(client, manager, caches, recorder, namespace, config.image),
         ):

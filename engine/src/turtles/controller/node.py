@@ -3,7 +3,7 @@
 
 The rules are KubeVirt's node controller's. While a node's kubelet is there, a VMI whose Pod lives is left alone however
 long the agent is away: the guest runs on without it. When the kubelet is silent too, or the node's object is deleted,
-nobody knows what became of the guest, and the VMI fails. Its VM starts anew when the Pod is gone, not before: then the
+nobody knows what became of the guest, and the VMI fails. Its VM starts again when the Pod is gone, not before: then the
 old guest can't run any more. Kubernetes removes the Pods of nodes that are back, deleted, or tainted as out of service;
 this controller does it as well, for servers that don't (before 1.28).
 
@@ -11,7 +11,6 @@ While the API server is away no agent can say that it is there, and afterwards a
 before they have had the time to be heard.
 """
 
-import contextlib
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -23,13 +22,11 @@ from turtles.api.conditions import GUEST_NOT_RUNNING, get_condition, set_conditi
 from turtles.api.objects import Object, controller_of
 from turtles.api.phases import FAILED, HANDED_OVER, is_final, phase_of, set_phase
 from turtles.controller.caches import BY_NODE, BY_OWNER, Caches
-from turtles.controller.changes import json_diff
-from turtles.kube.client import JSON, Client, NotFound
+from turtles.kube.client import Client, NotFound
 from turtles.kube.events import Recorder
 from turtles.kube.informer import Key, key_of
-from turtles.kube.kubevirt import VMI
 from turtles.kube.manager import Controller, Trigger
-from turtles.kube.resources import NODE, POD
+from turtles.kube.writer import Writer
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +100,7 @@ class NodeController:
         :param in_touch_since: gives the moment (monotonic) since which the API server has answered, where somebody asks
             all the time. A watch alone doesn't notice a server that is there and does nothing.
         """
-        self._client, self._recorder, self._in_touch_since = client, recorder, in_touch_since
+        self._writer, self._recorder, self._in_touch_since = Writer(client), recorder, in_touch_since
         self._nodes, self._vmis, self._pods = caches.nodes, caches.vmis, caches.pods
         self._heartbeats = caches.heartbeats
 
@@ -130,19 +127,8 @@ class NodeController:
         if (heard := time.monotonic() - self._hearing_since()) < SETTLE:
             return SETTLE - heard
         if (node["metadata"].get("labels") or {}).get(labels.NODE_SCHEDULABLE) == "true":
-            # The version makes sure that a heartbeat of this very moment is not overruled.
-            stored = self._client.patch(
-                NODE,
-                None,
-                name,
-                {
-                    "metadata": {
-                        "labels": {labels.NODE_SCHEDULABLE: "false"},
-                        "resourceVersion": node["metadata"]["resourceVersion"],
-                    }
-                },
-            )
-            self._nodes.observe(stored)
+            # Unless it has changed: a heartbeat of this very moment is not overruled.
+            self._writer.patch(self._nodes, node, {"metadata": {"labels": {labels.NODE_SCHEDULABLE: "false"}}})
             log.warning("node unresponsive", extra={"node": name, "seconds": round(silence)})
             self._recorder.event(
                 node,
@@ -178,21 +164,14 @@ class NodeController:
                 if (pod.get("spec") or {}).get("nodeName") != node:
                     continue
                 left = True
-                metadata = pod["metadata"]
-                with contextlib.suppress(NotFound):
-                    self._client.delete(
-                        POD, metadata["namespace"], metadata["name"], uid=metadata["uid"], grace_period=0
-                    )
+                self._writer.delete(self._pods, pod, grace_period=0)
         return RECHECK if left else None
 
     def _fail(self, vmi: Object, message: str) -> None:
-        metadata = vmi["metadata"]
-        patch = json_diff(vmi, failed(vmi, message, times.now()), [("status", "*")])
         try:
-            stored = self._client.patch(VMI, metadata["namespace"], metadata["name"], patch, kind=JSON)
+            self._writer.store_members(self._vmis, vmi, failed(vmi, message, times.now()), [("status", "*")])
         except NotFound:
             return
-        self._vmis.observe(stored)
         self._recorder.event(vmi, "Warning", REASON, message)
         if (owner := controller_of(vmi)) is not None:
-            self._recorder.event({**owner, "namespace": metadata["namespace"]}, "Warning", REASON, message)
+            self._recorder.event({**owner, "namespace": vmi["metadata"]["namespace"]}, "Warning", REASON, message)

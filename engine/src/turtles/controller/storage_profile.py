@@ -6,33 +6,32 @@ Where upstream's CDI is installed, nothing is done here.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+import contextlib
 
 from turtles.api.kinds.storage_profile import STORAGE_PROFILE as KIND
 from turtles.api.objects import Object, is_deleted
 from turtles.api.storage_profiles import status
-from turtles.controller.changes import merge_diff
 from turtles.controller.definition import Definition
 from turtles.kube.client import AlreadyExists, Client, NotFound
 from turtles.kube.informer import Key
 from turtles.kube.kubevirt import STORAGE_PROFILE
 from turtles.kube.manager import Controller, Manager, each
 from turtles.kube.resources import STORAGECLASS
+from turtles.kube.writer import Writer
 
 
 class StorageProfileController:
     """Reconciles StorageProfiles."""
 
-    def __init__(self, client: Client, manager: Manager, clock: Callable[[], float] = time.monotonic) -> None:
-        self._client = client
-        self._definition = Definition(client, clock)
+    def __init__(self, client: Client, manager: Manager) -> None:
+        self._writer = Writer(client)
+        self._definition = Definition(manager)
         self._classes = manager.informer(STORAGECLASS)
         self._profiles = manager.informer(STORAGE_PROFILE, optional=True)
 
     def controller(self) -> Controller:
         """Return what the manager needs to run it."""
-        triggers = (each(self._classes), each(self._profiles))
+        triggers = (each(self._classes), each(self._profiles), self._definition.decides_on(self._classes))
         return Controller("storage_profile", self.reconcile, triggers, essential=False)
 
     def reconcile(self, key: Key) -> None:
@@ -45,14 +44,8 @@ class StorageProfileController:
         except (AlreadyExists, NotFound):
             # The cache is behind, or the definitions aren't there yet
             return
-        patch = merge_diff(profile.get("status") or {}, status(storage_class, profile))
-        if not patch:
-            return
-        guarded = {"metadata": {"uid": profile["metadata"]["uid"]}, "status": patch}
-        try:
-            self._profiles.observe(self._client.patch(STORAGE_PROFILE, None, key[1], guarded, subresource="status"))
-        except NotFound:
-            return
+        with contextlib.suppress(NotFound):
+            self._writer.store_status(self._profiles, profile, status(storage_class, profile))
 
     def _create(self, storage_class: Object) -> Object:
         metadata = storage_class["metadata"]
@@ -64,6 +57,4 @@ class StorageProfileController:
             "metadata": {"name": metadata["name"], "ownerReferences": [reference]},
             "spec": {},
         }
-        made = self._client.create(STORAGE_PROFILE, profile)
-        self._profiles.observe(made)
-        return made
+        return self._writer.create(self._profiles, profile)

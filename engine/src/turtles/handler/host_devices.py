@@ -85,7 +85,7 @@ def _pci(sysfs: Path, selector: str) -> Iterator[tuple[str, Member]]:
         if identity != selector or (device / "driver").resolve().name != "vfio-pci":
             continue
         group = (device / "iommu_group").resolve().name
-        # A group is what can be handed out: whoever has one of its devices has the others.
+        # A group is what can be handed out: a guest that has one of its devices has the others.
         yield group, Member((_VFIO, f"/dev/vfio/{group}"), device.name)
 
 

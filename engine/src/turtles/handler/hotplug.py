@@ -192,7 +192,7 @@ def _insert(vmi: Object, disk: Mapping[str, Any], domain: Domain, live: Live, ho
         return
     if bus == "scsi" and bus not in live.buses:
         raise ValueError(_NO_CONTROLLER.format(bus=bus))
-    # Asked anew: another one may have been plugged in a moment ago.
+    # Asked again: another one may have been plugged in a moment ago.
     target = definition.free_target(disk, read_live(domain.xml()).targets)
     domain.attach(definition.added_disk(vmi, disk, target, host()))
     log.info("disk plugged in", extra={"vmi": vmi["metadata"]["name"], "disk": disk["name"], "target": target})

@@ -94,7 +94,7 @@ class NodeServer:
         self._authorities = authorities
 
     def close(self) -> None:
-        """Stop; whoever is connected is disconnected."""
+        """Stop, and disconnect all clients."""
         self._loop.call_soon_threadsafe(self._loop.stop)
 
     def _run(self) -> None:

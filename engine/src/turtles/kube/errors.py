@@ -72,7 +72,7 @@ _BY_STATUS: dict[int, type[ApiError]] = {
 }
 
 
-def _from_another_life(details: Any) -> bool:
+def _is_version_ahead(details: Any) -> bool:
     """Say whether a server's versions don't reach that far, because it was restored or set up again."""
     causes = details.get("causes") if isinstance(details, dict) else None
     return any(isinstance(one, dict) and one.get("reason") == "ResourceVersionTooLarge" for one in causes or ())
@@ -93,6 +93,6 @@ def from_status(status: int, body: Any, fallback: str) -> ApiError:
     cls = _BY_STATUS.get(status, ApiError)
     if reason == "AlreadyExists":
         cls = AlreadyExists
-    elif reason in ("Expired", "Gone") or _from_another_life(details):
+    elif reason in ("Expired", "Gone") or _is_version_ahead(details):
         cls = Gone
     return cls(status, reason, message, details)

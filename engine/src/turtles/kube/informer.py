@@ -92,7 +92,7 @@ class Informer:
         self._lock = threading.RLock()
         self._objects: dict[Key, Object] = {}
         #: What the handlers were last called with, where :meth:`observe` has stored something newer.
-        self._untold: dict[Key, Object | None] = {}
+        self._unreported: dict[Key, Object | None] = {}
         self._indexers: dict[str, IndexFunction] = {}
         self._indices: dict[str, dict[str, set[Key]]] = {}
         self._handlers: list[EventHandler] = []
@@ -154,7 +154,7 @@ class Informer:
             key = key_of(obj)
             cached = self._objects.get(key)
             if version > self._seen and (cached is None or version > version_of(cached)):
-                self._untold.setdefault(key, cached)
+                self._unreported.setdefault(key, cached)
                 self._store(key, obj)
 
     # Life
@@ -260,14 +260,14 @@ class Informer:
             for key in self._objects.keys() - fresh.keys():
                 # What a write of ours put here may be younger than the list.
                 if restarted or version_of(self._objects[key]) <= listed:
-                    self._untold.pop(key, None)
+                    self._unreported.pop(key, None)
                     changes.append((self._remove(key), None))
             for key, obj in fresh.items():
                 cached = self._objects.get(key)
                 if cached is not None and not restarted and version_of(cached) > version_of(obj):
                     continue
-                if cached is None or version_of(cached) != version_of(obj) or key in self._untold:
-                    changes.append((self._untold.pop(key, cached), obj))
+                if cached is None or version_of(cached) != version_of(obj) or key in self._unreported:
+                    changes.append((self._unreported.pop(key, cached), obj))
                     self._store(key, obj)
         for old, new in changes:
             self._tell(old, new)
@@ -307,13 +307,13 @@ class Informer:
             cached = self._objects.get(key)
             if kind == "DELETED":
                 self._remove(key)
-                self._untold.pop(key, None)
+                self._unreported.pop(key, None)
                 old = obj
             elif cached is not None and version_of(cached) > version:
                 return  # an event older than what a write of ours already brought
             else:
                 new = obj
-                old = self._untold.pop(key, cached)
+                old = self._unreported.pop(key, cached)
                 self._store(key, obj)
         self._tell(old, new)
 

@@ -17,7 +17,7 @@ from turtles.api.objects import Object, is_deleted, owner_reference
 from turtles.kube.client import AlreadyExists, Client, NotFound
 from turtles.kube.informer import Informer, Key, key_of
 from turtles.kube.manager import Controller, Trigger, each
-from turtles.kube.resources import ENDPOINTS, ENDPOINTSLICE
+from turtles.kube.writer import Writer
 
 log = logging.getLogger(__name__)
 
@@ -246,7 +246,7 @@ class EndpointsController:
     def __init__(
         self, client: Client, pods: Informer, services: Informer, endpoints: Informer, slices_: Informer
     ) -> None:
-        self._client = client
+        self._writer = Writer(client)
         self._pods, self._services, self._endpoints, self._slices = pods, services, endpoints, slices_
         #: Services that are gone: their Endpoints go too. Endpoints may be made before their Service.
         self._gone: set[Key] = set()
@@ -292,7 +292,7 @@ class EndpointsController:
         wanted: list[Object] = []
         if service is None:
             if endpoints is not None and key in self._gone:
-                self._delete(ENDPOINTS, endpoints)
+                self._writer.delete(self._endpoints, endpoints)
             self._gone.discard(key)
         elif spec.get("selector") and spec.get("type") != "ExternalName":
             chosen = [pod for pod in self._pods.list(namespace) if selects(service, pod)]
@@ -311,7 +311,7 @@ class EndpointsController:
         if endpoints is None:
             body = {"apiVersion": "v1", "kind": "Endpoints", "metadata": metadata | {"labels": labels}}
             try:
-                self._endpoints.observe(self._client.create(ENDPOINTS, body | {"subsets": wanted}))
+                self._writer.create(self._endpoints, body | {"subsets": wanted})
             except NotFound:
                 log.debug("the namespace is gone", extra={"service": metadata["name"]})
             return
@@ -319,7 +319,7 @@ class EndpointsController:
         if same and (endpoints["metadata"].get("labels") or {}) == labels:
             return
         new = {**endpoints, "metadata": {**endpoints["metadata"], "labels": labels}, "subsets": wanted}
-        self._endpoints.observe(self._client.replace(ENDPOINTS, new))
+        self._writer.replace(self._endpoints, new)
 
     def _write_slices(self, service: str, wanted: list[Object]) -> None:
         ours = {obj["metadata"]["name"]: obj for obj in self._slices.by_index("service", service) if _is_ours(obj)}
@@ -327,23 +327,14 @@ class EndpointsController:
             there = ours.pop(obj["metadata"]["name"], None)
             if there is None:
                 try:
-                    self._slices.observe(self._client.create(ENDPOINTSLICE, obj))
+                    self._writer.create(self._slices, obj)
                 except (NotFound, AlreadyExists) as error:
                     log.debug("not creating the slice now", extra={"service": service, "error": str(error)})
             elif not same_slice(there, obj):
                 kept = {key: there["metadata"][key] for key in ("uid", "resourceVersion")}
-                self._slices.observe(
-                    self._client.replace(ENDPOINTSLICE, {**obj, "metadata": {**obj["metadata"], **kept}})
-                )
+                self._writer.replace(self._slices, {**obj, "metadata": {**obj["metadata"], **kept}})
         for obj in ours.values():
-            self._delete(ENDPOINTSLICE, obj)
-
-    def _delete(self, resource: Any, obj: Object) -> None:
-        metadata = obj["metadata"]
-        try:
-            self._client.delete(resource, metadata["namespace"], metadata["name"], uid=metadata["uid"])
-        except NotFound:
-            log.debug("gone already", extra={"service": metadata["name"]})
+            self._writer.delete(self._slices, obj)
 
 
 def _is_ours(endpoint_slice: Object) -> bool:

@@ -4,18 +4,16 @@
 Several Services share an address as long as their ports differ, so one address of each family is enough for many.
 """
 
-import logging
+import contextlib
 from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Network, IPv6Network, ip_address
 
 from turtles.api.objects import Object
-from turtles.kube.client import MERGE, Client, NotFound
+from turtles.kube.client import Client, NotFound
 from turtles.kube.events import Recorder
 from turtles.kube.informer import Informer, Key, key_of
 from turtles.kube.manager import Controller, Trigger
-from turtles.kube.resources import SERVICE
-
-log = logging.getLogger(__name__)
+from turtles.kube.writer import Writer
 
 _FAILED = "SyncLoadBalancerFailed"
 
@@ -106,7 +104,7 @@ class LoadBalancers:
     """
 
     def __init__(self, client: Client, recorder: Recorder, services: Informer, pool: tuple[Network, ...]) -> None:
-        self._client, self._recorder, self._services, self._pool = client, recorder, services, pool
+        self._writer, self._recorder, self._services, self._pool = Writer(client), recorder, services, pool
 
     def controller(self) -> Controller:
         """Return what the manager runs."""
@@ -140,15 +138,9 @@ class LoadBalancers:
             self._write(service, [{"ip": address, "ipMode": "VIP"} for address in addresses])
 
     def _write(self, service: Object, ingress: list[Object]) -> None:
-        namespace, name = key_of(service)
-        body = {
-            "metadata": {"resourceVersion": service["metadata"]["resourceVersion"]},
-            "status": {"loadBalancer": {"ingress": ingress}},
-        }
-        try:
-            self._services.observe(self._client.patch(SERVICE, namespace, name, body, kind=MERGE, subresource="status"))
-        except NotFound:
-            log.debug("the Service is gone", extra={"namespace": namespace, "service": name})
+        status = {"loadBalancer": {"ingress": ingress}}
+        with contextlib.suppress(NotFound):
+            self._writer.patch(self._services, service, {"status": status}, subresource="status")
 
 
 def _claims(service: Object) -> tuple[bool, list[str], set[tuple[str, int]]]:

@@ -15,7 +15,8 @@ from turtles.kube.client import Client, Conflict, NotFound
 from turtles.kube.events import Recorder
 from turtles.kube.informer import Informer, Key, key_of
 from turtles.kube.manager import Controller, Trigger
-from turtles.kube.resources import POD, PVC
+from turtles.kube.resources import POD
+from turtles.kube.writer import Writer
 from turtles.standalone import binding
 from turtles.standalone.times import now
 
@@ -212,7 +213,7 @@ class Scheduler:
         volumes: Informer,
         classes: Informer,
     ) -> None:
-        self._client, self._recorder = client, recorder
+        self._client, self._writer, self._recorder = client, Writer(client), recorder
         self._pods, self._nodes, self._claims, self._volumes, self._classes = pods, nodes, claims, volumes, classes
         # Bound, but not yet seen so by the informer: (uid → node, Pod).
         self._assumed: dict[str, tuple[str, Object]] = {}
@@ -251,16 +252,9 @@ class Scheduler:
             if not (claim.get("spec") or {}).get("volumeName") or (claim.get("status") or {}).get("phase") != "Bound"
         ]
         for claim in waiting:
-            metadata = claim["metadata"]
-            if (metadata.get("annotations") or {}).get(SELECTED_NODE) != node:
-                self._claims.observe(
-                    self._client.patch(
-                        PVC,
-                        metadata["namespace"],
-                        metadata["name"],
-                        {"metadata": {"annotations": {SELECTED_NODE: node}}},
-                    )
-                )
+            if (claim["metadata"].get("annotations") or {}).get(SELECTED_NODE) != node:
+                patch = {"metadata": {"annotations": {SELECTED_NODE: node}}}
+                self._writer.patch(self._claims, claim, patch, unchanged=False)
         if waiting:
             # The provisioner's change of the claim brings this Pod back.
             return
@@ -369,21 +363,10 @@ class Scheduler:
             new["observedGeneration"] = pod["metadata"]["generation"]
         if old is not None and old["status"] == "False":
             new["lastTransitionTime"] = old.get("lastTransitionTime", stamp)
-        metadata = pod["metadata"]
         merged = [entry for entry in conditions if entry["type"] != "PodScheduled"] + [new]
+        patch = {"status": {"phase": status.get("phase") or "Pending", "conditions": merged}}
         try:
-            self._pods.observe(
-                self._client.patch(
-                    POD,
-                    metadata["namespace"],
-                    metadata["name"],
-                    {
-                        "metadata": {"resourceVersion": metadata["resourceVersion"], "uid": metadata["uid"]},
-                        "status": {"phase": status.get("phase") or "Pending", "conditions": merged},
-                    },
-                    subresource="status",
-                )
-            )
+            self._writer.patch(self._pods, pod, patch, subresource="status")
         except NotFound:
             return
         self._recorder.event(pod, "Warning", "FailedScheduling", message)

@@ -65,7 +65,7 @@ class DataVolumeCheck:
         source = data_sources.copy_source(data_volume)
         if reference is not None and source is None:
             return [] if may_be_missing else [self._unresolved(*reference)]
-        # The engine has asked itself whether whoever it creates one for may
+        # The engine has checked for itself whether the user it creates one for may
         if source is None or user.get("username") in self._engine:
             return []
         message = copy_rights.refusal(self._client, user, source, namespace)

@@ -60,7 +60,7 @@ async def _greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
     writer.write(bytes([_NO_AUTHENTICATION]))
     if struct.unpack(">I", await reader.readexactly(4))[0]:
         raise ScreenError("the guest's VNC server refuses")
-    shared = 1  # whoever else looks goes on looking
+    shared = 1  # other viewers stay connected
     writer.write(bytes([shared]))
     width, height = struct.unpack(">HH", await reader.readexactly(4))
     await reader.readexactly(16)  # its own pixel format

@@ -13,7 +13,8 @@ from turtles.kube.errors import ApiError
 from turtles.standalone.podrunner import node
 from turtles.standalone.podrunner import syscalls as sc
 from turtles.standalone.podrunner.mount_points import is_mount
-from turtles.standalone.podrunner.volumes import VolumeError, Volumes, own_by_group, sub_path
+from turtles.standalone.podrunner.volume_files import VolumeError, own_by_group, sub_path
+from turtles.standalone.podrunner.volumes import Volumes
 
 POD = {
     "metadata": {"namespace": "default", "name": "web", "uid": "u-1"},

@@ -1,28 +1,28 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """VirtualMachineClone → snapshot, restore: reads the caches, asks the plan, and writes what it says."""
 
-import contextlib
 from datetime import UTC, datetime
 
 from turtles.api.objects import Object, get
 from turtles.controller.caches import Caches
-from turtles.controller.changes import merge_diff
 from turtles.controller.clone.plan import Plan, Situation, failed, plan, restore_name, snapshot_name
-from turtles.kube.client import AlreadyExists, ApiError, Client, Conflict, NotFound, Unavailable
+from turtles.kube.client import AlreadyExists, ApiError, Client, Conflict, Unavailable
 from turtles.kube.events import Recorder
 from turtles.kube.informer import Key, key_of
 from turtles.kube.kubevirt import CLONE, RESTORE, SNAPSHOT, SNAPSHOT_CONTENT
 from turtles.kube.manager import Controller, Manager, Trigger, each
+from turtles.kube.writer import Writer
 
 
 class CloneController:
     """Reconciles VirtualMachineClones."""
 
     def __init__(self, client: Client, manager: Manager, caches: Caches, recorder: Recorder) -> None:
-        self._client, self._recorder = client, recorder
+        self._writer, self._recorder = Writer(client), recorder
         self._vms, self._pvcs = caches.vms, caches.pvcs
         self._clones, self._snapshots = manager.informer(CLONE), manager.informer(SNAPSHOT)
         self._contents, self._restores = manager.informer(SNAPSHOT_CONTENT), manager.informer(RESTORE)
+        self._made = {SNAPSHOT.kind: self._snapshots, RESTORE.kind: self._restores}
 
     def controller(self) -> Controller:
         """Return what the manager needs to run it."""
@@ -48,8 +48,8 @@ class CloneController:
         if decided.create is not None:
             self._create(decided, now)
         for obj in decided.delete:
-            self._delete(obj)
-        clone = self._store(clone, decided.status)
+            self._writer.delete(self._made[obj["kind"]], obj)
+        clone = self._writer.store_status(self._clones, clone, decided.status)
         if decided.event is not None:
             self._recorder.event(clone, *decided.event)
         return None
@@ -72,29 +72,11 @@ class CloneController:
     def _create(self, decided: Plan, now: datetime) -> None:
         """Create a snapshot or a restore. What the server refuses fails the clone."""
         obj = decided.create or {}
-        resource, cache = (RESTORE, self._restores) if obj["kind"] == RESTORE.kind else (SNAPSHOT, self._snapshots)
         try:
-            cache.observe(self._client.create(resource, obj))
+            self._writer.create(self._made[obj["kind"]], obj)
         except AlreadyExists:
             return
         except (Conflict, Unavailable):
             raise
         except ApiError as error:
             failed(decided, error.message, now)
-
-    def _delete(self, obj: Object) -> None:
-        metadata = obj["metadata"]
-        resource = RESTORE if obj["kind"] == RESTORE.kind else SNAPSHOT
-        with contextlib.suppress(NotFound):
-            self._client.delete(resource, metadata["namespace"], metadata["name"], uid=metadata["uid"])
-
-    def _store(self, clone: Object, status: Object) -> Object:
-        patch = merge_diff(clone.get("status") or {}, status)
-        if not patch:
-            return clone
-        metadata = clone["metadata"]
-        identity = {"resourceVersion": metadata["resourceVersion"], "uid": metadata["uid"]}
-        body = {"metadata": identity, "status": patch}
-        stored = self._client.patch(CLONE, metadata["namespace"], metadata["name"], body, subresource="status")
-        self._clones.observe(stored)
-        return stored

@@ -6,15 +6,13 @@ Where upstream's CDI is installed, nothing is done here.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+import contextlib
 
 from turtles.api import times
 from turtles.api.data_sources import CLAIM, KIND, CopySource
 from turtles.api.kind import Missing
 from turtles.api.objects import Object, get, is_deleted
 from turtles.controller.caches import Caches
-from turtles.controller.changes import merge_diff
 from turtles.controller.data_source.status import Disk, source_of, status
 from turtles.controller.definition import Definition
 from turtles.kube.client import Client, NotFound
@@ -22,6 +20,7 @@ from turtles.kube.informer import Key, key_of
 from turtles.kube.kubevirt import DATA_SOURCE
 from turtles.kube.manager import Controller, Manager, Trigger, each
 from turtles.kube.resources import VOLUMESNAPSHOT
+from turtles.kube.writer import Writer
 
 #: Index of DataSources: what they name, as "namespace/name", whatever kind it has.
 _BY_NAMED = "named"
@@ -30,11 +29,9 @@ _BY_NAMED = "named"
 class DataSourceController:
     """Reconciles DataSources."""
 
-    def __init__(
-        self, client: Client, manager: Manager, caches: Caches, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._client = client
-        self._definition = Definition(client, clock)
+    def __init__(self, client: Client, manager: Manager, caches: Caches) -> None:
+        self._writer = Writer(client)
+        self._definition = Definition(manager)
         self._data_sources = manager.informer(DATA_SOURCE, optional=True)
         self._data_sources.add_index(_BY_NAMED, _named)
         self._data_volumes, self._claims = caches.data_volumes, caches.pvcs
@@ -44,6 +41,7 @@ class DataSourceController:
         """Return what the manager needs to run it."""
         triggers = (
             each(self._data_sources),
+            self._definition.decides_on(self._data_sources),
             *(
                 Trigger(informer, self._leading_to)
                 for informer in (self._data_sources, self._data_volumes, self._claims, self._snapshots)
@@ -64,18 +62,8 @@ class DataSourceController:
             return
         source = source_of(data_source, self._find)
         disk = self._disk(source) if isinstance(source, CopySource) else Disk()
-        patch = merge_diff(data_source.get("status") or {}, status(data_source, source, disk, times.now()))
-        if not patch:
-            return
-        metadata = data_source["metadata"]
-        guarded = {
-            "metadata": {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]},
-            "status": patch,
-        }
-        try:
-            self._data_sources.observe(self._client.patch(DATA_SOURCE, *key, guarded, subresource="status"))
-        except NotFound:
-            return
+        with contextlib.suppress(NotFound):
+            self._writer.store_status(self._data_sources, data_source, status(data_source, source, disk, times.now()))
 
     def _find(self, namespace: str, name: str) -> Object:
         found = self._data_sources.get(namespace, name)

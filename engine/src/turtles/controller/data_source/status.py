@@ -10,6 +10,7 @@ from turtles.api import cdi
 from turtles.api.conditions import set_condition
 from turtles.api.data_sources import CLAIM, CopySource, Find, Unresolved, resolve
 from turtles.api.objects import Object, get
+from turtles.api.phases import phase_of
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,6 @@ def _readiness(source: CopySource, disk: Disk) -> tuple[str, str, str]:
     if source.kind != CLAIM and not get(disk.obj, "status", "readyToUse"):
         return "False", "SnapshotNotReady", "Snapshot is not ready to use"
     if disk.data_volume is not None and not cdi.is_populated(disk.data_volume):
-        phase = cdi.phase_of(disk.data_volume) or cdi.PENDING
+        phase = phase_of(disk.data_volume) or cdi.PENDING
         return "False", phase, f"Import DataVolume phase {phase}"
     return "True", "Ready", "DataSource is ready to be consumed"

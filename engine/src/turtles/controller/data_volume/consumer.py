@@ -8,6 +8,7 @@ KubeVirt has it (user guide, "Disks and volumes": WaitForFirstConsumer).
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -15,18 +16,19 @@ from collections.abc import Callable, Mapping, Sequence
 from turtles.api import cdi, labels
 from turtles.api.kinds.vmi.hotplug import is_hotpluggable
 from turtles.api.objects import Object, is_deleted
-from turtles.api.phases import is_final
+from turtles.api.phases import is_final, phase_of
 from turtles.controller.caches import BY_OWNER, Caches, data_volumes_of, users_of_data_volume
 from turtles.controller.pod.attachment import on_node_of
 from turtles.controller.pod.config import LauncherConfig
 from turtles.controller.pod.launcher import launcher_pod
 from turtles.controller.pod.roles import by_role
 from turtles.domain import paths
-from turtles.kube.client import AlreadyExists, Client, NotFound
+from turtles.kube.client import AlreadyExists, Client
 from turtles.kube.informer import Key
 from turtles.kube.kubevirt import VMI
 from turtles.kube.manager import Controller, Manager, Trigger, each, owner_of
 from turtles.kube.resources import POD
+from turtles.kube.writer import Writer
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +50,7 @@ def waiting_volumes(vmi: Object, launcher: Object | None, data_volumes: Mapping[
     """
     if is_deleted(vmi) or is_final(vmi) or (launcher is not None and not launcher["spec"].get("nodeName")):
         return []
-    waiting = {name for name, found in data_volumes.items() if cdi.phase_of(found) in cdi.AWAITS_CONSUMER}
+    waiting = {name for name, found in data_volumes.items() if phase_of(found) in cdi.AWAITS_CONSUMER}
     return [
         volume
         for volume in vmi["spec"].get("volumes") or ()
@@ -104,7 +106,7 @@ class ConsumerController:
 
         :param configuration: gives what launchers of a VMI are made with.
         """
-        self._client, self._caches, self._configuration = client, caches, configuration
+        self._writer, self._caches, self._configuration = Writer(client), caches, configuration
         self._pods = manager.informer(POD, label_selector=f"{labels.APP}={APP}")
 
     def controller(self) -> Controller:
@@ -132,21 +134,12 @@ class ConsumerController:
         if wanted and pod is None:
             self._create(consumer_pod(vmi, launcher, volumes, self._configuration(vmi)))
         elif pod is not None and not wanted and not is_deleted(pod):
-            metadata = pod["metadata"]
-            try:
-                answer = self._client.delete(POD, namespace, metadata["name"], uid=metadata["uid"])
-            except NotFound:
-                return
-            if answer.get("kind") == POD.kind:
-                self._pods.observe(answer)
+            self._writer.delete(self._pods, pod)
 
     def _create(self, wanted: Object) -> None:
-        try:
-            pod = self._client.create(POD, wanted)
-        except AlreadyExists:
-            return
-        self._pods.observe(pod)
-        log.info("first consumer created", extra={"namespace": pod["metadata"]["namespace"]})
+        with contextlib.suppress(AlreadyExists):
+            self._writer.create(self._pods, wanted)
+            log.info("first consumer created", extra={"namespace": wanted["metadata"]["namespace"]})
 
 
 def _uses(pod: Object) -> set[str]:

@@ -6,21 +6,20 @@ Where upstream's CDI is installed, which owns the definition of DataVolumes then
 
 from __future__ import annotations
 
+import contextlib
 import logging
-import time
 from collections.abc import Callable
 
 from turtles.api import cdi, times, uploads
 from turtles.api.configuration import ClusterConfiguration
 from turtles.api.data_sources import CLAIM, SNAPSHOT, copy_source
 from turtles.api.objects import Object, get, is_deleted
-from turtles.api.phases import is_final
+from turtles.api.phases import is_final, phase_of
 from turtles.controller.caches import BY_CLAIM, Caches
-from turtles.controller.changes import merge_diff
 from turtles.controller.claims import claim_names
 from turtles.controller.data_volume import transfer
 from turtles.controller.data_volume.claim import scratch_name
-from turtles.controller.data_volume.objects import create, delete, own
+from turtles.controller.data_volume.objects import create, own
 from turtles.controller.data_volume.plan import Plan, Surroundings, failed, plan
 from turtles.controller.data_volume.pod import ImporterConfig, importer_pod, pod_name, source_of
 from turtles.controller.data_volume.progress import ask
@@ -28,10 +27,11 @@ from turtles.controller.data_volume.status import status
 from turtles.controller.definition import Definition
 from turtles.kube.client import ApiError, Client, NotFound, Unavailable
 from turtles.kube.events import Recorder
-from turtles.kube.informer import Informer, Key, key_of
+from turtles.kube.informer import Key, key_of
 from turtles.kube.kubevirt import DATA_VOLUME, STORAGE_PROFILE
 from turtles.kube.manager import Controller, Manager, Trigger, each, owner_of
 from turtles.kube.resources import POD, PV, PVC, STORAGECLASS, VOLUMESNAPSHOT, Resource
+from turtles.kube.writer import Writer
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +53,6 @@ class DataVolumeController:
         image: str,
         configuration: Callable[[], ClusterConfiguration],
         mounts_images: Callable[[], bool] = lambda: True,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Make the controller.
 
@@ -62,8 +61,8 @@ class DataVolumeController:
         :param mounts_images: says whether Pods can have volumes of container images.
         """
         self._mounts_images = mounts_images
-        self._client, self._recorder, self._image = client, recorder, image
-        self._definition = Definition(client, clock)
+        self._client, self._writer, self._recorder, self._image = client, Writer(client), recorder, image
+        self._definition = Definition(manager)
         self._configuration = configuration
         self._data_volumes, self._claims, self._vmis = caches.data_volumes, caches.pvcs, caches.vmis
         self._pods = manager.informer(POD, label_selector=f"{cdi.COMPONENT}={cdi.COMPONENT_IMPORTER}")
@@ -77,6 +76,7 @@ class DataVolumeController:
         """Return what the manager needs to run it."""
         triggers = (
             each(self._data_volumes),
+            self._definition.decides_on(self._data_volumes),
             owner_of(self._claims, DATA_VOLUME.kind),
             Trigger(self._claims, self._of_the_name),
             owner_of(self._pods, DATA_VOLUME.kind),
@@ -130,7 +130,7 @@ class DataVolumeController:
         return [
             (found["metadata"]["namespace"], found["metadata"]["name"])
             for found in self._data_volumes.list()
-            if cdi.phase_of(found) in waiting
+            if phase_of(found) in waiting
         ]
 
     def reconcile(self, key: Key) -> float | None:
@@ -139,7 +139,7 @@ class DataVolumeController:
         if stored is None or is_deleted(stored) or not self._definition.is_ours():
             return None
         if self._is_for_nobody(stored):
-            self._delete(DATA_VOLUME, stored, self._data_volumes)
+            self._writer.delete(self._data_volumes, stored)
             return None
         data_volume = _resolved(stored)
         around = self._surroundings(data_volume)
@@ -197,7 +197,7 @@ class DataVolumeController:
         key = (source.namespace, transfer.copy_name(data_volume))
         copy, claim = self._data_volumes.get(*key), self._claims.get(*key)
         volume = get(claim, "spec", "volumeName")
-        if copy is None or not volume or cdi.phase_of(copy) != cdi.SUCCEEDED:
+        if copy is None or not volume or phase_of(copy) != cdi.SUCCEEDED:
             return transfer.Aside(copy, claim)
         try:
             return transfer.Aside(copy, claim, self._client.get(PV, None, volume))
@@ -213,28 +213,28 @@ class DataVolumeController:
         namespace, name = data_volume["metadata"]["namespace"], data_volume["metadata"]["name"]
         target = around.target
         if decided.create_copy is not None:
-            self._create(DATA_VOLUME, decided.create_copy, self._data_volumes)
+            create(self._writer, self._data_volumes, decided.create_copy)
         if decided.give_volume and target is not None and around.aside.volume is not None:
             self._give(around.aside.volume, target)
         if decided.create_target is not None:
-            self._create(PVC, decided.create_target, self._claims)
+            create(self._writer, self._claims, decided.create_target)
             log.info("claim created", extra={"namespace": namespace, "dataVolume": name})
         if decided.note and target is not None:
-            patch = {"metadata": {"uid": target["metadata"]["uid"], "annotations": dict(decided.note)}}
-            self._claims.observe(self._client.patch(PVC, namespace, name, patch))
+            patch = {"metadata": {"annotations": dict(decided.note)}}
+            self._writer.patch(self._claims, target, patch, unchanged=False)
         if decided.delete_pod and around.pod is not None:
-            self._delete(POD, around.pod, self._pods)
+            self._writer.delete(self._pods, around.pod)
         if decided.delete_scratch and around.scratch is not None:
-            self._delete(PVC, around.scratch, self._claims)
+            self._writer.delete(self._claims, around.scratch)
         if decided.delete_copy and around.aside.copy is not None:
-            self._delete(DATA_VOLUME, around.aside.copy, self._data_volumes)
+            self._writer.delete(self._data_volumes, around.aside.copy)
         scratch = around.scratch
         if decided.create_scratch is not None:
-            scratch = self._create(PVC, decided.create_scratch, self._claims)
+            scratch = create(self._writer, self._claims, decided.create_scratch)
         if decided.create_pod and target is not None:
             config = ImporterConfig(self._image, self._configuration())
             wanted = importer_pod(data_volume, target, config, scratch=scratch is not None, source=around.source)
-            if self._create(POD, wanted, self._pods) is None:
+            if create(self._writer, self._pods, wanted) is None:
                 # One without the labels of an importer, or one that is on its way out
                 return _AGAIN
             log.info("importer created", extra={"namespace": namespace, "dataVolume": name})
@@ -247,38 +247,18 @@ class DataVolumeController:
         reference = {"resourceVersion": None, **transfer.reference_to(target)}
         self._client.patch(PV, None, metadata["name"], {"metadata": guard, "spec": {"claimRef": reference}})
 
-    def _create(self, resource: Resource, wanted: Object, cache: Informer) -> Object | None:
-        """Create an object; None if there is one of that name, which isn't in the cache or isn't ours."""
-        return create(self._client, resource, wanted, cache)
-
-    def _delete(self, resource: Resource, obj: Object, cache: Informer) -> None:
-        delete(self._client, resource, obj, cache)
-
     def _refused(self, data_volume: Object, around: Surroundings, error: ApiError) -> None:
         """Say what the API server doesn't take; the next try comes by itself."""
         reason = "ErrExceededQuota" if "exceeded quota" in error.message else cdi.ERROR
         before = cdi.failure_of(data_volume)
-        phase = cdi.phase_of(data_volume) or cdi.PENDING
+        phase = phase_of(data_volume) or cdi.PENDING
         self._store(data_volume, status(data_volume, around.target, phase, failed(error.message), times.now()))
         if before != error.message:
             self._recorder.event(data_volume, "Warning", reason, error.message)
 
     def _store(self, data_volume: Object, wanted: Object) -> None:
-        patch = merge_diff(data_volume.get("status") or {}, wanted)
-        if not patch:
-            return
-        metadata = data_volume["metadata"]
-        guarded = {
-            "metadata": {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]},
-            "status": patch,
-        }
-        try:
-            stored = self._client.patch(
-                DATA_VOLUME, metadata["namespace"], metadata["name"], guarded, subresource="status"
-            )
-        except NotFound:
-            return
-        self._data_volumes.observe(stored)
+        with contextlib.suppress(NotFound):
+            self._writer.store_status(self._data_volumes, data_volume, wanted)
 
 
 def _resolved(data_volume: Object) -> Object:

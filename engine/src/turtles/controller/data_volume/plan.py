@@ -15,6 +15,7 @@ from turtles.api import cdi, quantity, uploads
 from turtles.api.conditions import get_condition
 from turtles.api.data_sources import CopySource
 from turtles.api.objects import Object, controller_of, get, is_deleted
+from turtles.api.phases import phase_of
 from turtles.controller.data_volume import claim as claims
 from turtles.controller.data_volume import transfer
 from turtles.controller.data_volume.pod import REFUSED, SCRATCH_NEEDED, has_scratch, is_known_to_need_scratch, source_of
@@ -34,7 +35,7 @@ _IDLE = Running()
 class Surroundings:
     """What there is for a DataVolume; None for what doesn't exist.
 
-    :param target: the claim of its name, whoever made it. :param scratch: its scratch space. :param pod: its importer.
+    :param target: the claim of its name, its own or not. :param scratch: its scratch space. :param pod: its importer.
     :param in_the_way: what somebody else has made that has the name of its scratch space, or of its importer.
     :param classes: all StorageClasses.
     :param progress: what the importer says, in per cent.
@@ -384,12 +385,12 @@ def _give_up(data_volume: Object, around: Surroundings, message: str) -> _Step:
 
 
 def _phase(data_volume: Object, otherwise: str) -> str:
-    return cdi.phase_of(data_volume) or otherwise
+    return phase_of(data_volume) or otherwise
 
 
 def _events(data_volume: Object, step: _Step) -> Iterable[tuple[str, str, str]]:
     """Return what is told: phases when they are new, and each new failure."""
-    name, phase = data_volume["metadata"]["name"], cdi.phase_of(data_volume)
+    name, phase = data_volume["metadata"]["name"], phase_of(data_volume)
     if step.phase != phase:
         told = {
             cdi.IMPORT_SCHEDULED: f"Import into {name} scheduled",

@@ -16,6 +16,7 @@ from turtles.api.conditions import get_condition
 from turtles.api.data_sources import CopySource, copy_source
 from turtles.api.kinds.data_volume import DATA_VOLUME
 from turtles.api.objects import Object, controller_of, get, is_deleted
+from turtles.api.phases import phase_of
 from turtles.controller.data_volume.status import UNKNOWN_PROGRESS, Running
 
 _PREFIX = "tmp-"
@@ -112,7 +113,7 @@ def move(data_volume: Object, source: CopySource, aside: Aside) -> Move:
     if copied_for(made) != copied_for({"metadata": {**wanted["metadata"]}}) or made["spec"] != wanted["spec"]:
         message = f"DataVolume {source.namespace}/{copy_name(data_volume)} exists and is not of this one; delete it"
         return Move(cdi.CLONE_SCHEDULED, Running(False, cdi.ERROR, message))
-    phase = cdi.phase_of(made)
+    phase = phase_of(made)
     if phase == cdi.SUCCEEDED:
         if why := _not_at_hand(aside):
             return Move(cdi.TRANSFER_IN_PROGRESS, Running(False, cdi.ERROR, why))

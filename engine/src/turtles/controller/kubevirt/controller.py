@@ -2,15 +2,14 @@
 """The KubeVirt object: looks at the components, places them as it says, and writes its status."""
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Any
 
+from turtles.api.changes import merge_diff
 from turtles.api.conditions import get_condition, is_true
 from turtles.api.objects import Object, is_deleted
 from turtles.api.times import rfc3339
 from turtles.controller.caches import Caches
-from turtles.controller.changes import merge_diff
 from turtles.controller.kubevirt.health import (
     API_SERVICE,
     Component,
@@ -25,9 +24,9 @@ from turtles.controller.node import is_news
 from turtles.kube.client import ApiError, Client, NotFound
 from turtles.kube.events import Recorder
 from turtles.kube.informer import Informer, Key, key_of
-from turtles.kube.kubevirt import KUBEVIRT, VM, VMI
 from turtles.kube.manager import Controller, Manager, Trigger, each
-from turtles.kube.resources import APISERVICE, DAEMONSET, DEPLOYMENT, Resource
+from turtles.kube.resources import APISERVICE, DAEMONSET, DEPLOYMENT
+from turtles.kube.writer import Writer
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +49,7 @@ class KubeVirtController:
         :param namespace: the engine's.
         :param image: of launchers.
         """
-        self._client, self._namespace, self._image, self._recorder = client, namespace, image, recorder
+        self._writer, self._namespace, self._image, self._recorder = Writer(client), namespace, image, recorder
         self._kubevirts, self._nodes = caches.kubevirts, caches.nodes
         self._vms, self._vmis, self._heartbeats = caches.vms, caches.vmis, caches.heartbeats
         # Where the engine is services of one machine, there are no workloads
@@ -83,7 +82,7 @@ class KubeVirtController:
         if kubevirt is None:
             return None
         now = datetime.now(UTC)
-        machines = [*((VM, vm) for vm in self._vms.list()), *((VMI, vmi) for vmi in self._vmis.list())]
+        machines = [(cache, obj) for cache in (self._vms, self._vmis) for obj in cache.list()]
         # First: the status is about what runs as the object says, not as it said
         refusals = [] if is_deleted(kubevirt) else self._placement.apply(self._workloads(), kubevirt["spec"])
         decided = plan(kubevirt, self._components(now), len(machines), self._image, rfc3339(now), refusals)
@@ -111,20 +110,16 @@ class KubeVirtController:
 
     def _store(self, old: Object, new: Object) -> None:
         """Write what differs: the status first, since without its finalizer the object goes."""
-        metadata = old["metadata"]
-        namespace, name = metadata["namespace"], metadata["name"]
+        name = old["metadata"]["name"]
         try:
             if status := merge_diff(old.get("status") or {}, new["status"]):
-                self._kubevirts.observe(
-                    self._client.patch(KUBEVIRT, namespace, name, {"status": status}, subresource="status")
-                )
+                self._writer.patch(self._kubevirts, old, {"status": status}, subresource="status", unchanged=False)
                 if new["status"]["phase"] != (old.get("status") or {}).get("phase"):
                     log.info("phase changed", extra={"kubevirt": name, "phase": new["status"]["phase"]})
                 self._tell(old, new)
             finalizers = new["metadata"].get("finalizers") or []
-            if finalizers != (metadata.get("finalizers") or []):
-                body: Mapping[str, Any] = {"metadata": {"finalizers": finalizers, "uid": metadata["uid"]}}
-                self._client.patch(KUBEVIRT, namespace, name, body)
+            if finalizers != (old["metadata"].get("finalizers") or []):
+                self._writer.patch(self._kubevirts, old, {"metadata": {"finalizers": finalizers}}, unchanged=False)
         except NotFound:
             log.debug("already gone", extra={"kubevirt": name})
 
@@ -142,15 +137,12 @@ class KubeVirtController:
         elif degraded.get("status") == "False" and is_true(before, "Degraded"):
             self._recorder.event(new, "Normal", degraded["reason"], "All components are ready again.")
 
-    def _remove(self, machines: Iterable[tuple[Resource, Object]]) -> None:
-        for resource, obj in machines:
-            metadata = obj["metadata"]
+    def _remove(self, machines: Iterable[tuple[Informer, Object]]) -> None:
+        for cache, obj in machines:
             if is_deleted(obj):
                 continue
             try:
-                self._client.delete(resource, metadata["namespace"], metadata["name"], uid=metadata["uid"])
-            except NotFound:
-                continue
+                self._writer.delete(cache, obj)
             except ApiError as error:
-                log.warning("cannot delete %s %s/%s: %s", resource.kind, metadata["namespace"], metadata["name"], error)
+                log.warning("cannot delete %s %s: %s", cache.resource.kind, "/".join(key_of(obj)), error)
                 raise

@@ -15,6 +15,7 @@ from turtles.api import components
 from turtles.api.objects import Object
 from turtles.kube.client import ApiError, Client, Conflict, NotFound
 from turtles.kube.informer import Informer
+from turtles.kube.writer import Writer
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +72,7 @@ class ComponentPlacement:
 
     def __init__(self, client: Client) -> None:
         """Make one that has written nothing yet."""
-        self._client = client
+        self._writer = Writer(client)
         #: By name: what was wanted, and the generation that the API server made of it. It drops empty values.
         self._written: dict[str, tuple[Object, int]] = {}
 
@@ -92,15 +93,14 @@ class ComponentPlacement:
             # Lists don't say the kind of what is in them
             whole = {**wanted, "apiVersion": informer.resource.api_version, "kind": informer.resource.kind}
             try:
-                made = self._client.replace(informer.resource, whole)
+                stored = self._writer.replace(informer, whole)
             except (NotFound, Conflict):
                 continue  # its next event brings it here again
             except ApiError as error:
                 part = components.PART[name]
                 refusals.append(f"{name} can't be changed as spec.{part} of the KubeVirt object asks: {error}")
                 continue
-            informer.observe(made)
-            self._written[name] = (_asked(wanted), int(made["metadata"].get("generation") or 0))
+            self._written[name] = (_asked(wanted), int(stored["metadata"].get("generation") or 0))
             log.info("component placed", extra={"kind": informer.resource.kind, "object": name})
         return refusals
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """VirtualMachineInstanceMigration → Pod on another node: reads the caches, asks the plan, and writes what it says."""
 
+import contextlib
 import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -13,18 +14,18 @@ from turtles.api.objects import Object, get
 from turtles.api.phases import phase_of
 from turtles.controller import remedies
 from turtles.controller.caches import BY_OWNER, Caches
-from turtles.controller.changes import json_diff, merge_diff
 from turtles.controller.migration.plan import Plan, Situation, fail, plan, superfluous
 from turtles.controller.migration.target import target_name, target_pod
 from turtles.controller.pod import end
 from turtles.controller.pod.config import LauncherConfig
 from turtles.controller.pod.roles import by_role
-from turtles.kube.client import JSON, AlreadyExists, ApiError, Client, NotFound, Unavailable
+from turtles.kube.client import AlreadyExists, ApiError, Client, NotFound, Unavailable
 from turtles.kube.events import Recorder
 from turtles.kube.informer import Key, key_of
-from turtles.kube.kubevirt import MIGRATION, MIGRATION_POLICY, VMI
+from turtles.kube.kubevirt import MIGRATION, MIGRATION_POLICY
 from turtles.kube.manager import Controller, Manager, Trigger, each
-from turtles.kube.resources import NAMESPACE, POD, Resource
+from turtles.kube.resources import NAMESPACE, POD
+from turtles.kube.writer import Writer
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +53,7 @@ class MigrationController:
         :param configuration: gives the configuration in force.
         :param launcher_config: gives what the Pod of a VMI is made with.
         """
-        self._client, self._recorder = client, recorder
+        self._client, self._writer, self._recorder = client, Writer(client), recorder
         self._vmis, self._pods, self._nodes = caches.vmis, caches.pods, caches.nodes
         self._migrations = manager.informer(MIGRATION)
         self._migrations.add_index(BY_INSTANCE, _instance)
@@ -92,7 +93,7 @@ class MigrationController:
         if decided.vmi is not None and found.vmi is not None:
             self._store_vmi(found.vmi, decided.vmi)
         for pod in decided.delete_pods:
-            self._delete(POD, pod)
+            self._writer.delete(self._pods, pod)
         stored = self._store(migration, decided)
         for event in decided.events:
             self._recorder.event(migration, *event)
@@ -102,7 +103,7 @@ class MigrationController:
             others = self._migrations.by_index(BY_INSTANCE, _instance(migration)[0])
             rest = [other for other in others if other["metadata"]["uid"] != migration["metadata"]["uid"]]
             for old in superfluous(stored, rest):
-                self._delete(MIGRATION, old)
+                self._writer.delete(self._migrations, old)
                 self._delete_source(old)
         return decided.wait
 
@@ -142,14 +143,13 @@ class MigrationController:
         """Create a migration's Pod; return the answer of a server that refuses it."""
         source = self._nodes.get(None, vmi["status"]["nodeName"])
         try:
-            pod = self._client.create(POD, target_pod(vmi, migration, self._launcher_config(vmi), source))
+            pod = self._writer.create(self._pods, target_pod(vmi, migration, self._launcher_config(vmi), source))
         except AlreadyExists:
             return None
         except Unavailable:
             raise
         except ApiError as error:
             return error
-        self._pods.observe(pod)
         name = pod["metadata"]["name"]
         extra = {"namespace": pod["metadata"]["namespace"], "vmi": vmi["metadata"]["name"], "pod": name}
         log.info("migration target Pod created", extra=extra)
@@ -174,60 +174,25 @@ class MigrationController:
         return decided
 
     def _store(self, migration: Object, decided: Plan) -> Object:
-        metadata = migration["metadata"]
         stored = migration
-        before = {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]}
-        if patch := merge_diff(migration.get("status") or {}, decided.status):
-            try:
-                stored = self._client.patch(
-                    MIGRATION,
-                    metadata["namespace"],
-                    metadata["name"],
-                    {"metadata": before, "status": patch},
-                    subresource="status",
-                )
-            except NotFound:
-                return migration
-            self._migrations.observe(stored)
-        if decided.finalizers is not None:
-            try:
-                stored = self._client.patch(
-                    MIGRATION,
-                    metadata["namespace"],
-                    metadata["name"],
-                    {"metadata": {"uid": metadata["uid"], "finalizers": list(decided.finalizers)}},
-                )
-            except NotFound:
-                return stored
-            self._migrations.observe(stored)
+        with contextlib.suppress(NotFound):
+            stored = self._writer.store_status(self._migrations, migration, decided.status)
+            if decided.finalizers is not None:
+                finalizers = {"metadata": {"finalizers": list(decided.finalizers)}}
+                stored = self._writer.patch(self._migrations, stored, finalizers, unchanged=False)
         return stored
 
     def _store_vmi(self, old: Object, new: Object) -> None:
         paths = [("metadata", "labels"), ("status", "migrationState"), ("status", "activePods")]
-        patch = json_diff(old, new, paths)
-        if not patch:
-            return
-        metadata = old["metadata"]
-        test = {"op": "test", "path": "/metadata/uid", "value": metadata["uid"]}
-        try:
-            stored = self._client.patch(VMI, metadata["namespace"], metadata["name"], [test, *patch], kind=JSON)
-        except NotFound:
-            return
-        self._vmis.observe(stored)
+        with contextlib.suppress(NotFound):
+            self._writer.store_members(self._vmis, old, new, paths)
 
     def _delete_source(self, migration: Object) -> None:
         """Delete the Pod that a guest left by a migration that isn't kept; it has ended long since."""
         name = get(migration, "status", "migrationState", "sourcePod")
         pod = self._pods.get(migration["metadata"]["namespace"], name) if name else None
         if pod is not None and end.has_ended(pod):
-            self._delete(POD, pod)
-
-    def _delete(self, resource: Resource, obj: Object) -> None:
-        metadata = obj["metadata"]
-        try:
-            self._client.delete(resource, metadata["namespace"], metadata["name"], uid=metadata["uid"])
-        except NotFound:
-            return
+            self._writer.delete(self._pods, pod)
 
 
 def _instance(migration: Object) -> list[str]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from turtles.api import times
+from turtles.api.changes import merge_diff
 from turtles.api.labels import POOL_FINALIZER, POOL_REVISION
 from turtles.api.objects import Object, controller_of, is_deleted
 from turtles.api.phases import is_final
@@ -17,7 +18,6 @@ from turtles.api.run_strategies import MANUAL, RERUN_ON_FAILURE, START, STOP, ru
 from turtles.api.selectors import selects
 from turtles.controller import remedies
 from turtles.controller.caches import BY_OWNER, UNOWNED_IN, Caches, by_selector
-from turtles.controller.changes import merge_diff
 from turtles.controller.claims import claim_names
 from turtles.controller.instances import Instances
 from turtles.controller.ownership import claims, references_with, references_without
@@ -36,9 +36,9 @@ from turtles.controller.pool.status import PAUSED, SUCCESSFUL_PAUSED, SUCCESSFUL
 from turtles.kube.client import AlreadyExists, ApiError, Client, Conflict, NotFound, Unavailable
 from turtles.kube.events import Recorder
 from turtles.kube.informer import Informer, Key
-from turtles.kube.kubevirt import POOL, VM
+from turtles.kube.kubevirt import POOL
 from turtles.kube.manager import Controller, Manager, Trigger, each
-from turtles.kube.resources import PVC, Resource
+from turtles.kube.writer import Writer
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ class PoolController:
 
         :param chance: gives 0…1, for what is chosen at random.
         """
-        self._client, self._recorder, self._chance = client, recorder, chance
+        self._writer, self._recorder, self._chance = Writer(client), recorder, chance
         self._vms, self._vmis, self._pvcs = caches.vms, caches.vmis, caches.pvcs
         self._instances = Instances(client, caches.vmis, recorder)
         self._pools: Informer = manager.informer(POOL)
@@ -142,7 +142,7 @@ class PoolController:
         return self._patch(vm, {"ownerReferences": references, "finalizers": finalizers, "labels": labels})
 
     def _let_go(self, pool: Object) -> None:
-        """The pool is being deleted: its machines go after it, or stay, as whoever deleted it said."""
+        """Release the machines of a pool that is being deleted: they go after it, or stay if it was deleted so."""
         metadata = pool["metadata"]
         # The garbage collector may have taken the reference already of one that stays
         unowned = self._vms.by_index(UNOWNED_IN, metadata["namespace"])
@@ -151,7 +151,7 @@ class PoolController:
         for vm in (*found.own, *found.strays, *selected):
             self._release(vm)
         if POOL_FINALIZER in (pool["metadata"].get("finalizers") or ()):
-            self._patch_object(POOL, self._pools, pool, {"finalizers": _without_finalizer(pool)})
+            self._writer.patch(self._pools, pool, {"metadata": {"finalizers": _without_finalizer(pool)}})
 
     def _release_strays(self, key: Key) -> None:
         """Let machines go that are deleted after their pool, which somebody removed without asking us."""
@@ -167,7 +167,8 @@ class PoolController:
     def _with_finalizer(self, pool: Object) -> Object:
         if POOL_FINALIZER in (pool["metadata"].get("finalizers") or ()):
             return pool
-        return self._patch_object(POOL, self._pools, pool, {"finalizers": [*_without_finalizer(pool), POOL_FINALIZER]})
+        finalizers = [*_without_finalizer(pool), POOL_FINALIZER]
+        return self._writer.patch(self._pools, pool, {"metadata": {"finalizers": finalizers}})
 
     # Carrying out
 
@@ -205,26 +206,18 @@ class PoolController:
             self._delete(pool, vm, "Successfully updated resource {key}")
 
     def _delete(self, pool: Object, vm: Object, words: str) -> None:
-        metadata, key = vm["metadata"], _text(vm)
+        key = _text(vm)
         try:
-            answer = self._client.delete(
-                VM,
-                metadata["namespace"],
-                metadata["name"],
-                uid=metadata["uid"],
-                resource_version=metadata["resourceVersion"],
-            )
-        except NotFound:
-            return
+            deleted = self._writer.delete(self._vms, vm, unchanged=True)
         except (Unavailable, Conflict):
             raise
         except ApiError as error:
             message = f"Error deleting virtual machine {key}: {error.message}"
             self._recorder.event(pool, "Warning", "FailedDelete", message)
             raise
-        if answer.get("kind") == VM.kind:
-            self._vms.observe(answer)
-        self._recorder.event(pool, "Normal", "SuccessfulDelete", words.format(key=key, uid=metadata["uid"]))
+        if deleted:
+            message = words.format(key=key, uid=vm["metadata"]["uid"])
+            self._recorder.event(pool, "Normal", "SuccessfulDelete", message)
 
     def _preserve_claims(self, vm: Object) -> None:
         """Have the claims that a machine owns outlive it; the next machine of its name uses them again."""
@@ -235,13 +228,13 @@ class PoolController:
                 continue
             references = references_without(pvc, vm)
             if references != (pvc["metadata"].get("ownerReferences") or []):
-                self._patch_object(PVC, self._pvcs, pvc, {"ownerReferences": references})
+                self._writer.patch(self._pvcs, pvc, {"metadata": {"ownerReferences": references}})
 
     def _scale_out(self, pool: Object, indexes: Iterable[int]) -> None:
         for index in indexes:
             self._revisions.ensure(pool)
             try:
-                vm = self._client.create(VM, make_machine(pool, index))
+                vm = self._writer.create(self._vms, make_machine(pool, index))
             except AlreadyExists as error:
                 # The cache was behind: another name is free
                 raise Conflict(409, "Conflict", error.message) from error
@@ -252,7 +245,6 @@ class PoolController:
                 advised = remedies.advised(message, remedies.of_refusal(error))
                 self._recorder.event(pool, "Warning", "FailedCreate", advised)
                 raise
-            self._vms.observe(vm)
             self._recorder.event(pool, "Normal", "SuccessfulCreate", f"Created VM {_text(vm)}")
 
     def _update(self, pool: Object, vms: Iterable[Object]) -> None:
@@ -284,8 +276,7 @@ class PoolController:
         """Have a machine start another instance in place of one that isn't what it should be."""
         if run_strategy(vm) in _BY_REQUEST and not is_final(vmi):
             requests = [{"action": STOP, "uid": vmi["metadata"]["uid"]}, {"action": START}]
-            patch = {"status": {"stateChangeRequests": requests}}
-            self._patch_object(VM, self._vms, vm, {}, patch, subresource="status")
+            self._writer.patch(self._vms, vm, {"status": {"stateChangeRequests": requests}}, subresource="status")
             words = f"Requested a restart of VM {_text(vm)}"
             self._recorder.event(pool, "Normal", "SuccessfulUpdate", words)
         else:
@@ -296,14 +287,11 @@ class PoolController:
     def _store(self, pool: Object, vms: Sequence[Object], failure: _Failure | None) -> None:
         before = pool.get("status") or {}
         after = status(pool, vms, (failure.reason, failure.message) if failure else None, times.now())
-        patch = merge_diff(before, after)
-        if not patch:
-            return
         try:
-            stored = self._patch_object(POOL, self._pools, pool, {}, {"status": patch}, subresource="status")
+            stored = self._writer.store_status(self._pools, pool, after)
         except NotFound:
             return
-        if failure is not None and "conditions" in patch:
+        if failure is not None and before.get("conditions") != after.get("conditions"):
             self._recorder.event(stored, "Warning", failure.reason, failure.message)
         if _is_paused(before) != _is_paused(after):
             paused = (SUCCESSFUL_PAUSED, "Pool is paused"), (SUCCESSFUL_RESUME, "Pool is unpaused")
@@ -312,30 +300,8 @@ class PoolController:
     # Writing
 
     def _patch(self, vm: Object, metadata: Object, patch: Object | None = None) -> Object:
-        return self._patch_object(VM, self._vms, vm, merge_diff(_part(vm, metadata), metadata), patch)
-
-    def _patch_object(
-        self,
-        resource: Resource,
-        cache: Informer,
-        obj: Object,
-        metadata: Object,
-        patch: Object | None = None,
-        *,
-        subresource: str | None = None,
-    ) -> Object:
-        """Change the very object that was seen, and have the cache show it at once."""
-        seen = obj["metadata"]
-        guard = {"uid": seen["uid"], "resourceVersion": seen["resourceVersion"]}
-        stored = self._client.patch(
-            resource,
-            seen["namespace"],
-            seen["name"],
-            {**(patch or {}), "metadata": {**metadata, **guard}},
-            subresource=subresource,
-        )
-        cache.observe(stored)
-        return stored
+        changes = merge_diff(_part(vm, metadata), metadata)
+        return self._writer.patch(self._vms, vm, {**(patch or {}), "metadata": changes})
 
 
 def _part(obj: Object, like: Object) -> Object:

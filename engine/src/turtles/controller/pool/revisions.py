@@ -13,13 +13,14 @@ from turtles.kube.client import AlreadyExists, Client, Conflict, NotFound
 from turtles.kube.informer import Informer, index_by_owner
 from turtles.kube.manager import Manager
 from turtles.kube.resources import CONTROLLERREVISION
+from turtles.kube.writer import Writer
 
 
 class Revisions:
     """Reads revisions from a cache, and writes them."""
 
     def __init__(self, client: Client, manager: Manager) -> None:
-        self._client = client
+        self._client, self._writer = client, Writer(client)
         # Machines have revisions, too, as many as there are machines; those are nobody's business here
         self.cache: Informer = manager.informer(CONTROLLERREVISION, label_selector=POOL_REVISION)
         self.cache.add_index(BY_OWNER, index_by_owner)
@@ -46,7 +47,7 @@ class Revisions:
         if found is not None and _is_owned(found, pool):
             return
         try:
-            stored = self._client.create(CONTROLLERREVISION, make_revision(pool))
+            self._writer.create(self.cache, make_revision(pool))
         except AlreadyExists as error:
             namespace, name = pool["metadata"]["namespace"], revision_name(pool)
             live = self._client.get(CONTROLLERREVISION, namespace, name)
@@ -55,7 +56,6 @@ class Revisions:
                 return
             self._client.delete(CONTROLLERREVISION, namespace, name, uid=live["metadata"]["uid"])
             raise Conflict(409, "Conflict", error.message) from error
-        self.cache.observe(stored)
 
     def prune(self, pool: Object, names: Iterable[str]) -> None:
         """Delete revisions."""

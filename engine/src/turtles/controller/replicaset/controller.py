@@ -10,15 +10,15 @@ from turtles.api import times
 from turtles.api.objects import Object
 from turtles.controller import remedies
 from turtles.controller.caches import BY_OWNER, UNOWNED_IN, Caches, by_selector
-from turtles.controller.changes import merge_diff
 from turtles.controller.instances import STOPPED, Instances
 from turtles.controller.ownership import claims, references_with, references_without
 from turtles.controller.replicaset.plan import Backoff, Plan, plan, replica, status
 from turtles.kube.client import ApiError, Client, Conflict, NotFound, Unavailable
 from turtles.kube.events import Recorder
 from turtles.kube.informer import Informer, Key
-from turtles.kube.kubevirt import REPLICASET, VMI
+from turtles.kube.kubevirt import REPLICASET
 from turtles.kube.manager import Controller, Manager, Trigger, each
+from turtles.kube.writer import Writer
 
 
 class ReplicaSetController:
@@ -32,10 +32,10 @@ class ReplicaSetController:
         recorder: Recorder,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._client, self._recorder, self._clock = client, recorder, clock
+        self._writer, self._recorder, self._clock = Writer(client), recorder, clock
         self._vmis, self._instances = caches.vmis, Instances(client, caches.vmis, recorder)
         self._replicasets: Informer = manager.informer(REPLICASET)
-        #: With uid and generation: what has been corrected, or made anew, is tried at once. So it is after a restart.
+        #: With uid and generation: what has been corrected or recreated is tried at once. So it is after a restart.
         self._backoffs: dict[Key, tuple[tuple[str, int], Backoff]] = {}
 
     def controller(self) -> Controller:
@@ -108,7 +108,7 @@ class ReplicaSetController:
 
     def _create(self, replicaset: Object) -> None:
         try:
-            vmi = self._client.create(VMI, replica(replicaset))
+            vmi = self._writer.create(self._vmis, replica(replicaset))
         except Unavailable:
             raise
         except ApiError as error:
@@ -116,28 +116,18 @@ class ReplicaSetController:
             message = remedies.advised(words, remedies.of_refusal(error))
             self._recorder.event(replicaset, "Warning", "FailedCreate", message)
             raise
-        self._vmis.observe(vmi)
         words = f"Started the virtual machine by creating the new virtual machine instance {vmi['metadata']['name']}"
         self._recorder.event(replicaset, "Normal", "SuccessfulCreate", words)
 
     # Status
 
     def _store(self, replicaset: Object, vmis: Sequence[Object], failure: tuple[str, str] | None) -> None:
-        before = replicaset.get("status") or {}
         after = status(replicaset, vmis, failure, times.now())
-        patch = merge_diff(before, after)
-        if not patch:
-            return
-        metadata = replicaset["metadata"]
-        patch = {"metadata": {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]}, "status": patch}
         try:
-            stored = self._client.patch(
-                REPLICASET, metadata["namespace"], metadata["name"], patch, subresource="status"
-            )
+            stored = self._writer.store_status(self._replicasets, replicaset, after)
         except NotFound:
             return
-        self._replicasets.observe(stored)
-        if _paused(before) != _paused(after):
+        if _paused(replicaset.get("status") or {}) != _paused(after):
             reason, word = ("SuccessfulPaused", "Paused") if _paused(after) else ("SuccessfulResumed", "Resumed")
             self._recorder.event(stored, "Normal", reason, word)
 

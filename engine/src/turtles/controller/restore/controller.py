@@ -3,19 +3,21 @@
 
 import contextlib
 import logging
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from turtles.api.changes import merge_diff
 from turtles.api.objects import Object, get, owner_reference
 from turtles.api.run_strategies import HALTED
 from turtles.controller.caches import BY_CLAIM, Caches
-from turtles.controller.changes import merge_diff
 from turtles.controller.restore.plan import Plan, Situation, failed, plan
 from turtles.kube.client import AlreadyExists, ApiError, Client, Conflict, NotFound, Unavailable
 from turtles.kube.events import Recorder
 from turtles.kube.informer import Key, key_of
-from turtles.kube.kubevirt import RESTORE, SNAPSHOT, SNAPSHOT_CONTENT, VM
+from turtles.kube.kubevirt import RESTORE, SNAPSHOT, SNAPSHOT_CONTENT
 from turtles.kube.manager import Controller, Manager, Trigger, each
-from turtles.kube.resources import PVC, STORAGECLASS, VOLUMESNAPSHOT
+from turtles.kube.resources import STORAGECLASS, VOLUMESNAPSHOT
+from turtles.kube.writer import Writer
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +31,7 @@ class RestoreController:
     """Reconciles VirtualMachineRestores."""
 
     def __init__(self, client: Client, manager: Manager, caches: Caches, recorder: Recorder) -> None:
-        self._client, self._recorder = client, recorder
+        self._writer, self._recorder = Writer(client), recorder
         self._vms, self._vmis, self._pvcs = caches.vms, caches.vmis, caches.pvcs
         self._restores, self._snapshots = manager.informer(RESTORE), manager.informer(SNAPSHOT)
         self._contents = manager.informer(SNAPSHOT_CONTENT)
@@ -67,19 +69,19 @@ class RestoreController:
         decided = plan(restore, found, now)
         deleted = bool(restore["metadata"].get("deletionTimestamp"))
         if decided.finalizers is not None and not deleted:
-            restore = self._patch(restore, {"metadata": {"finalizers": list(decided.finalizers)}})
+            restore = self._set_finalizers(restore, decided.finalizers)
         self._prepare(restore, found, decided)
         self._write(restore, found, decided, now)
         for pvc in decided.own:
             self._own(pvc, found.target)
         if decided.lock is False:
             self._unlock(restore)
-        restore = self._store(restore, decided.status)
+        restore = self._writer.store_status(self._restores, restore, decided.status)
         if decided.event is not None:
             self._recorder.event(restore, *decided.event)
         if decided.finalizers is not None and deleted:
             with contextlib.suppress(NotFound):
-                self._patch(restore, {"metadata": {"finalizers": list(decided.finalizers)}})
+                self._set_finalizers(restore, decided.finalizers)
         return decided.wait
 
     def _situation(self, restore: Object) -> Situation:
@@ -117,23 +119,20 @@ class RestoreController:
         if target is None:
             return
         if decided.lock:
-            target = self._patch_machine(
-                target, {"status": {"restoreInProgress": restore["metadata"]["name"]}}, subresource="status"
-            )
+            status = {"restoreInProgress": restore["metadata"]["name"]}
+            target = self._writer.patch(self._vms, target, {"status": status}, subresource="status")
         if decided.stop:
             field = {"running": False} if target["spec"].get("running") is not None else {"runStrategy": HALTED}
-            self._patch_machine(target, {"spec": field})
+            self._writer.patch(self._vms, target, {"spec": field})
 
     def _write(self, restore: Object, found: Situation, decided: Plan, now: datetime) -> None:
         """Delete and create claims, then write the machine. What the server refuses fails the restore."""
         for pvc in decided.delete:
-            metadata = pvc["metadata"]
-            with contextlib.suppress(NotFound):
-                self._client.delete(PVC, metadata["namespace"], metadata["name"], uid=metadata["uid"])
+            self._writer.delete(self._pvcs, pvc)
         try:
             for claim in decided.create:
                 with contextlib.suppress(AlreadyExists):
-                    self._pvcs.observe(self._client.create(PVC, claim))
+                    self._writer.create(self._pvcs, claim)
             if decided.machine is not None:
                 self._restore_machine(found.target, decided.machine)
         except (Conflict, Unavailable):
@@ -144,11 +143,11 @@ class RestoreController:
 
     def _restore_machine(self, target: Object | None, wanted: Object) -> None:
         if target is None:
-            self._vms.observe(self._client.create(VM, wanted))
+            self._writer.create(self._vms, wanted)
             return
         annotations = merge_diff(target["metadata"].get("annotations") or {}, wanted["metadata"]["annotations"])
         patch = {"metadata": {"annotations": annotations}, "spec": merge_diff(target["spec"], wanted["spec"])}
-        self._patch_machine(target, patch)
+        self._writer.patch(self._vms, target, patch)
         log.info("machine restored", extra={key: target["metadata"][key] for key in ("namespace", "name")})
 
     def _unlock(self, restore: Object) -> None:
@@ -156,38 +155,18 @@ class RestoreController:
         if target is not None and get(target, "status", "restoreInProgress") == restore["metadata"]["name"]:
             status = {"restoreInProgress": None, "memoryDumpRequest": None}
             with contextlib.suppress(NotFound):
-                self._patch_machine(target, {"status": status}, subresource="status")
-
-    def _patch_machine(self, vm: Object, patch: Object, subresource: str | None = None) -> Object:
-        metadata = vm["metadata"]
-        identity = {"resourceVersion": metadata["resourceVersion"], "uid": metadata["uid"]}
-        guarded = {**patch, "metadata": {**patch.get("metadata", {}), **identity}}
-        stored = self._client.patch(VM, metadata["namespace"], metadata["name"], guarded, subresource=subresource)
-        self._vms.observe(stored)
-        return stored
+                self._writer.patch(self._vms, target, {"status": status}, subresource="status")
 
     def _own(self, pvc: Object, target: Object | None) -> None:
         """Have a claim go with its machine."""
         if target is None:
             return
-        metadata = pvc["metadata"]
-        references = [*(metadata.get("ownerReferences") or ()), owner_reference(target)]
-        identity = {"resourceVersion": metadata["resourceVersion"], "uid": metadata["uid"]}
-        body = {"metadata": {**identity, "ownerReferences": references}}
+        references = [*(pvc["metadata"].get("ownerReferences") or ()), owner_reference(target)]
         with contextlib.suppress(NotFound):
-            self._pvcs.observe(self._client.patch(PVC, metadata["namespace"], metadata["name"], body))
+            self._writer.patch(self._pvcs, pvc, {"metadata": {"ownerReferences": references}})
 
-    def _store(self, restore: Object, status: Object) -> Object:
-        patch = merge_diff(restore.get("status") or {}, status)
-        return self._patch(restore, {"status": patch}, subresource="status") if patch else restore
-
-    def _patch(self, restore: Object, patch: Object, subresource: str | None = None) -> Object:
-        metadata = restore["metadata"]
-        identity = {"resourceVersion": metadata["resourceVersion"], "uid": metadata["uid"]}
-        guarded = {**patch, "metadata": {**patch.get("metadata", {}), **identity}}
-        stored = self._client.patch(RESTORE, metadata["namespace"], metadata["name"], guarded, subresource=subresource)
-        self._restores.observe(stored)
-        return stored
+    def _set_finalizers(self, restore: Object, finalizers: Sequence[str]) -> Object:
+        return self._writer.patch(self._restores, restore, {"metadata": {"finalizers": list(finalizers)}})
 
 
 def _target(restore: Object) -> list[str]:

@@ -6,18 +6,19 @@ import logging
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from turtles.api.changes import merge_diff
 from turtles.api.kind import SUBRESOURCES_GROUP, SUBRESOURCES_VERSIONS
 from turtles.api.objects import Object, get
 from turtles.controller.caches import Caches
-from turtles.controller.changes import merge_diff
 from turtles.controller.snapshot import content as contents
 from turtles.controller.snapshot.plan import Plan, Situation, plan, quiesce_failed
-from turtles.kube.client import AlreadyExists, ApiError, Client, NotFound, Unavailable
+from turtles.kube.client import ApiError, Client, NotFound, Unavailable
 from turtles.kube.events import Recorder
 from turtles.kube.informer import Informer, Key, key_of
-from turtles.kube.kubevirt import SNAPSHOT, SNAPSHOT_CONTENT, VM
+from turtles.kube.kubevirt import SNAPSHOT, SNAPSHOT_CONTENT
 from turtles.kube.manager import Controller, Manager, Trigger, each
-from turtles.kube.resources import STORAGECLASS, VOLUMESNAPSHOT, VOLUMESNAPSHOTCLASS, Resource
+from turtles.kube.resources import STORAGECLASS, VOLUMESNAPSHOT, VOLUMESNAPSHOTCLASS
+from turtles.kube.writer import Writer
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ class SnapshotController:
     """Reconciles VirtualMachineSnapshots."""
 
     def __init__(self, client: Client, manager: Manager, caches: Caches, recorder: Recorder) -> None:
-        self._client, self._recorder = client, recorder
+        self._client, self._writer, self._recorder = client, Writer(client), recorder
         self._vms, self._vmis, self._pvcs = caches.vms, caches.vmis, caches.pvcs
         self._snapshots, self._contents = manager.informer(SNAPSHOT), manager.informer(SNAPSHOT_CONTENT)
         self._snapshots.add_index(BY_SOURCE, _source)
@@ -73,30 +74,33 @@ class SnapshotController:
         found, now = self._situation(snapshot), datetime.now(UTC)
         decided = plan(snapshot, found, now)
         if decided.finalizers is not None and not _is_last(decided):
-            snapshot = self._patch(snapshot, {"metadata": {"finalizers": list(decided.finalizers)}})
+            snapshot = self._set_finalizers(snapshot, decided.finalizers)
         if decided.lock and found.vm is not None:
             self._lock(found.vm, snapshot["metadata"]["name"])
         if decided.freeze is not None:
             self._freeze(snapshot, decided, now)
         for obj in decided.create:
-            self._create(VOLUMESNAPSHOT, obj, self._volume_snapshots)
+            self._writer.create_or_get(self._volume_snapshots, obj)
         if decided.thaw:
             self._thaw(snapshot)
         if decided.content_status is not None and found.content is not None:
-            self._report(found.content, decided.content_status)
-        snapshot = self._store(snapshot, decided.status)
+            changes = merge_diff(found.content.get("status") or {}, decided.content_status)
+            self._writer.patch(
+                self._contents, found.content, {"status": changes}, subresource="status", unchanged=False
+            )
+        snapshot = self._writer.store_status(self._snapshots, snapshot, decided.status)
         if decided.create_content is not None:
             # Only now: the status has how the guest is, which decides what is done next
-            self._create(SNAPSHOT_CONTENT, decided.create_content, self._contents)
+            self._writer.create_or_get(self._contents, decided.create_content)
         if decided.lock is False and found.vm is not None:
             self._unlock(found.vm, snapshot["metadata"]["name"])
         if decided.delete_content and found.content is not None:
-            self._delete(found.content)
+            self._writer.delete(self._contents, found.content, propagation="Background")
         if decided.event is not None:
             self._recorder.event(snapshot, *decided.event)
         if decided.finalizers is not None and _is_last(decided):
             with contextlib.suppress(NotFound):
-                self._patch(snapshot, {"metadata": {"finalizers": list(decided.finalizers)}})
+                self._set_finalizers(snapshot, decided.finalizers)
         return decided.wait
 
     def _situation(self, snapshot: Object) -> Situation:
@@ -138,10 +142,7 @@ class SnapshotController:
                 self._patch_machine(vm, {"snapshotInProgress": None})
 
     def _patch_machine(self, vm: Object, status: Object) -> None:
-        metadata = vm["metadata"]
-        identity = {"resourceVersion": metadata["resourceVersion"], "uid": metadata["uid"]}
-        body = {"metadata": identity, "status": status}
-        self._vms.observe(self._client.patch(VM, metadata["namespace"], metadata["name"], body, subresource="status"))
+        self._writer.patch(self._vms, vm, {"status": status}, subresource="status")
 
     def _freeze(self, snapshot: Object, decided: Plan, now: datetime) -> None:
         try:
@@ -167,42 +168,8 @@ class SnapshotController:
         path = f"{group}/namespaces/{namespace}/virtualmachineinstances/{name}/{operation}"
         self._client.put_raw(path, body)
 
-    # Writes
-
-    def _create(self, resource: Resource, obj: Object, cache: Informer) -> None:
-        try:
-            stored = self._client.create(resource, obj)
-        except AlreadyExists:
-            metadata = obj["metadata"]
-            stored = self._client.get(resource, metadata["namespace"], metadata["name"])
-        cache.observe(stored)
-
-    def _report(self, content: Object, status: Object) -> None:
-        metadata = content["metadata"]
-        body = {"metadata": {"uid": metadata["uid"]}, "status": merge_diff(content.get("status") or {}, status)}
-        stored = self._client.patch(
-            SNAPSHOT_CONTENT, metadata["namespace"], metadata["name"], body, subresource="status"
-        )
-        self._contents.observe(stored)
-
-    def _delete(self, content: Object) -> None:
-        metadata = content["metadata"]
-        with contextlib.suppress(NotFound):
-            self._client.delete(
-                SNAPSHOT_CONTENT, metadata["namespace"], metadata["name"], uid=metadata["uid"], propagation="Background"
-            )
-
-    def _store(self, snapshot: Object, status: Object) -> Object:
-        patch = merge_diff(snapshot.get("status") or {}, status)
-        return self._patch(snapshot, {"status": patch}, subresource="status") if patch else snapshot
-
-    def _patch(self, snapshot: Object, patch: Object, subresource: str | None = None) -> Object:
-        metadata = snapshot["metadata"]
-        identity = {"resourceVersion": metadata["resourceVersion"], "uid": metadata["uid"]}
-        guarded = {**patch, "metadata": {**patch.get("metadata", {}), **identity}}
-        stored = self._client.patch(SNAPSHOT, metadata["namespace"], metadata["name"], guarded, subresource=subresource)
-        self._snapshots.observe(stored)
-        return stored
+    def _set_finalizers(self, snapshot: Object, finalizers: Sequence[str]) -> Object:
+        return self._writer.patch(self._snapshots, snapshot, {"metadata": {"finalizers": list(finalizers)}})
 
 
 def _is_last(decided: Plan) -> bool:

@@ -13,7 +13,6 @@ from turtles.api.objects import Object, controller_of, is_deleted
 from turtles.api.phases import is_final
 from turtles.api.run_strategies import ALWAYS, HALTED, run_strategy
 from turtles.controller.caches import Caches, users_of_claim, users_of_data_volume
-from turtles.controller.changes import merge_diff
 from turtles.controller.claims import claim_names
 from turtles.controller.finalizers import VM_FINALIZERS, with_finalizer
 from turtles.controller.noted_ends import NotedEnds
@@ -26,11 +25,11 @@ from turtles.controller.vm.own_instance import OwnInstance
 from turtles.controller.vm.plan import Plan, plan
 from turtles.controller.vm.revision import Revisions, is_current, template_of
 from turtles.controller.vm.status import FAILED_CREATE, NOT_ADOPTED, Context, status
-from turtles.controller.vm.writer import Writer
 from turtles.kube.client import ApiError, Client
 from turtles.kube.events import Recorder
 from turtles.kube.informer import Key
 from turtles.kube.manager import Controller, Trigger, each
+from turtles.kube.writer import Writer
 
 _ORPHAN = "orphan"
 #: Why a VM isn't started whose interfaces get no MAC address, and seconds until that is looked at again.
@@ -63,11 +62,9 @@ class VMController:
         self._macs = MacPool(macs, caches.has_mac) if macs is not None else None
         self._revisions = Revisions(client)
         self._instancetypes = Instancetypes(client, configuration)
-        self._writer = Writer(client, caches.vms, caches.vmis)
-        self._changes = LiveChanges(client, caches, self._instancetypes, self._writer)
-        self._own = OwnInstance(
-            client, caches, recorder, noted_ends, self._instancetypes, self._revisions, self._writer
-        )
+        self._writer = Writer(client)
+        self._changes = LiveChanges(client, caches, self._instancetypes)
+        self._own = OwnInstance(client, caches, recorder, noted_ends, self._instancetypes, self._revisions)
         self._data_volumes, self._disks = caches.data_volumes, DataVolumes(client, caches, recorder)
 
     def controller(self) -> Controller:
@@ -99,7 +96,7 @@ class VMController:
             self._terminate(vm, None if foreign else vmi)
             return None
         if metadata := _missing_metadata(vm):
-            vm = self._writer.patch_vm(vm, {"metadata": metadata})
+            vm = self._writer.patch(self._vms, vm, {"metadata": metadata})
         if foreign:
             # Its VM may be on its way out under the same name; otherwise somebody has to decide.
             message = f"a VirtualMachineInstance {key[1]} exists that {_named(controller)} controls"
@@ -150,7 +147,7 @@ class VMController:
         decided = plan(vm, vmi, now, random.random(), outdated=outdated, held=not disks.are_ready)  # noqa: S311
         if decided.run_always:
             field = {"running": True} if vm["spec"].get("running") is not None else {"runStrategy": ALWAYS}
-            return self._sync(self._writer.patch_vm(vm, {"spec": field}), vmi)
+            return self._sync(self._writer.patch(self._vms, vm, {"spec": field}), vmi)
         if decided.create is not None:
             vm, vmi, failure = self._own.start(vm, decided.create)
             if failure:
@@ -202,16 +199,12 @@ class VMController:
             elif is_final(vmi):
                 self._own.let_go(vm, vmi)
             return
-        self._writer.patch_vm(
-            vm, {"metadata": {"finalizers": [name for name in finalizers if name not in VM_FINALIZERS]}}
-        )
+        left = [name for name in finalizers if name not in VM_FINALIZERS]
+        self._writer.patch(self._vms, vm, {"metadata": {"finalizers": left}})
 
     def _store(self, vm: Object, vmi: Object | None, decided: Plan, around: Context) -> Object:
         """Write the VM's status if it changed."""
-        before = vm.get("status") or {}
-        after = status(vm, vmi, decided, around, datetime.now(UTC))
-        patch = merge_diff(before, after)
-        return self._writer.patch_vm(vm, {"status": patch}, subresource="status") if patch else vm
+        return self._writer.store_status(self._vms, vm, status(vm, vmi, decided, around, datetime.now(UTC)))
 
 
 def _missing_metadata(vm: Object) -> Object:

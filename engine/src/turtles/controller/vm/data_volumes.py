@@ -10,6 +10,7 @@ from turtles.api import cdi, data_sources, labels
 from turtles.api.kind import Missing
 from turtles.api.kinds.data_volume import DATA_VOLUME as KIND
 from turtles.api.objects import Object, controller_of, get, is_deleted, owner_reference
+from turtles.api.phases import phase_of
 from turtles.api.run_strategies import HALTED, run_strategy
 from turtles.controller.caches import Caches, data_volumes_of
 from turtles.controller.vm.revision import template_of
@@ -18,6 +19,7 @@ from turtles.kube.client import AlreadyExists, ApiError, Client, NotFound, Unava
 from turtles.kube.events import Recorder
 from turtles.kube.kubevirt import DATA_VOLUME
 from turtles.kube.lookup import Lookup
+from turtles.kube.writer import Writer
 
 FAILED_CREATE, UNAUTHORIZED = "FailedDataVolumeCreate", "UnauthorizedDataVolumeCreate"
 
@@ -41,7 +43,7 @@ class Disks:
         if self.missing or self.failure:
             return False
         return all(
-            cdi.is_populated(each) or cdi.phase_of(each) in cdi.AWAITS_CONSUMER for each in self.data_volumes.values()
+            cdi.is_populated(each) or phase_of(each) in cdi.AWAITS_CONSUMER for each in self.data_volumes.values()
         )
 
 
@@ -66,7 +68,7 @@ class DataVolumes:
     """Creates DataVolumes of templates, once each."""
 
     def __init__(self, client: Client, caches: Caches, recorder: Recorder) -> None:
-        self._client, self._caches, self._recorder = client, caches, recorder
+        self._client, self._writer, self._caches, self._recorder = client, Writer(client), caches, recorder
 
     def sync(self, vm: Object) -> Disks:
         """Create what is missing; return what there is.
@@ -108,14 +110,14 @@ class DataVolumes:
         name = wanted["metadata"]["name"]
         self._authorize(vm, wanted)
         try:
-            made = self._client.create(DATA_VOLUME, wanted)
+            stored = self._writer.create(self._caches.data_volumes, wanted)
         except AlreadyExists:
             # The cache is behind
-            made = self._client.get(DATA_VOLUME, wanted["metadata"]["namespace"], name)
-        else:
-            self._recorder.event(vm, "Normal", "SuccessfulDataVolumeCreate", f"Created DataVolume {name}")
-        self._caches.data_volumes.observe(made)
-        return made
+            stored = self._client.get(DATA_VOLUME, wanted["metadata"]["namespace"], name)
+            self._caches.data_volumes.observe(stored)
+            return stored
+        self._recorder.event(vm, "Normal", "SuccessfulDataVolumeCreate", f"Created DataVolume {name}")
+        return stored
 
     def _authorize(self, vm: Object, wanted: Object) -> None:
         """Check that the machine's service account may copy what a DataVolume is to be a copy of, and note that there.

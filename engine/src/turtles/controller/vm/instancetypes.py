@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from turtles.api import labels
+from turtles.api.changes import merge_diff
 from turtles.api.configuration import ClusterConfiguration
 from turtles.api.kind import Missing
 from turtles.api.kinds.instancetype.expansion import Unexpandable, complete_instance, has_matchers
@@ -18,7 +19,6 @@ from turtles.api.kinds.instancetype.matchers import (
     shortened,
 )
 from turtles.api.objects import Object, get
-from turtles.controller.changes import merge_diff
 from turtles.controller.vm.status import FAILED_CREATE, FAILED_FIND
 from turtles.controller.vmi.template import make_vmi
 from turtles.kube.client import AlreadyExists, ApiError, Client

@@ -53,7 +53,7 @@ def obstacle(vmi: Object, wanted: Mapping[str, Any]) -> str:
 def followed(vmi: Object, wanted: Mapping[str, Any]) -> tuple[list[Object], list[Object]] | None:
     """Return an instance's interfaces and networks as they are to be; None if they are.
 
-    One that was unplugged goes once the status no longer has it. If it is wanted again by then, it comes anew.
+    One that was unplugged goes once the status no longer has it. If it is wanted again by then, it is plugged in again.
     """
     spec, there = vmi["spec"], _in_status(vmi)
     after = of(wanted)

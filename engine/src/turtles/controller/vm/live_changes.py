@@ -2,8 +2,10 @@
 """Brings changes of a VirtualMachine to its running instance, and what happened there back into its template."""
 
 import contextlib
+import logging
 from datetime import UTC, datetime
 
+from turtles.api.changes import merge_diff
 from turtles.api.configuration import ClusterConfiguration
 from turtles.api.feature_gates import HOTPLUG_VOLUMES
 from turtles.api.kinds.instancetype.expansion import has_matchers
@@ -11,23 +13,23 @@ from turtles.api.kinds.instancetype.matchers import instance_annotations, instan
 from turtles.api.objects import Object
 from turtles.api.times import rfc3339
 from turtles.controller.caches import BY_OWNER, Caches
-from turtles.controller.changes import merge_diff
 from turtles.controller.vm import interfaces, larger_pod, live_update, memory_dump
 from turtles.controller.vm.instancetypes import Instancetypes
 from turtles.controller.vm.mac_pool import MacPool
 from turtles.controller.vm.plan import instance_of
 from turtles.controller.vm.revision import template_of, wanted_spec
-from turtles.controller.vm.writer import Writer
 from turtles.kube.client import Client, NotFound
-from turtles.kube.resources import PVC
+from turtles.kube.writer import Writer
+
+log = logging.getLogger(__name__)
 
 
 class LiveChanges:
     """Changes to VirtualMachines that may run."""
 
-    def __init__(self, client: Client, caches: Caches, instancetypes: Instancetypes, writer: Writer) -> None:
-        self._client, self._instancetypes, self._writer = client, instancetypes, writer
-        self._pods, self._pvcs = caches.pods, caches.pvcs
+    def __init__(self, client: Client, caches: Caches, instancetypes: Instancetypes) -> None:
+        self._instancetypes, self._writer = instancetypes, Writer(client)
+        self._vms, self._vmis, self._pods, self._pvcs = caches.vms, caches.vmis, caches.pods, caches.pvcs
 
     def follow(self, vm: Object, vmi: Object, configuration: ClusterConfiguration) -> tuple[Object, Object, str]:
         """Change a running VMI to what its VM asks for now.
@@ -55,8 +57,8 @@ class LiveChanges:
             patch["metadata"] = {"annotations": annotations}
         # What is in use from now on is stored: the objects may change.
         if sized and (changes := self._instancetypes.complete(vm, instance_of(vm))):
-            vm = self._writer.patch_vm(vm, {"status": changes}, subresource="status")
-        return vm, self._writer.patch_vmi(vmi, patch) if patch else vmi, ""
+            vm = self._writer.patch(self._vms, vm, {"status": changes}, subresource="status")
+        return vm, self._change(vmi, patch) if patch else vmi, ""
 
     def allot_macs(self, vm: Object, vmi: Object | None, pool: MacPool) -> Object:
         """Give interfaces addresses of the pool, and return the VM.
@@ -68,14 +70,14 @@ class LiveChanges:
             if completed is None:
                 return vm
             patch = {"domain": {"devices": {"interfaces": completed}}}
-            return self._writer.patch_vm(vm, {"spec": {"template": {"spec": patch}}})
+            return self._writer.patch(self._vms, vm, {"spec": {"template": {"spec": patch}}})
 
     def remove_unplugged(self, vm: Object, vmi: Object | None, *, follows: bool) -> Object:
         """Remove interfaces from the template that were unplugged, and return the VM."""
         if vmi is not None and not follows:
             return vm  # its guest may still have them
         patch = interfaces.without_unplugged(template_of(vm), vmi)
-        return vm if patch is None else self._writer.patch_vm(vm, {"spec": {"template": {"spec": patch}}})
+        return vm if patch is None else self._writer.patch(self._vms, vm, {"spec": {"template": {"spec": patch}}})
 
     def dump_memory(self, vm: Object, vmi: Object | None, now: datetime) -> tuple[Object, Object | None]:
         """Bring a memory dump one step further; return the machine and its instance as they are then."""
@@ -86,12 +88,12 @@ class LiveChanges:
         if step.annotation:
             self._annotate_claim(vm["metadata"]["namespace"], request["claimName"], step.annotation)
         if step.template is not None:
-            vm = self._writer.patch_vm(vm, {"spec": {"template": {"spec": {"volumes": step.template}}}})
+            vm = self._writer.patch(self._vms, vm, {"spec": {"template": {"spec": {"volumes": step.template}}}})
         if step.instance is not None and vmi is not None:
-            vmi = self._writer.patch_vmi(vmi, {"spec": {"volumes": step.instance}})
+            vmi = self._change(vmi, {"spec": {"volumes": step.instance}})
         if step.request != request:
             change = None if step.request is None else merge_diff(request, step.request)
-            vm = self._writer.patch_vm(vm, {"status": {"memoryDumpRequest": change}}, subresource="status")
+            vm = self._writer.patch(self._vms, vm, {"status": {"memoryDumpRequest": change}}, subresource="status")
         return vm, vmi
 
     def _annotate_claim(self, namespace: str, name: str, text: str) -> None:
@@ -101,4 +103,9 @@ class LiveChanges:
             return
         patch = {"metadata": {"annotations": {memory_dump.ANNOTATION: text}}}
         with contextlib.suppress(NotFound):
-            self._pvcs.observe(self._client.patch(PVC, namespace, name, patch))
+            self._writer.patch(self._pvcs, pvc, patch, unchanged=False)
+
+    def _change(self, vmi: Object, patch: Object) -> Object:
+        stored = self._writer.patch(self._vmis, vmi, patch)
+        log.info("VMI changed", extra={**{key: vmi["metadata"][key] for key in ("namespace", "name")}, "change": patch})
+        return stored

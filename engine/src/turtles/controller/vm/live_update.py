@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from turtles.api import labels, quantity
+from turtles.api.changes import merge_diff
 from turtles.api.conditions import get_condition
 from turtles.api.kinds.vmi import hotplug
 from turtles.api.kinds.vmi.headroom import memory_obstacle
 from turtles.api.objects import Object, get, is_deleted
 from turtles.api.phases import RUNNING, phase_of
-from turtles.controller.changes import merge_diff
 from turtles.controller.vm import interfaces
 
 #: Fields of an instance's spec that say where it may run: they count when it moves.

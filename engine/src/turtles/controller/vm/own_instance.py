@@ -14,10 +14,10 @@ from turtles.controller.noted_ends import NotedEnds
 from turtles.controller.ownership import references_with, references_without
 from turtles.controller.vm.instancetypes import InstancetypeError, Instancetypes
 from turtles.controller.vm.revision import Revisions
-from turtles.controller.vm.writer import Writer
 from turtles.kube.client import AlreadyExists, ApiError, Client, NotFound, Unavailable
 from turtles.kube.events import Recorder
 from turtles.kube.kubevirt import VM, VMI
+from turtles.kube.writer import Writer
 
 log = logging.getLogger(__name__)
 
@@ -33,10 +33,10 @@ class OwnInstance:
         noted_ends: NotedEnds,
         instancetypes: Instancetypes,
         revisions: Revisions,
-        writer: Writer,
     ) -> None:
-        self._client, self._recorder, self._noted_ends, self._writer = client, recorder, noted_ends, writer
-        self._instancetypes, self._revisions, self._vmis = instancetypes, revisions, caches.vmis
+        self._client, self._writer, self._recorder, self._noted_ends = client, Writer(client), recorder, noted_ends
+        self._instancetypes, self._revisions = instancetypes, revisions
+        self._vms, self._vmis = caches.vms, caches.vmis
         self._instances = Instances(client, caches.vmis, recorder)
 
     def start(self, vm: Object, wanted: Object) -> tuple[Object, Object | None, ApiError | None]:
@@ -50,14 +50,14 @@ class OwnInstance:
             self._recorder.event(vm, "Warning", error.reason, error.message)
             return vm, None, error
         if changes:
-            vm = self._writer.patch_vm(vm, {"status": changes}, subresource="status")
+            vm = self._writer.patch(self._vms, vm, {"status": changes}, subresource="status")
         return vm, *self._create(vm, wanted)
 
     def _create(self, vm: Object, wanted: Object) -> tuple[Object | None, ApiError | None]:
         """Create the VMI; returns it, or what prevented it."""
         name, namespace = wanted["metadata"]["name"], wanted["metadata"]["namespace"]
         try:
-            vmi = self._client.create(VMI, wanted)
+            vmi = self._writer.create(self._vmis, wanted)
         except AlreadyExists as error:
             # The cache was behind.
             existing = self._client.get(VMI, namespace, name)
@@ -72,7 +72,6 @@ class OwnInstance:
             words = f"Failed to create virtual machine instance: {error.message}"
             self._recorder.event(vm, "Warning", "FailedCreate", remedies.advised(words, remedies.of_refusal(error)))
             return None, error
-        self._vmis.observe(vmi)
         log.info("VMI created", extra={"namespace": namespace, "vm": name, "uid": vmi["metadata"]["uid"]})
         self._recorder.event(
             vm,

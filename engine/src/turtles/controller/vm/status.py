@@ -11,7 +11,7 @@ from turtles.api import cdi
 from turtles.api.conditions import TERMINATING, get_condition, is_true, remove_condition, set_condition
 from turtles.api.kinds.instancetype.matchers import MATCHERS
 from turtles.api.objects import Object, is_deleted
-from turtles.api.phases import RUNNING, is_final
+from turtles.api.phases import RUNNING, is_final, phase_of
 from turtles.api.run_strategies import ALWAYS, RERUN_ON_FAILURE, WAIT_AS_RECEIVER, run_strategy
 from turtles.api.times import rfc3339
 from turtles.controller.vm.data_volumes import FAILED_CREATE as FAILED_DATA_VOLUME
@@ -197,7 +197,7 @@ def printable_status(
         return "DataVolumeError"
     if alive and scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable":
         return "ErrorUnschedulable"
-    if any(cdi.phase_of(each) not in cdi.AWAITS_CONSUMER for each in filling):
+    if any(phase_of(each) not in cdi.AWAITS_CONSUMER for each in filling):
         return "Provisioning"
     if alive and any((pvc.get("status") or {}).get("phase") == "Pending" for pvc in pvcs.values() if pvc):
         return "WaitingForVolumeBinding"

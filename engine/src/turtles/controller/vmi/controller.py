@@ -44,12 +44,13 @@ from turtles.controller.vmi.patches import annotation_patch, gate_patch, node_la
 from turtles.controller.vmi.plan import plan
 from turtles.controller.vmi.status import ready
 from turtles.domain import network, paths
-from turtles.kube.client import JSON, AlreadyExists, ApiError, Client, NotFound, Unavailable
+from turtles.kube.client import AlreadyExists, ApiError, Client, NotFound, Unavailable
 from turtles.kube.events import Recorder
 from turtles.kube.informer import Key, key_of
 from turtles.kube.kubevirt import VMI
 from turtles.kube.manager import Controller, Trigger, each, owner_of
-from turtles.kube.resources import NETWORK, POD, PVC
+from turtles.kube.resources import NETWORK, POD
+from turtles.kube.writer import Writer
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +74,7 @@ class VMIController:
         :param configuration: gives the configuration in force.
         :param noted_ends: VMIs whose VM has taken note of their end.
         """
-        self._client, self._recorder, self._config = client, recorder, config
+        self._client, self._writer, self._recorder, self._config = client, Writer(client), recorder, config
         self._vmis, self._pods, self._nodes = caches.vmis, caches.pods, caches.nodes
         self._pvcs, self._quotas, self._attachments = caches.pvcs, caches.quotas, caches.attachments
         self._configuration, self._noted_ends = configuration, noted_ends
@@ -125,7 +126,7 @@ class VMIController:
             return 0.1
         if decided.create_pod:
             self._create_pod(vmi, decided.vmi)
-        # A VMI that is final stays so; one that fails now is told first, so that nobody wonders about its Pod.
+        # A VMI that is final stays so; one that fails now is reported first, which explains what happens to its Pod.
         stored = self._store(vmi, decided.vmi)
         for event in decided.events:
             self._recorder.event(vmi, *event)
@@ -182,7 +183,7 @@ class VMIController:
         namespace, name = vmi["metadata"]["namespace"], pod_name(vmi)
         try:
             self._create_state_claim(vmi)
-            pod = self._client.create(POD, launcher_pod(planned, self.launcher_config(planned)))
+            self._writer.create(self._pods, launcher_pod(planned, self.launcher_config(planned)))
         except AlreadyExists as error:
             found = self._live_pod(vmi)
             if found is None:
@@ -195,7 +196,6 @@ class VMIController:
         except ApiError as error:
             self._not_created(vmi, f"Error creating pod: {error.message}", remedies.of_refusal(error))
             raise
-        self._pods.observe(pod)
         log.info("Pod created", extra={"namespace": namespace, "vmi": vmi["metadata"]["name"], "pod": name})
         self._recorder.event(vmi, "Normal", "SuccessfulCreate", f"Created virtual machine pod {name}")
 
@@ -204,7 +204,7 @@ class VMIController:
         pod = attachment_pod(vmi, launcher, volume, self.launcher_config(vmi))
         name = pod["metadata"]["name"]
         try:
-            self._attachments.observe(self._client.create(POD, pod))
+            self._writer.create(self._attachments, pod)
         except AlreadyExists:
             return  # the cache was behind, or an earlier one is on its way out: its end calls for the next look
         except Unavailable:
@@ -219,21 +219,16 @@ class VMIController:
 
     def _detach(self, vmi: Object, pod: Object) -> None:
         """Delete a Pod that holds a claim."""
-        metadata = pod["metadata"]
-        try:
-            answer = self._client.delete(POD, metadata["namespace"], metadata["name"], uid=metadata["uid"])
-        except NotFound:
-            return
-        if answer.get("kind") == POD.kind:
-            self._attachments.observe(answer)
-        self._recorder.event(vmi, "Normal", "SuccessfulDelete", f"Deleted attachment pod {metadata['name']}")
+        if self._writer.delete(self._attachments, pod):
+            message = f"Deleted attachment pod {pod['metadata']['name']}"
+            self._recorder.event(vmi, "Normal", "SuccessfulDelete", message)
 
     def _create_state_claim(self, vmi: Object) -> None:
         """Create the claim with what outlives the machine, if it is to have one and hasn't."""
         claim = state.claim(vmi, self._configuration())
         if claim is not None and self._pvcs.get(vmi["metadata"]["namespace"], claim["metadata"]["name"]) is None:
             with contextlib.suppress(AlreadyExists):
-                self._client.create(PVC, claim)
+                self._writer.create(self._pvcs, claim)
 
     def _not_created(self, vmi: Object, message: str, remedy: str) -> None:
         """Tell the user why there is no Pod; the next try comes by itself."""
@@ -247,59 +242,38 @@ class VMIController:
         self._recorder.event(vmi, "Warning", _FAILED_CREATE, remedies.advised(message, remedy))
 
     def _delete_pod(self, vmi: Object, pod: Object) -> None:
-        metadata = pod["metadata"]
+        name = pod["metadata"]["name"]
         try:
-            answer = self._client.delete(POD, metadata["namespace"], metadata["name"], uid=metadata["uid"])
-        except NotFound:
-            return
+            deleted = self._writer.delete(self._pods, pod)
         except ApiError as error:
-            self._recorder.event(
-                vmi,
-                "Warning",
-                "FailedDelete",
-                f"Failed to delete virtual machine pod {metadata['name']}: {error.message}",
-            )
+            message = f"Failed to delete virtual machine pod {name}: {error.message}"
+            self._recorder.event(vmi, "Warning", "FailedDelete", message)
             raise
-        if answer.get("kind") == POD.kind:
-            self._pods.observe(answer)
-        self._recorder.event(vmi, "Normal", "SuccessfulDelete", f"Deleted virtual machine pod {metadata['name']}")
+        if deleted:
+            self._recorder.event(vmi, "Normal", "SuccessfulDelete", f"Deleted virtual machine pod {name}")
 
     def _mark_pod(self, pod: Object, decided: Plan, node: str | None) -> None:
         """Bring what the Pod says up to date, in one request where it can.
 
         That is its readiness gate, its label with the VMI's node, and its annotations about networks.
         """
-        metadata = pod["metadata"]
         readiness = [] if decided.gate is None else gate_patch(pod, decided.gate, times.now())
         rest = node_label_patch(pod, node) if node else []
         rest += annotation_patch(pod, labels.NETWORKS, decided.networks)
         rest += annotation_patch(pod, labels.NETWORK_INFO, decided.network_info)
         if not readiness and not rest:
             return
-        try:
-            stored = self._client.patch(
-                POD,
-                metadata["namespace"],
-                metadata["name"],
-                [*readiness, *rest],
-                kind=JSON,
-                subresource="status" if readiness else None,
-            )
-        except NotFound:
-            return
-        self._pods.observe(stored)
+        with contextlib.suppress(NotFound):
+            self._writer.apply(self._pods, pod, [*readiness, *rest], subresource="status" if readiness else None)
 
     def _store(self, old: Object, new: Object) -> Object:
         patch = vmi_patch(old, new)
         if not patch:
             return old
-        metadata = old["metadata"]
         try:
-            stored = self._client.patch(VMI, metadata["namespace"], metadata["name"], patch, kind=JSON)
+            return self._writer.apply(self._vmis, old, patch)
         except NotFound:
             return old
-        self._vmis.observe(stored)
-        return stored
 
     def _tell_failure(self, vmi: Object, message: str) -> None:
         """A user who looks at the VM must see what its VMI died of: the VMI may be gone by then."""

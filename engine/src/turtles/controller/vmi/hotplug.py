@@ -14,7 +14,7 @@ from turtles.api import cdi
 from turtles.api.conditions import get_condition
 from turtles.api.kinds.vmi import hotplug
 from turtles.api.objects import Object, is_deleted
-from turtles.api.phases import is_final
+from turtles.api.phases import is_final, phase_of
 from turtles.controller import remedies
 from turtles.controller.claims import claim_status
 from turtles.controller.pod import end
@@ -153,7 +153,7 @@ def _emptiness(data_volume: Object | None) -> tuple[str, str] | None:
     if data_volume is None or cdi.is_populated(data_volume):
         return None
     name, failure = data_volume["metadata"]["name"], cdi.failure_of(data_volume)
-    return _NOT_READY, f"DataVolume {name} has no content: {failure or cdi.phase_of(data_volume) or cdi.PENDING}"
+    return _NOT_READY, f"DataVolume {name} has no content: {failure or phase_of(data_volume) or cdi.PENDING}"
 
 
 def _trouble(pod: Object) -> tuple[str, str] | None:

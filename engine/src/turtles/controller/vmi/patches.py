@@ -2,10 +2,10 @@
 """Patches of VirtualMachineInstances and their Pods. Pure."""
 
 from turtles.api import labels
+from turtles.api.changes import json_diff
 from turtles.api.conditions import set_condition
 from turtles.api.objects import Object
 from turtles.api.phases import HANDED_OVER, phase_of
-from turtles.controller.changes import json_diff
 
 
 def vmi_patch(old: Object, new: Object) -> list[Object]:
@@ -13,7 +13,7 @@ def vmi_patch(old: Object, new: Object) -> list[Object]:
     patch = json_diff(old, new, [("metadata", "labels"), ("metadata", "finalizers"), ("status", "*")])
     if not patch:
         return []
-    test = [{"op": "test", "path": "/metadata/uid", "value": old["metadata"]["uid"]}]
+    test = []
     if phase_of(old) not in HANDED_OVER:
         # Nobody else writes yet, or any more: whatever changed meanwhile has to be looked at first.
         test.append({"op": "test", "path": "/metadata/resourceVersion", "value": old["metadata"]["resourceVersion"]})

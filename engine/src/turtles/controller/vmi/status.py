@@ -16,7 +16,7 @@ from turtles.api.phases import RUNNING, is_final, phase_of
 from turtles.controller.pod import end
 
 _COMPUTE = "compute"
-#: Reasons of a waiting container that are nothing to worry about; any other is told to the user.
+#: Reasons of a waiting container that are nothing to worry about; any other is reported to the user.
 _NORMAL_WAITING = ("", "ContainerCreating", "PodInitializing")
 #: Status, reason and message of the Pod's readiness gate: Services send a guest nothing while it isn't open.
 GATE_OPEN = ("True", "NotPaused", "the virtual machine is not paused")

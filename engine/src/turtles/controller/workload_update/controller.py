@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -18,9 +19,10 @@ from turtles.controller.workload_update.plan import is_outdated, is_running, nee
 from turtles.kube.client import ApiError, Client, NotFound
 from turtles.kube.events import Recorder
 from turtles.kube.informer import Key, key_of
-from turtles.kube.kubevirt import KUBEVIRT, MIGRATION
+from turtles.kube.kubevirt import MIGRATION
 from turtles.kube.manager import Controller, Manager, Trigger, each
 from turtles.kube.resources import POD
+from turtles.kube.writer import Writer
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +44,8 @@ class WorkloadUpdateController:
         :param configuration: gives the configuration in force.
         :param image: of new launchers.
         """
-        self._client, self._recorder, self._configuration, self._image = client, recorder, configuration, image
+        self._client, self._writer, self._recorder = client, Writer(client), recorder
+        self._configuration, self._image = configuration, image
         self._kubevirts, self._vmis, self._pods = caches.kubevirts, caches.vmis, caches.pods
         self._migrations = manager.informer(MIGRATION)
         # As in KubeVirt, a controller that was restarted begins with a batch
@@ -94,13 +97,9 @@ class WorkloadUpdateController:
     def _tell(self, kubevirt: Object, outdated: int) -> None:
         if (kubevirt.get("status") or {}).get("outdatedVirtualMachineInstanceWorkloads", 0) == outdated:
             return
-        metadata = kubevirt["metadata"]
-        body = {"status": {"outdatedVirtualMachineInstanceWorkloads": outdated}}
-        try:
-            stored = self._client.patch(KUBEVIRT, metadata["namespace"], metadata["name"], body, subresource="status")
-        except NotFound:
-            return
-        self._kubevirts.observe(stored)
+        patch = {"status": {"outdatedVirtualMachineInstanceWorkloads": outdated}}
+        with contextlib.suppress(NotFound):
+            self._writer.patch(self._kubevirts, kubevirt, patch, subresource="status", unchanged=False)
 
     def _migrate(self, vmi: Object) -> None:
         metadata = vmi["metadata"]
@@ -115,14 +114,13 @@ class WorkloadUpdateController:
             "spec": {"vmiName": metadata["name"]},
         }
         try:
-            created = self._client.create(MIGRATION, migration)
+            created = self._writer.create(self._migrations, migration)
         except ApiError as error:
             # Another migration was quicker, or the machine can't be migrated any more: there is a next look
             message = f"Error creating a Migration for automated workload update: {error.message}"
             words = remedies.advised(message, remedies.of_refusal(error))
             self._recorder.event(vmi, "Warning", "FailedCreate", words)
             return
-        self._migrations.observe(created)
         name = created["metadata"]["name"]
         self._recorder.event(
             vmi, "Normal", "SuccessfulCreate", f"Created Migration {name} for automated workload update"

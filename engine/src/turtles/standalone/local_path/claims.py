@@ -9,7 +9,7 @@ from turtles.kube.client import Client
 from turtles.kube.events import Recorder
 from turtles.kube.informer import Informer, Key, key_of
 from turtles.kube.manager import Controller, Trigger, each
-from turtles.kube.resources import PV, PVC
+from turtles.kube.writer import Writer
 from turtles.standalone import binding
 from turtles.standalone.local_path.provisioner import PROVISIONER, Provisioner, ProvisioningError, is_provisioned
 from turtles.standalone.local_path.sources import data_source
@@ -55,7 +55,7 @@ class ClaimController:
         classes: Informer,
         nodes: Informer,
     ) -> None:
-        self._client, self._recorder, self._provisioner = client, recorder, provisioner
+        self._writer, self._recorder, self._provisioner = Writer(client), recorder, provisioner
         self._pods, self._claims, self._volumes = pods, claims, volumes
         self._classes, self._nodes = classes, nodes
 
@@ -242,18 +242,13 @@ class ClaimController:
         )
 
     def _patch(self, claim: Object, change: Object, subresource: str | None = None) -> Object:
-        metadata = claim["metadata"]
-        new = self._client.patch(PVC, metadata["namespace"], metadata["name"], change, subresource=subresource)
-        self._claims.observe(new)
-        return new
+        return self._writer.patch(self._claims, claim, change, subresource=subresource, unchanged=False)
 
     def _set_status(self, claim: Object, status: Object) -> Object:
         return self._patch(claim, {"status": status}, subresource="status")
 
     def _patch_volume(self, volume: Object, change: Object, subresource: str | None = None) -> Object:
-        new = self._client.patch(PV, None, volume["metadata"]["name"], change, subresource=subresource)
-        self._volumes.observe(new)
-        return new
+        return self._writer.patch(self._volumes, volume, change, subresource=subresource, unchanged=False)
 
 
 def _released_by(old: Object | None, new: Object | None) -> list[Key]:

@@ -10,11 +10,12 @@ from datetime import UTC, datetime
 
 from turtles.api.objects import Object
 from turtles.api.quantity import to_int
-from turtles.kube.client import AlreadyExists, Client, NotFound
+from turtles.kube.client import Client, NotFound
 from turtles.kube.events import Recorder
 from turtles.kube.informer import Informer, Key, key_of
 from turtles.kube.manager import Controller, Trigger, each
 from turtles.kube.resources import VOLUMESNAPSHOT, VOLUMESNAPSHOTCONTENT
+from turtles.kube.writer import Writer
 from turtles.standalone.local_path.copies import CopyError
 from turtles.standalone.local_path.provisioner import PROVISIONER, Provisioner, is_provisioned
 from turtles.standalone.local_path.snapshot_kinds import DEFAULT_CLASS
@@ -41,7 +42,7 @@ class SnapshotController:
         claims: Informer,
         volumes: Informer,
     ) -> None:
-        self._client, self._recorder = client, recorder
+        self._writer, self._recorder = Writer(client), recorder
         self._snapshots, self._contents, self._classes = snapshots, contents, classes
         self._claims, self._volumes = claims, volumes
 
@@ -128,11 +129,7 @@ class SnapshotController:
                 },
             },
         }
-        try:
-            created = self._client.create(VOLUMESNAPSHOTCONTENT, content)
-        except AlreadyExists:
-            created = self._client.get(VOLUMESNAPSHOTCONTENT, None, name)
-        self._contents.observe(created)
+        created = self._writer.create_or_get(self._contents, content)
         if not spec.get("volumeSnapshotClassName"):
             self._patch(snapshot, {"spec": {"volumeSnapshotClassName": of_class["metadata"]["name"]}})
         return created, ""
@@ -157,13 +154,8 @@ class SnapshotController:
         reference = content["spec"]["volumeSnapshotRef"]
         if reference.get("uid"):
             return content
-        change = {
-            "metadata": {"resourceVersion": content["metadata"]["resourceVersion"]},
-            "spec": {"volumeSnapshotRef": {"uid": snapshot["metadata"]["uid"]}},
-        }
-        stored = self._client.patch(VOLUMESNAPSHOTCONTENT, None, content["metadata"]["name"], change)
-        self._contents.observe(stored)
-        return stored
+        change = {"spec": {"volumeSnapshotRef": {"uid": snapshot["metadata"]["uid"]}}}
+        return self._writer.patch(self._contents, content, change)
 
     def _report(self, snapshot: Object, content: Object) -> None:
         """Write to a snapshot's status what its content's says."""
@@ -204,8 +196,7 @@ class SnapshotController:
         content = self._contents.get(None, name)
         if content is not None and _refers_to(content, snapshot) and content["spec"]["deletionPolicy"] == "Delete":
             if not content["metadata"].get("deletionTimestamp"):
-                with contextlib.suppress(NotFound):
-                    self._client.delete(VOLUMESNAPSHOTCONTENT, None, name, uid=content["metadata"]["uid"])
+                self._writer.delete(self._contents, content)
             return None
         left = [entry for entry in metadata.get("finalizers") or [] if entry not in (_AS_SOURCE, _BOUND)]
         with contextlib.suppress(NotFound):
@@ -216,22 +207,15 @@ class SnapshotController:
         return self._snapshots.get(*key_of(snapshot)) or snapshot
 
     def _patch(self, snapshot: Object, change: Object, subresource: str | None = None) -> Object:
-        metadata = snapshot["metadata"]
-        guarded = {**change, "metadata": {**change.get("metadata", {}), "uid": metadata["uid"]}}
-        if "finalizers" in guarded["metadata"]:
-            guarded["metadata"]["resourceVersion"] = metadata["resourceVersion"]
-        new = self._client.patch(
-            VOLUMESNAPSHOT, metadata["namespace"], metadata["name"], guarded, subresource=subresource
-        )
-        self._snapshots.observe(new)
-        return new
+        unchanged = "finalizers" in change.get("metadata", {})
+        return self._writer.patch(self._snapshots, snapshot, change, subresource=subresource, unchanged=unchanged)
 
 
 class ContentController:
     """Makes the copies that contents stand for, and removes them."""
 
     def __init__(self, client: Client, provisioner: Provisioner, contents: Informer, volumes: Informer) -> None:
-        self._client, self._provisioner = client, provisioner
+        self._client, self._writer, self._provisioner = client, Writer(client), provisioner
         self._contents, self._volumes = contents, volumes
 
     def controller(self) -> Controller:
@@ -284,8 +268,7 @@ class ContentController:
             self._provisioner.remove_snapshot(handle)
         left = [entry for entry in metadata.get("finalizers") or [] if entry != _CONTENT_BOUND]
         with contextlib.suppress(NotFound):
-            change = {"metadata": {"finalizers": left, "resourceVersion": metadata["resourceVersion"]}}
-            self._client.patch(VOLUMESNAPSHOTCONTENT, None, metadata["name"], change)
+            self._writer.patch(self._contents, content, {"metadata": {"finalizers": left}})
         return None
 
     def _is_wanted(self, content: Object) -> bool:
@@ -298,11 +281,8 @@ class ContentController:
         return False
 
     def _report(self, content: Object, change: Object) -> None:
-        metadata = content["metadata"]
-        body = {"metadata": {"uid": metadata["uid"]}, "status": change}
         with contextlib.suppress(NotFound):
-            stored = self._client.patch(VOLUMESNAPSHOTCONTENT, None, metadata["name"], body, subresource="status")
-            self._contents.observe(stored)
+            self._writer.patch(self._contents, content, {"status": change}, subresource="status", unchanged=False)
 
 
 def _waits_for(claim: Object, name: str) -> bool:

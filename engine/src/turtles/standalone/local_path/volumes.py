@@ -7,7 +7,8 @@ from turtles.api.objects import Object
 from turtles.kube.client import Client, NotFound
 from turtles.kube.informer import Informer, Key
 from turtles.kube.manager import Controller, Trigger, each
-from turtles.kube.resources import PV, PVC
+from turtles.kube.resources import PVC
+from turtles.kube.writer import Writer
 from turtles.standalone.local_path.provisioner import VOLUME_FINALIZER, Provisioner, is_provisioned
 
 
@@ -15,7 +16,7 @@ class VolumeController:
     """Sets phases of volumes and reclaims those whose claim is gone."""
 
     def __init__(self, client: Client, provisioner: Provisioner, claims: Informer, volumes: Informer) -> None:
-        self._client, self._provisioner = client, provisioner
+        self._client, self._writer, self._provisioner = client, Writer(client), provisioner
         self._claims, self._volumes = claims, volumes
 
     def controller(self) -> Controller:
@@ -39,8 +40,7 @@ class VolumeController:
         # Also one that was bound before: an administrator frees it by taking its claimRef away.
         wanted = "Available" if reference is None else phase or "Pending"
         if phase != wanted:
-            change = {"metadata": {"resourceVersion": metadata["resourceVersion"]}, "status": {"phase": wanted}}
-            self._volumes.observe(self._client.patch(PV, None, metadata["name"], change, subresource="status"))
+            self._writer.patch(self._volumes, volume, {"status": {"phase": wanted}}, subresource="status")
 
     def _exists(self, reference: Object) -> bool:
         # Asks the server: the cache may be behind, and data is deleted if the claim is gone.
@@ -53,13 +53,11 @@ class VolumeController:
         metadata = volume["metadata"]
         if (volume.get("status") or {}).get("phase") != "Released":
             change = {"status": {"phase": "Released"}}
-            volume = self._client.patch(PV, None, metadata["name"], change, subresource="status")
-            self._volumes.observe(volume)
+            volume = self._writer.patch(self._volumes, volume, change, subresource="status", unchanged=False)
         if is_provisioned(volume) and volume["spec"].get("persistentVolumeReclaimPolicy") == "Delete":
             self._provisioner.remove(volume)
             if not metadata.get("deletionTimestamp"):
-                with contextlib.suppress(NotFound):
-                    self._client.delete(PV, None, metadata["name"], uid=metadata["uid"])
+                self._writer.delete(self._volumes, volume)
             self._release(volume)
         elif metadata.get("deletionTimestamp"):
             self._release(volume)
@@ -68,7 +66,7 @@ class VolumeController:
         """Remove the finalizer that keeps a deleted volume."""
         finalizers = [entry for entry in volume["metadata"].get("finalizers") or [] if entry != VOLUME_FINALIZER]
         with contextlib.suppress(NotFound):
-            self._client.patch(PV, None, volume["metadata"]["name"], {"metadata": {"finalizers": finalizers}})
+            self._writer.patch(self._volumes, volume, {"metadata": {"finalizers": finalizers}}, unchanged=False)
 
 
 def _named_by(old: Object | None, new: Object | None) -> list[Key]:

@@ -42,7 +42,7 @@ def join(procs: Iterable[str]) -> bool:
     """
     limited = False
     for name in procs:
-        # 0 is what writes (cgroups(7)). A thread that moves itself needs not wait until no process of the machine is
+        # 0 is what writes (cgroups(7)). A thread that moves itself needn't wait until no process of the machine is
         # forking (for milliseconds, cgroup_procs_write_start() in the kernel); version 1 only.
         thread = Path(name).with_name("tasks")
         (thread if thread.exists() else Path(name)).write_text("0")

@@ -135,7 +135,7 @@ class Attachment:
             "capabilities": dict(capabilities),
             "definition": definition,
         }
-        # Written before the first plugin runs: whoever finds it after a crash knows what to delete.
+        # Written before the first plugin runs: after a crash it says what to delete.
         write_json(self._record, record)
         result: dict[str, Any] | None = None
         try:

@@ -17,7 +17,7 @@ from turtles.standalone.podrunner.execution import Execution
 from turtles.standalone.podrunner.ordinary import Bundles
 from turtles.standalone.podrunner.poddir import Observed, PodDir
 from turtles.standalone.podrunner.seccomp import RUNTIME_DEFAULT, UNCONFINED
-from turtles.standalone.podrunner.volumes import field
+from turtles.standalone.podrunner.volume_files import field
 from turtles.standalone.podrunner.zygote_client import ZygoteClient
 
 #: Bytes of a command's output that are kept, as the kubelet does.

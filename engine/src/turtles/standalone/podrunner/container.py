@@ -16,7 +16,8 @@ from turtles.standalone.podrunner.cgroup import Limits
 from turtles.standalone.podrunner.config import Config
 from turtles.standalone.podrunner.seccomp import RUNTIME_DEFAULT, UNCONFINED
 from turtles.standalone.podrunner.spec import Mount, Spec
-from turtles.standalone.podrunner.volumes import WRITTEN, VolumeError, content, field, sub_path
+from turtles.standalone.podrunner.volume_files import VolumeError, content, field, sub_path
+from turtles.standalone.podrunner.volumes import WRITTEN
 
 
 class ContainerError(Exception):

@@ -3,7 +3,7 @@
 
 :func:`launch` runs in a process that the forking process has forked for it, in a mount namespace of its own: the
 container's root, a stack of the image's content and a layer that it may write to, is mounted there and in the
-container, and nowhere else. So there is nothing to unmount, whoever is killed when.
+container, and nowhere else. So there is nothing to unmount, no matter what is killed when.
 
 crun creates the container, whose process waits; what crun can't do is done to it; crun starts it and ends. The
 container's process is then a child of the forking process, which asks the kernel for that (PR_SET_CHILD_SUBREAPER).

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable
 
 #: What a container sees of the host at the same path, where the host has it: programs and libraries with what is
-#: mounted below them, and configuration that they read whoever runs them. None of it is secret or names the host.
+#: mounted below them, and configuration that they read no matter who runs them. None of it is secret or names the host.
 HOST_PATHS = (
     "/bin",
     "/lib",

@@ -31,7 +31,7 @@ class LocalImage:
 
     @property
     def url(self) -> str:
-        """How skopeo is told of it."""
+        """The reference in skopeo's form."""
         return f"{self.transport}:{self.path}" + (f":{self.tag}" if self.tag else "")
 
     def fingerprint(self) -> str | None:

@@ -4,10 +4,11 @@
 from collections.abc import Mapping
 
 from turtles.api.objects import Object
-from turtles.kube.client import MERGE, ApiError, Client, Conflict, NotFound
+from turtles.kube.client import ApiError, Client, Conflict, NotFound
 from turtles.kube.events import Recorder
 from turtles.kube.informer import Informer
 from turtles.kube.resources import POD
+from turtles.kube.writer import Writer
 from turtles.standalone import attachments
 from turtles.standalone.podrunner import network, status
 from turtles.standalone.podrunner.config import Config
@@ -48,7 +49,8 @@ class Reporter:
     def __init__(
         self, client: Client, config: Config, pods: Informer, zygote: ZygoteClient, recorder: Recorder, address: str
     ) -> None:
-        self._client, self._config, self._pods, self._zygote = client, config, pods, zygote
+        self._client, self._writer, self._config = client, Writer(client), config
+        self._pods, self._zygote = pods, zygote
         self._recorder, self._address = recorder, address
         #: Messages of events by uid of their Pod; can be lost.
         self._told: dict[str, set[str]] = {}
@@ -133,19 +135,10 @@ class Reporter:
 
     def _patch(self, pod: Object, new: Object, annotations: Mapping[str, str] = {}) -> None:
         metadata = pod["metadata"]
-        body: Object = {
-            "metadata": {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]},
-            "status": new,
-        }
-        if annotations:
-            body["metadata"]["annotations"] = dict(annotations)
+        body: Object = {"metadata": {"annotations": dict(annotations)} if annotations else {}, "status": new}
         for _ in range(5):
             try:
-                self._pods.observe(
-                    self._client.patch(
-                        POD, metadata["namespace"], metadata["name"], body, kind=MERGE, subresource="status"
-                    )
-                )
+                self._writer.patch(self._pods, pod, body, subresource="status")
                 return
             except Conflict:
                 # Others own some conditions (readiness gates): merge ours into theirs again.
@@ -157,7 +150,6 @@ class Reporter:
                     entry["type"] == "Initialized" and entry["status"] == "True" for entry in new["conditions"]
                 )
                 new["conditions"] = status.conditions(pod, new["phase"], statuses, initialized, now())
-                body["metadata"]["resourceVersion"] = pod["metadata"]["resourceVersion"]
             except NotFound:
                 return
         raise ApiError(409, "Conflict", "the Pod's status changes faster than it can be written")

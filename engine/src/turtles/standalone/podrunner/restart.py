@@ -2,7 +2,8 @@
 """Whether and when a container that has ended starts again, as the kubelet decides: pure functions, no I/O.
 
 Rules: Kubernetes documentation, "Pod Lifecycle" (container restart policy); the kubelet's back-off, by which the first
-restart is immediate, the next ones wait 10 s, 20 s and so on, and all begins anew once a container ran for 10 minutes.
+restart is immediate, the next ones wait 10 s, 20 s and so on, and the series starts over once a container has run for
+10 minutes.
 """
 
 from turtles.api.objects import Object

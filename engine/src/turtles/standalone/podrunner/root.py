@@ -99,7 +99,7 @@ def change(spec: Spec) -> None:
         attributes |= sc.MOUNT_ATTR_NOEXEC if mount.no_exec else 0
         sc.mount_setattr(tree, attributes, recursive=True)
         _place(tree, mount.target)
-    # The one file system with devices: whoever has CAP_MKNOD must not be able to add the host's disks.
+    # The one file system with devices: a container with CAP_MKNOD must not be able to add the host's disks.
     sc.mount_setattr("/dev", sc.MOUNT_ATTR_RDONLY)
 
 

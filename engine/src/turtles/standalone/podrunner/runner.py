@@ -36,7 +36,8 @@ from turtles.standalone.podrunner.report import Reporter, is_ended
 from turtles.standalone.podrunner.start import Starter
 from turtles.standalone.podrunner.stopping import Stopper, signal_of
 from turtles.standalone.podrunner.supervisor import Supervisor
-from turtles.standalone.podrunner.volumes import VolumeError, Volumes
+from turtles.standalone.podrunner.volume_files import VolumeError
+from turtles.standalone.podrunner.volumes import Volumes
 from turtles.standalone.podrunner.waiting import Waiting
 from turtles.standalone.podrunner.zygote_client import ZygoteClient, ZygoteError, send_signal, wait_end
 from turtles.standalone.policy.enforcer import Policies

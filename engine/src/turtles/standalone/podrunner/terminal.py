@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The terminal of a container: what it shows goes to the container's log, and to whoever is attached."""
+"""The terminal of a container: what it shows goes to the container's log, and to everyone who is attached."""
 
 import contextlib
 import errno

@@ -301,7 +301,7 @@ class Zygote:
                 reply(client, {"exit": code})
 
     def _ended(self, key: str, code: int, number: int | None, message: str | None) -> None:
-        # First the log, so that whoever sees the end finds all that was said.
+        # First the log, so that the log is complete once the end is seen.
         self._streams.let_go(key, self._containers.running[key]["dir"])
         self._containers.end(key, code, number, message)
 

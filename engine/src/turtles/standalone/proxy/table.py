@@ -60,7 +60,7 @@ class Table:
             try:
                 _nft(lines)
             except TableError:
-                # Somebody else was at the table: the next try makes all of it anew.
+                # Somebody else has changed the table: the next try writes all of it again.
                 self._applied = None
                 raise
         self._applied = wanted
@@ -70,7 +70,7 @@ class Table:
         try:
             _nft(clear)
         except TableError as error:
-            # Chains that nothing leads to do no harm; they go when the table is made anew.
+            # Chains that nothing leads to do no harm; they go when the table is written again.
             log.debug("unused chains remain", extra={"error": str(error)})
             self._applied = None
 

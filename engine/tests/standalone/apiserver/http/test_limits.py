@@ -9,7 +9,8 @@ from types import SimpleNamespace
 import pytest
 from aiohttp import HttpVersion11
 
-from turtles.standalone.apiserver.storage.store import Key, Store
+from turtles.standalone.apiserver.storage.entries import Key
+from turtles.standalone.apiserver.storage.store import Store
 from turtles.standalone.apiserver.views import watch
 from turtles.standalone.apiserver.views.watch import Form, Selection, Watcher, WatchOptions, stream
 

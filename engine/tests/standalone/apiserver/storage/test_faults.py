@@ -10,7 +10,8 @@ import psutil
 import pytest
 
 from turtles.standalone.apiserver.storage.database import DatabaseError
-from turtles.standalone.apiserver.storage.store import Key, Stale, Store
+from turtles.standalone.apiserver.storage.entries import Key
+from turtles.standalone.apiserver.storage.store import Stale, Store
 
 from ..conftest import Server
 

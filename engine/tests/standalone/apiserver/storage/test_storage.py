@@ -18,7 +18,8 @@ import yaml
 
 from turtles.standalone.apiserver.storage import store as store_module
 from turtles.standalone.apiserver.storage.encryption import Encryption, configuration, new_key
-from turtles.standalone.apiserver.storage.store import Key, Store
+from turtles.standalone.apiserver.storage.entries import Key
+from turtles.standalone.apiserver.storage.store import Store
 
 from ..conftest import COMMAND, Server
 

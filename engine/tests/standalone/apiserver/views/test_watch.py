@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from turtles.standalone.apiserver.storage.store import Entry, Key, Store
+from turtles.standalone.apiserver.storage.entries import Entry, Key
+from turtles.standalone.apiserver.storage.store import Store
 from turtles.standalone.apiserver.views.watch import Form, Selection, Watcher
 
 from ..conftest import Server

@@ -19,16 +19,18 @@ from turtles.api.configuration import ClusterConfiguration
 from turtles.api.objects import Object, controller_of, get, is_deleted
 from turtles.controller.caches import Caches
 from turtles.controller.data_volume.claim import scratch_name
-from turtles.controller.data_volume.objects import create, delete, own
+from turtles.controller.data_volume.objects import create, own
 from turtles.controller.data_volume.pod import ImporterConfig
 from turtles.controller.data_volume.progress import ask
 from turtles.controller.data_volume.upload.plan import Plan, Surroundings, is_outdated, is_target, plan
 from turtles.controller.data_volume.upload.pod import identity, name_of, scratch_claim, upload_pod
+from turtles.controller.definition import Definition
 from turtles.kube.client import AlreadyExists, ApiError, Client
 from turtles.kube.informer import Key, key_of
 from turtles.kube.kubevirt import DATA_VOLUME
 from turtles.kube.manager import Controller, Manager, Trigger, each, owner_of
 from turtles.kube.resources import APISERVICE, POD, PVC, SECRET, STORAGECLASS
+from turtles.kube.writer import Writer
 
 log = logging.getLogger(__name__)
 
@@ -48,15 +50,14 @@ class UploadController:
         caches: Caches,
         image: str,
         configuration: Callable[[], ClusterConfiguration],
-        is_ours: Callable[[], bool],
     ) -> None:
         """Make the controller.
 
         :param image: of importers.
         :param configuration: gives the configuration in force.
-        :param is_ours: says whether this engine serves uploads, and not upstream's CDI.
         """
-        self._client, self._image, self._configuration, self._is_ours = client, image, configuration, is_ours
+        self._client, self._writer, self._image = client, Writer(client), image
+        self._configuration, self._definition = configuration, Definition(manager)
         self._claims, self._data_volumes = caches.pvcs, caches.data_volumes
         self._pods = manager.informer(POD, label_selector=f"{cdi.COMPONENT}={uploads.COMPONENT}")
         self._classes = manager.informer(STORAGECLASS)
@@ -66,6 +67,7 @@ class UploadController:
         """Return what the manager needs to run it."""
         triggers = (
             each(self._claims),
+            self._definition.decides_on(self._claims),
             owner_of(self._pods, PVC.kind),
             owner_of(self._claims, PVC.kind),
             Trigger(self._services, lambda old, new: self._targets()),
@@ -79,7 +81,7 @@ class UploadController:
     def reconcile(self, key: Key) -> float | None:
         """Bring one claim closer to its content; returns seconds after which to look again."""
         claim = self._claims.get(*key)
-        if claim is None or not is_target(claim) or not self._is_ours():
+        if claim is None or not is_target(claim) or not self._definition.is_ours():
             return None
         around = self._surroundings(claim)
         decided = plan(claim, around)
@@ -115,16 +117,16 @@ class UploadController:
     def _carry_out(self, claim: Object, decided: Plan, around: Surroundings) -> float | None:
         metadata = claim["metadata"]
         if decided.delete_pod and around.pod is not None:
-            delete(self._client, POD, around.pod, self._pods)
+            self._writer.delete(self._pods, around.pod)
         if decided.delete_scratch and around.scratch is not None:
-            delete(self._client, PVC, around.scratch, self._claims)
+            self._writer.delete(self._claims, around.scratch)
         if decided.create_pod:
-            if around.scratch is None and create(self._client, PVC, scratch_claim(claim), self._claims) is None:
+            if around.scratch is None and create(self._writer, self._claims, scratch_claim(claim)) is None:
                 return _AGAIN
             config = ImporterConfig(self._image, self._configuration())
             secret = f"{name_of(claim)}-{secrets.token_hex(4)}"
             wanted = upload_pod(claim, self._data_volume(claim), config, secret, around.authorities)
-            pod = create(self._client, POD, wanted, self._pods)
+            pod = create(self._writer, self._pods, wanted)
             if pod is None:
                 return _AGAIN
             log.info("upload server created", extra={"namespace": metadata["namespace"], "claim": metadata["name"]})
@@ -148,15 +150,13 @@ class UploadController:
             self._client.create(SECRET, identity(pod, pair.certificate_pem, pair.key_pem, authorities))
         except AlreadyExists:
             # One of which the certificate wasn't noted, and its Secret can't be read: again with another one
-            delete(self._client, POD, pod, self._pods)
+            self._writer.delete(self._pods, pod)
             return
-        patch = {"metadata": {"uid": metadata["uid"], "annotations": {uploads.CERTIFICATE: pair.certificate_pem}}}
-        self._pods.observe(self._client.patch(POD, metadata["namespace"], metadata["name"], patch))
+        patch = {"metadata": {"annotations": {uploads.CERTIFICATE: pair.certificate_pem}}}
+        self._writer.patch(self._pods, pod, patch, unchanged=False)
 
     def _note(self, claim: Object, note: Mapping[str, str]) -> None:
-        metadata = claim["metadata"]
-        before = metadata.get("annotations") or {}
+        before = claim["metadata"].get("annotations") or {}
         new = {key: value for key, value in note.items() if before.get(key) != value}
         if new:
-            patch = {"metadata": {"uid": metadata["uid"], "annotations": new}}
-            self._claims.observe(self._client.patch(PVC, metadata["namespace"], metadata["name"], patch))
+            self._writer.patch(self._claims, claim, {"metadata": {"annotations": new}}, unchanged=False)

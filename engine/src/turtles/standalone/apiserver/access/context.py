@@ -6,7 +6,7 @@ from typing import Protocol
 
 from turtles.standalone.apiserver.access.auth import User
 from turtles.standalone.apiserver.schema.kinds import Kind
-from turtles.standalone.apiserver.storage.store import Key
+from turtles.standalone.apiserver.storage.entries import Key
 from turtles.standalone.apiserver.wire.errors import Object
 
 

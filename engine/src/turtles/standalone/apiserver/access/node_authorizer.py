@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from turtles.standalone.apiserver.access.auth import User
-from turtles.standalone.apiserver.storage.store import Entry, Key, Store
+from turtles.standalone.apiserver.storage.entries import Entry, Key
+from turtles.standalone.apiserver.storage.store import Store
 from turtles.standalone.apiserver.wire.errors import Object, forbidden
 
 PREFIX = "system:node:"

@@ -9,7 +9,8 @@ from turtles.standalone.apiserver.access.auth import User
 from turtles.standalone.apiserver.access.node_authorizer import Nodes, Request, node_of
 from turtles.standalone.apiserver.schema.kinds import RBAC
 from turtles.standalone.apiserver.schema.selectors import match_selector
-from turtles.standalone.apiserver.storage.store import Event, Key, Store
+from turtles.standalone.apiserver.storage.entries import Event, Key
+from turtles.standalone.apiserver.storage.store import Store
 from turtles.standalone.apiserver.wire.errors import Object, StatusError, resource_name
 
 #: Users whose rules are remembered; a review may ask about any name.

@@ -31,7 +31,8 @@ from turtles.standalone.apiserver.custom.conversion import Converter, by_webhook
 from turtles.standalone.apiserver.schema.cel import conditions
 from turtles.standalone.apiserver.schema.kinds import ADMISSION, Kind
 from turtles.standalone.apiserver.schema.selectors import match_selector
-from turtles.standalone.apiserver.storage.store import Event, Key, Store
+from turtles.standalone.apiserver.storage.entries import Event, Key
+from turtles.standalone.apiserver.storage.store import Store
 from turtles.standalone.apiserver.wire import patch
 from turtles.standalone.apiserver.wire.encoding import decode
 from turtles.standalone.apiserver.wire.errors import Object, StatusError, forbidden, internal

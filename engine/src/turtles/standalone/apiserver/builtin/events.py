@@ -15,7 +15,7 @@ from turtles.standalone.apiserver.builtin.fields import IMMUTABLE
 from turtles.standalone.apiserver.builtin.strategy import Strategy
 from turtles.standalone.apiserver.schema.kinds import Kind
 from turtles.standalone.apiserver.schema.metadata import qualified_causes
-from turtles.standalone.apiserver.storage.store import Entry
+from turtles.standalone.apiserver.storage.entries import Entry
 from turtles.standalone.apiserver.wire.errors import Cause, Object, invalid_value, required
 
 _EVENT = "@core.v1.Event."

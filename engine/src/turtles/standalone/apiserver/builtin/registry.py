@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from turtles.standalone.apiserver.builtin import crd
 from turtles.standalone.apiserver.schema.kinds import BUILTIN, REVIEWS, Kind
-from turtles.standalone.apiserver.storage.store import DELETED, Entry, Event, Store
+from turtles.standalone.apiserver.storage.entries import DELETED, Entry, Event
+from turtles.standalone.apiserver.storage.store import Store
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,8 @@ from typing import Any
 
 from turtles.standalone.apiserver.builtin.columns import AGE, NAME, created, name_of
 from turtles.standalone.apiserver.builtin.strategy import Strategy
-from turtles.standalone.apiserver.storage.store import DELETED, Event, Key, Store
+from turtles.standalone.apiserver.storage.entries import DELETED, Event, Key
+from turtles.standalone.apiserver.storage.store import Store
 from turtles.standalone.apiserver.wire.errors import Object
 
 RESOURCE = "/serviceaccounts"

@@ -13,7 +13,8 @@ from collections.abc import Iterator
 
 from turtles.standalone.apiserver.builtin import service_families
 from turtles.standalone.apiserver.builtin.service_rules import EXTERNAL, checks_health, has_addresses, ports_of
-from turtles.standalone.apiserver.storage.store import DELETED, Event, Key, Store
+from turtles.standalone.apiserver.storage.entries import DELETED, Event, Key
+from turtles.standalone.apiserver.storage.store import Store
 from turtles.standalone.apiserver.wire.errors import Cause, Object, internal, invalid, invalid_value
 
 RESOURCE = "/services"

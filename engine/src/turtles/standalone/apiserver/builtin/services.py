@@ -13,7 +13,7 @@ from turtles.standalone.apiserver.builtin import service_rules
 from turtles.standalone.apiserver.builtin.columns import AGE, NAME, as_list, as_map, column, created, name_of, wide
 from turtles.standalone.apiserver.builtin.service_rules import EXTERNAL, checks_health, has_addresses, ports_of
 from turtles.standalone.apiserver.builtin.strategy import Cluster, Strategy
-from turtles.standalone.apiserver.storage.store import Key
+from turtles.standalone.apiserver.storage.entries import Key
 from turtles.standalone.apiserver.wire.errors import Cause, Object
 
 _SERVICE = "@core.v1.ServiceSpec."

@@ -18,7 +18,8 @@ from turtles.standalone.apiserver.builtin.service_addresses import Allocator
 from turtles.standalone.apiserver.schema.decode import undecodable
 from turtles.standalone.apiserver.schema.kinds import Column, Kind
 from turtles.standalone.apiserver.schema.types import of_kind, zero_value
-from turtles.standalone.apiserver.storage.store import Entry, Key, Store
+from turtles.standalone.apiserver.storage.entries import Entry, Key
+from turtles.standalone.apiserver.storage.store import Store
 from turtles.standalone.apiserver.wire.errors import Cause, Object
 from turtles.standalone.apiserver.wire.options import DeleteOptions
 

@@ -12,7 +12,7 @@ from turtles.standalone.apiserver.resource.create import create
 from turtles.standalone.apiserver.resource.delete import delete
 from turtles.standalone.apiserver.resource.resources import Resources
 from turtles.standalone.apiserver.schema.status import set_condition
-from turtles.standalone.apiserver.storage.store import Event, Key
+from turtles.standalone.apiserver.storage.entries import Event, Key
 from turtles.standalone.apiserver.views.aggregation import RESOURCE, Aggregator, Service
 from turtles.standalone.apiserver.wire import endpoints
 from turtles.standalone.apiserver.wire.errors import Object

@@ -17,7 +17,7 @@ from turtles.standalone.apiserver.resource.delete import delete
 from turtles.standalone.apiserver.resource.resources import Resources
 from turtles.standalone.apiserver.resource.update import modify
 from turtles.standalone.apiserver.schema.kinds import RBAC, REGISTRATION
-from turtles.standalone.apiserver.storage.store import Key
+from turtles.standalone.apiserver.storage.entries import Key
 from turtles.standalone.apiserver.wire.errors import Object, StatusError
 from turtles.standalone.apiserver.wire.options import DeleteOptions
 

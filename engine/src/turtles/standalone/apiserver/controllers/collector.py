@@ -24,7 +24,7 @@ from turtles.standalone.apiserver.controllers.internal import (
 from turtles.standalone.apiserver.resource.create import create
 from turtles.standalone.apiserver.resource.resources import Resources
 from turtles.standalone.apiserver.schema.kinds import Kind
-from turtles.standalone.apiserver.storage.store import DELETED, Entry, Event, Key, OwnerReference
+from turtles.standalone.apiserver.storage.entries import DELETED, Entry, Event, Key, OwnerReference
 from turtles.standalone.apiserver.wire.errors import StatusError
 
 log = logging.getLogger(__name__)

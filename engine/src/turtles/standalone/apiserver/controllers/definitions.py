@@ -8,7 +8,7 @@ from turtles.standalone.apiserver.builtin.custom_resource_definitions import sib
 from turtles.standalone.apiserver.controllers.internal import modify_if_exists
 from turtles.standalone.apiserver.resource.resources import Resources
 from turtles.standalone.apiserver.schema.status import is_true
-from turtles.standalone.apiserver.storage.store import Event, Key
+from turtles.standalone.apiserver.storage.entries import Event, Key
 from turtles.standalone.apiserver.wire.errors import Object
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Which objects name which owners, by the owners' uids: kept up to date from events, so that nobody has to search."""
 
-from turtles.standalone.apiserver.storage.store import Entry, Key
+from turtles.standalone.apiserver.storage.entries import Entry, Key
 
 
 class Dependents:

@@ -16,7 +16,8 @@ from turtles.standalone.apiserver.controllers.internal import context_of, modify
 from turtles.standalone.apiserver.resource.resources import Resources
 from turtles.standalone.apiserver.resource.update import modify
 from turtles.standalone.apiserver.schema.selectors import match_selector
-from turtles.standalone.apiserver.storage.store import DELETED, Entry, Event, Key, Store
+from turtles.standalone.apiserver.storage.entries import DELETED, Entry, Event, Key
+from turtles.standalone.apiserver.storage.store import Store
 from turtles.standalone.apiserver.wire.errors import Object, StatusError
 from turtles.standalone.times import now
 

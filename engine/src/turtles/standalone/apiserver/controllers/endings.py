@@ -11,7 +11,7 @@ from turtles.standalone.apiserver.resource.resources import Resources
 from turtles.standalone.apiserver.resource.update import modify
 from turtles.standalone.apiserver.schema.kinds import Kind
 from turtles.standalone.apiserver.schema.status import is_true, set_condition
-from turtles.standalone.apiserver.storage.store import Entry
+from turtles.standalone.apiserver.storage.entries import Entry
 from turtles.standalone.apiserver.wire.errors import Object, StatusError
 
 

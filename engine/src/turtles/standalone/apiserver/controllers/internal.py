@@ -12,7 +12,8 @@ from turtles.standalone.apiserver.resource.resources import ATTEMPTS, Resources
 from turtles.standalone.apiserver.resource.update import modify
 from turtles.standalone.apiserver.resource.write import is_same, remove
 from turtles.standalone.apiserver.schema.kinds import Kind
-from turtles.standalone.apiserver.storage.store import Entry, Key, Stale
+from turtles.standalone.apiserver.storage.entries import Entry, Key
+from turtles.standalone.apiserver.storage.store import Stale
 from turtles.standalone.apiserver.wire.errors import Object, StatusError, conflict
 from turtles.standalone.apiserver.wire.options import DeleteOptions
 

@@ -7,7 +7,7 @@ from turtles.standalone.apiserver.admission import quota
 from turtles.standalone.apiserver.builtin import limit_ranges
 from turtles.standalone.apiserver.controllers.internal import modify_if_exists
 from turtles.standalone.apiserver.resource.resources import Resources
-from turtles.standalone.apiserver.storage.store import DELETED, Event, Key
+from turtles.standalone.apiserver.storage.entries import DELETED, Event, Key
 from turtles.standalone.apiserver.wire.errors import Object
 
 

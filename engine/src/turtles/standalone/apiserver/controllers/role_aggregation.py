@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from turtles.standalone.apiserver.controllers.internal import modify_if_exists
 from turtles.standalone.apiserver.resource.resources import Resources
 from turtles.standalone.apiserver.schema.kinds import RBAC
-from turtles.standalone.apiserver.storage.store import Event, Key
+from turtles.standalone.apiserver.storage.entries import Event, Key
 from turtles.standalone.apiserver.wire.errors import Object
 
 RESOURCE = f"{RBAC}/clusterroles"

@@ -10,7 +10,8 @@ import logging
 from collections.abc import Iterable
 from typing import Protocol
 
-from turtles.standalone.apiserver.storage.store import Event, Key, Store
+from turtles.standalone.apiserver.storage.entries import Event, Key
+from turtles.standalone.apiserver.storage.store import Store
 from turtles.standalone.apiserver.wire.errors import StatusError
 
 log = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ import msgspec
 
 from turtles.standalone.apiserver.schema import validation as schema
 from turtles.standalone.apiserver.schema.kinds import Kind
-from turtles.standalone.apiserver.storage.store import Entry
+from turtles.standalone.apiserver.storage.entries import Entry
 from turtles.standalone.apiserver.wire.encoding import plain_numbers
 from turtles.standalone.apiserver.wire.errors import Object, StatusError
 from turtles.standalone.apiserver.wire.webhook_client import WebhookClient, WebhookError

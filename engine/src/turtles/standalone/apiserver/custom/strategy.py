@@ -15,7 +15,7 @@ from turtles.standalone.apiserver.schema import quick, validation
 from turtles.standalone.apiserver.schema.cel import rules
 from turtles.standalone.apiserver.schema.cel.judge import Judge
 from turtles.standalone.apiserver.schema.kinds import Kind
-from turtles.standalone.apiserver.storage.store import Entry, Key
+from turtles.standalone.apiserver.storage.entries import Entry, Key
 from turtles.standalone.apiserver.wire.errors import Cause, Object, StatusError
 
 

@@ -9,7 +9,7 @@ from aiohttp import web
 from turtles.standalone.apiserver.access.context import Context
 from turtles.standalone.apiserver.builtin import table
 from turtles.standalone.apiserver.http.server import APIServer
-from turtles.standalone.apiserver.storage.store import Entry
+from turtles.standalone.apiserver.storage.entries import Entry
 from turtles.standalone.apiserver.views import negotiate
 from turtles.standalone.apiserver.wire.encoding import decode
 from turtles.standalone.apiserver.wire.errors import StatusError, bad_request, quote

@@ -10,7 +10,7 @@ from turtles.standalone.apiserver.resource.body import check_place, decoded, rep
 from turtles.standalone.apiserver.resource.create import create
 from turtles.standalone.apiserver.resource.resources import Resources
 from turtles.standalone.apiserver.resource.update import modify
-from turtles.standalone.apiserver.storage.store import Entry
+from turtles.standalone.apiserver.storage.entries import Entry
 from turtles.standalone.apiserver.wire.errors import Object, invalid, invalid_value, not_found
 
 

@@ -97,7 +97,7 @@ def report_body(context: Context, body: Any) -> None:
 
 
 def _texts(context: Context) -> list[str]:
-    """Return what is told of fields in the order in which kube-apiserver's decoders come across them."""
+    """Return what is reported about fields, in the order in which kube-apiserver's decoders come across them."""
     unknown, duplicates, places = context.unknown, context.duplicates, context.places
     if context.kind.custom or context.patched is not None or context.repeated:
         # They have been through a map of Go, which is written in the order of its keys.

@@ -10,7 +10,8 @@ from turtles.standalone.apiserver.resource.body import check_place, decoded
 from turtles.standalone.apiserver.resource.resources import Resources
 from turtles.standalone.apiserver.resource.write import complete, set_owners, settle_numbers, validate, write
 from turtles.standalone.apiserver.schema import metadata
-from turtles.standalone.apiserver.storage.store import Entry, Key, Stale
+from turtles.standalone.apiserver.storage.entries import Entry, Key
+from turtles.standalone.apiserver.storage.store import Stale
 from turtles.standalone.apiserver.wire.errors import (
     Object,
     StatusError,

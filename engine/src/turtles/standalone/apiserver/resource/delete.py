@@ -9,7 +9,8 @@ from turtles.standalone.apiserver.builtin.strategy import Strategy
 from turtles.standalone.apiserver.resource.get import get_settled
 from turtles.standalone.apiserver.resource.resources import ATTEMPTS, Resources
 from turtles.standalone.apiserver.resource.write import is_same, remove
-from turtles.standalone.apiserver.storage.store import Entry, Stale
+from turtles.standalone.apiserver.storage.entries import Entry
+from turtles.standalone.apiserver.storage.store import Stale
 from turtles.standalone.apiserver.wire.encoding import encode
 from turtles.standalone.apiserver.wire.errors import Object, conflict
 from turtles.standalone.apiserver.wire.options import DeleteOptions

@@ -7,7 +7,7 @@ from turtles.standalone.apiserver.access.context import Context
 from turtles.standalone.apiserver.resource.delete import delete
 from turtles.standalone.apiserver.resource.list import prepare
 from turtles.standalone.apiserver.resource.resources import Resources
-from turtles.standalone.apiserver.storage.store import Entry
+from turtles.standalone.apiserver.storage.entries import Entry
 from turtles.standalone.apiserver.views.watch import Selection
 from turtles.standalone.apiserver.wire.errors import StatusError
 from turtles.standalone.apiserver.wire.options import DeleteOptions

@@ -3,7 +3,7 @@
 
 from turtles.standalone.apiserver.access.context import Context
 from turtles.standalone.apiserver.resource.resources import Resources
-from turtles.standalone.apiserver.storage.store import Entry
+from turtles.standalone.apiserver.storage.entries import Entry
 from turtles.standalone.apiserver.wire.errors import Object, not_found
 
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from turtles.standalone.apiserver.resource.resources import Resources
 from turtles.standalone.apiserver.schema.kinds import Kind
-from turtles.standalone.apiserver.storage.store import ADDED, Entry, Key, Store
+from turtles.standalone.apiserver.storage.entries import ADDED, Entry, Key
+from turtles.standalone.apiserver.storage.store import Store
 from turtles.standalone.apiserver.views.watch import Selection
 from turtles.standalone.apiserver.wire.errors import StatusError, bad_request, expired
 

@@ -10,7 +10,7 @@ from turtles.standalone.apiserver.resource.body import fault_of_patch
 from turtles.standalone.apiserver.resource.resources import Resources
 from turtles.standalone.apiserver.resource.update import modify
 from turtles.standalone.apiserver.schema.types import ANY, Type, of_kind
-from turtles.standalone.apiserver.storage.store import Entry
+from turtles.standalone.apiserver.storage.entries import Entry
 from turtles.standalone.apiserver.wire import bodies, patch
 from turtles.standalone.apiserver.wire.errors import Object, bad_request
 

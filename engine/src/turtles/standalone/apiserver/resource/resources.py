@@ -14,7 +14,8 @@ from turtles.standalone.apiserver.custom.conversion import Converter
 from turtles.standalone.apiserver.custom.scales import SCALE
 from turtles.standalone.apiserver.custom.strategy import CustomResources
 from turtles.standalone.apiserver.schema.kinds import Kind
-from turtles.standalone.apiserver.storage.store import Entry, Store
+from turtles.standalone.apiserver.storage.entries import Entry
+from turtles.standalone.apiserver.storage.store import Store
 
 #: Attempts at a write that others get in the way of.
 ATTEMPTS = 20

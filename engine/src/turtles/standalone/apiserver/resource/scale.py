@@ -14,7 +14,7 @@ from turtles.standalone.apiserver.resource.resources import Resources
 from turtles.standalone.apiserver.resource.update import modify
 from turtles.standalone.apiserver.schema import metadata
 from turtles.standalone.apiserver.schema.kinds import Scale
-from turtles.standalone.apiserver.storage.store import Entry
+from turtles.standalone.apiserver.storage.entries import Entry
 from turtles.standalone.apiserver.wire.errors import Object
 
 

@@ -24,7 +24,8 @@ from turtles.standalone.apiserver.resource.write import (
     write,
 )
 from turtles.standalone.apiserver.schema import metadata
-from turtles.standalone.apiserver.storage.store import Entry, Stale
+from turtles.standalone.apiserver.storage.entries import Entry
+from turtles.standalone.apiserver.storage.store import Stale
 from turtles.standalone.apiserver.wire.errors import Object, conflict, invalid, invalid_value
 
 

@@ -8,7 +8,7 @@ from turtles.standalone.apiserver.apply import managed
 from turtles.standalone.apiserver.resource.body import report_unknown
 from turtles.standalone.apiserver.resource.resources import Resources
 from turtles.standalone.apiserver.schema import metadata
-from turtles.standalone.apiserver.storage.store import Entry, Key
+from turtles.standalone.apiserver.storage.entries import Entry, Key
 from turtles.standalone.apiserver.wire.encoding import encode, plain_numbers
 from turtles.standalone.apiserver.wire.errors import Object, invalid
 

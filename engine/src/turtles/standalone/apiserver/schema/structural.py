@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from turtles.standalone.apiserver.schema import validation as values
+from turtles.standalone.apiserver.schema.formats import pattern_error
 from turtles.standalone.apiserver.wire.errors import Cause, field_forbidden, invalid_value, not_supported, required
 
 Schema = Mapping[str, Any]
@@ -119,7 +120,7 @@ def _generic(schema: Schema, path: str, causes: list[Cause]) -> None:
         value = schema["x-kubernetes-preserve-unknown-fields"]
         causes.append(invalid_value(f"{path}.x-kubernetes-preserve-unknown-fields", value, "must be true or undefined"))
     pattern = schema.get("pattern")
-    if isinstance(pattern, str) and (error := values.pattern_error(pattern)):
+    if isinstance(pattern, str) and (error := pattern_error(pattern)):
         text = f"must be a valid regular expression, but isn't: {error}"
         causes.append(invalid_value(f"{path}.pattern", pattern, text))
     for name in ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties"):

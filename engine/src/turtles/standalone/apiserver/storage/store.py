@@ -5,9 +5,6 @@ On disk there is one table, a log: a row a write, named by its resourceVersion (
 key is the object; a compaction drops rows that something newer replaced and that are out of the watch window. So
 every write puts an object's bytes on disk once, and watches resume across a restart without a gap.
 
-In memory objects are their JSON bytes; a caller that needs a field decodes them (20 µs for an object of 5 kB). Bytes
-start with apiVersion and kind, so that serving another version of a kind without conversion swaps a prefix.
-
 One thread writes. It takes whatever has queued up into one transaction, so concurrent writes share an fsync, and
 only after it do readers and watchers see them: an acknowledged or observed write survives kill -9 and power loss.
 """
@@ -18,9 +15,9 @@ import queue
 import sqlite3
 import threading
 import time
-from bisect import bisect_left, insort
+from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,7 +25,8 @@ import msgspec
 
 from turtles.standalone.apiserver.storage.database import Database, Row
 from turtles.standalone.apiserver.storage.encryption import Encryption
-from turtles.standalone.apiserver.wire.encoding import decode, encode
+from turtles.standalone.apiserver.storage.entries import ADDED, DELETED, MODIFIED, Entry, Event, Key, Table
+from turtles.standalone.apiserver.wire.encoding import encode
 from turtles.standalone.apiserver.wire.errors import Object, StatusError
 
 log = logging.getLogger(__name__)
@@ -43,108 +41,6 @@ HISTORY_BYTES = 96 * 1024 * 1024
 MAX_OBJECT = 3 * 1024 * 1024
 #: Writes that share a transaction at most.
 BATCH = 512
-
-ADDED, MODIFIED, DELETED = "ADDED", "MODIFIED", "DELETED"
-
-
-class OwnerReference(msgspec.Struct, rename="camel"):
-    """An entry of metadata.ownerReferences."""
-
-    api_version: str = msgspec.field(default="", name="apiVersion")
-    kind: str = ""
-    name: str = ""
-    uid: str = ""
-    block_owner_deletion: bool | None = None
-
-
-class Metadata(msgspec.Struct, rename="camel"):
-    """What the server itself needs to know of an object's metadata."""
-
-    labels: dict[str, str] | None = None
-    uid: str = ""
-    deletion_timestamp: str | None = None
-    finalizers: list[str] | None = None
-    owner_references: list[OwnerReference] | None = None
-
-
-class _Described(msgspec.Struct):
-    metadata: Metadata = msgspec.field(default_factory=Metadata)
-
-
-_decode_metadata = msgspec.json.Decoder(_Described).decode
-
-
-class Key(NamedTuple):
-    """What names an object: the resource as ``group/plural``, the namespace ('' for none) and the name."""
-
-    resource: str
-    namespace: str
-    name: str
-
-
-class Entry:
-    """An object in one state. Immutable."""
-
-    __slots__ = ("_metadata", "converted", "key", "raw", "version")
-
-    def __init__(self, key: Key, version: int, raw: bytes) -> None:
-        self.key, self.version, self.raw = key, version, raw
-        self._metadata: Metadata | None = None
-        #: The object's JSON in other versions of its kind, by (apiVersion, definition).
-        self.converted: dict[tuple[str, int], bytes] | None = None
-
-    @property
-    def metadata(self) -> Metadata:
-        """The object's metadata, as far as the server needs it."""
-        if self._metadata is None:
-            self._metadata = _decode_metadata(self.raw).metadata
-        return self._metadata
-
-    @property
-    def labels(self) -> Mapping[str, str]:
-        """The object's labels."""
-        return self.metadata.labels or {}
-
-    def object(self) -> Object:
-        """Return a copy of the object that the caller may change."""
-        result: Object = decode(self.raw)
-        return result
-
-
-class Event:
-    """A write, as watchers see it. ``previous`` is the state before, None for a new object."""
-
-    __slots__ = ("encoded", "entry", "previous", "time", "type")
-
-    def __init__(self, kind: str, entry: Entry, previous: Entry | None, when: float) -> None:
-        self.type, self.entry, self.previous, self.time = kind, entry, previous, when
-        #: Encoded frames by (event type, form), shared by all watchers.
-        self.encoded: dict[tuple[str, str], bytes] = {}
-
-
-class Table:
-    """All objects of a resource."""
-
-    __slots__ = ("entries", "history", "keys", "listeners")
-
-    def __init__(self) -> None:
-        self.entries: dict[Key, Entry] = {}
-        self.keys: list[Key] = []
-        self.history: deque[Event] = deque()
-        self.listeners: set[Callable[[Event], None]] = set()
-
-    def apply(self, kind: str, entry: Entry) -> Entry | None:
-        """Take over a write; return the entry it replaced."""
-        previous = self.entries.get(entry.key)
-        if kind == DELETED:
-            if previous is not None:
-                del self.entries[entry.key]
-                del self.keys[bisect_left(self.keys, entry.key)]
-        else:
-            if previous is None:
-                insort(self.keys, entry.key)
-            self.entries[entry.key] = entry
-        return previous
 
 
 class Stale(Exception):

@@ -29,7 +29,8 @@ from turtles.standalone.apiserver.access import impersonation
 from turtles.standalone.apiserver.access.auth import BEARER, User, is_websocket
 from turtles.standalone.apiserver.schema.kinds import REGISTRATION
 from turtles.standalone.apiserver.schema.status import is_true
-from turtles.standalone.apiserver.storage.store import Event, Store
+from turtles.standalone.apiserver.storage.entries import Event
+from turtles.standalone.apiserver.storage.store import Store
 from turtles.standalone.apiserver.views import negotiate
 from turtles.standalone.apiserver.wire.backend import MAX_ANSWER, read_limited
 from turtles.standalone.apiserver.wire.encoding import decode

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from turtles.standalone.apiserver.builtin import table
 from turtles.standalone.apiserver.schema.kinds import Kind
-from turtles.standalone.apiserver.storage.store import Entry
+from turtles.standalone.apiserver.storage.entries import Entry
 from turtles.standalone.apiserver.views.watch import Form
 from turtles.standalone.apiserver.wire import bodies
 from turtles.standalone.apiserver.wire.bodies import MAX_BODY, MEDIA_TYPES
@@ -45,7 +45,7 @@ def accept(
     """Return the client's preferred choice of those that can be served; 406 when there is none.
 
     :param shapes: what ``as`` may be, of the API group ``group``.
-    :param watch: whether the answer is a stream, which the message about an impossible wish says.
+    :param watch: whether the answer is a stream, which the message about a request that can't be met says.
     """
     return _accept(request.headers.get("Accept", ""), shapes, group, _STREAMS if watch else ())
 

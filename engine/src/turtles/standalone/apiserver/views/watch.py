@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from aiohttp import HttpVersion11, web
 
 from turtles.standalone.apiserver.schema.selectors import FieldTerm, LabelPredicate, match_fields
-from turtles.standalone.apiserver.storage.store import ADDED, DELETED, MODIFIED, Entry, Event, Store
+from turtles.standalone.apiserver.storage.entries import ADDED, DELETED, MODIFIED, Entry, Event
+from turtles.standalone.apiserver.storage.store import Store
 from turtles.standalone.apiserver.wire.encoding import encode
 from turtles.standalone.apiserver.wire.errors import Object, StatusError
 

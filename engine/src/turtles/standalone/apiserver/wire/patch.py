@@ -84,7 +84,7 @@ _FIELDS = ("op", "path", "from", "value")
 
 
 def surplus(operations: Any, twice: list[str]) -> list[str]:
-    """Return what is told of fields that operations of a JSON patch don't have, or that they have twice.
+    """Return what is reported about fields that operations of a JSON patch don't have, or that they have twice.
 
     :param twice: paths of the fields that the patch has twice; those within values don't count.
     """
