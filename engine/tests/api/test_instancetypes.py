@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from turtles.api.kind import Context, Missing, Refusal
 from turtles.api.kinds import KINDS
 from turtles.api.kinds import vm as vms
-from turtles.api.kinds.instancetype.expansion import expand, expanded_template
+from turtles.api.kinds.instancetype.expansion import expand, expanded_template, missing
 from turtles.api.kinds.preference.application import apply_preference, apply_storage_class
 from turtles.api.language import Cause
 
@@ -165,30 +165,6 @@ def test_what_is_deprecated_draws_a_warning() -> None:
     ("names", "cause"),
     [
         (
-            {"instancetype": {"name": "huge"}},
-            (
-                "FieldValueNotFound",
-                'Failure to find instancetype: virtualmachineclusterinstancetypes "huge" not found',
-                "spec.instancetype",
-            ),
-        ),
-        (
-            {"preference": {"name": "bsd", "kind": "VirtualMachinePreference"}},
-            (
-                "FieldValueNotFound",
-                'Failure to find preference: virtualmachinepreferences "bsd" not found',
-                "spec.preference",
-            ),
-        ),
-        (
-            {"instancetype": {"name": "medium", "kind": "Flavor"}},
-            (
-                "FieldValueNotFound",
-                "Failure to find instancetype: got unexpected kind in InstancetypeMatcher: Flavor",
-                "spec.instancetype",
-            ),
-        ),
-        (
             {"instancetype": {}},
             (
                 "FieldValueNotFound",
@@ -221,14 +197,6 @@ def test_what_is_deprecated_draws_a_warning() -> None:
             ),
         ),
         (
-            {"instancetype": {"name": "medium", "revisionName": "before"}},
-            (
-                "FieldValueNotFound",
-                'Failure to find instancetype: controllerrevisions "before" not found',
-                "spec.instancetype",
-            ),
-        ),
-        (
             {"instancetype": {"name": 1}},
             (
                 "FieldValueInvalid",
@@ -238,8 +206,48 @@ def test_what_is_deprecated_draws_a_warning() -> None:
         ),
     ],
 )
-def test_matchers_that_lead_nowhere(names: dict[str, Any], cause: tuple[str, str, str]) -> None:
+def test_matchers_that_say_nothing(names: dict[str, Any], cause: tuple[str, str, str]) -> None:
     assert judged(machine(**names), instancetype(), preference()) == [Cause(*cause)]
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (
+            {"instancetype": {"name": "huge"}},
+            'Failure to find instancetype: virtualmachineclusterinstancetypes "huge" not found',
+        ),
+        (
+            {"preference": {"name": "bsd", "kind": "VirtualMachinePreference"}},
+            'Failure to find preference: virtualmachinepreferences "bsd" not found',
+        ),
+        (
+            {"instancetype": {"name": "medium", "kind": "Flavor"}},
+            "Failure to find instancetype: got unexpected kind in InstancetypeMatcher: Flavor",
+        ),
+        (
+            {"instancetype": {"name": "medium", "revisionName": "before"}},
+            'Failure to find instancetype: controllerrevisions "before" not found',
+        ),
+    ],
+)
+def test_what_a_machine_names_may_come_later(names: dict[str, Any], words: str) -> None:
+    vm = machine(**names)
+    assert judged(vm, instancetype(), preference()) == []
+    (warning,) = missing(vm, world(instancetype(), preference()))
+    assert warning.startswith(words)
+
+
+def test_a_machine_is_judged_by_what_there_is() -> None:
+    """A preference's requirements hold for the machine itself as long as its instance type isn't there."""
+    demanding = preference(requirements={"memory": {"guest": "1Gi"}})
+    vm = machine(instancetype={"name": "huge"}, preference={"name": "linux"})
+    message = (
+        "failure checking preference requirements: insufficient Memory resources of 0 provided by VirtualMachine, "
+        "preference requires 1Gi"
+    )
+    field = "spec.template.spec.domain.memory"
+    assert judged(vm, demanding) == [Cause("FieldValueNotFound", message, field)]
 
 
 @pytest.mark.parametrize(
@@ -299,8 +307,9 @@ def test_a_machine_keeps_what_it_was_started_with() -> None:
     named = machine(instancetype={"name": "medium", "revisionName": "copy"})
     assert expanded(named, revision, instancetype())["domain"]["memory"]["guest"] == "128Mi"
     broken = {**revision, "data": {"spec": {"cpu": {}}}}
-    (cause,) = judged(named, broken)
-    assert cause.message == (
+    assert judged(named, broken) == []
+    (warning,) = missing(named, world(broken))
+    assert warning.startswith(
         'Failure to find instancetype: ControllerRevision "copy" holds no VirtualMachineInstancetype: '
         "spec.memory is a required field"
     )

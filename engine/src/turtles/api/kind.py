@@ -160,6 +160,7 @@ class Kind:
     :param validate: returns what is wrong with an object on creation, and on an update without `validate_update`.
     :param validate_update: returns what is wrong with an updated object, given it and the old one.
     :param warn: returns warnings about an object that is admitted.
+    :param missing: returns warnings about what an admitted object names and isn't there.
     :param remedies: returns words about an object that is refused: what to write instead of what there is no more.
     :param check: name of a further check in `turtles.virt_api.checks`: one that has to ask the API server.
     """
@@ -185,6 +186,7 @@ class Kind:
     validate: Callable[[Any, Context], list[Cause]] | None = None
     validate_update: Callable[[Any, Any, Context], list[Cause]] | None = None
     warn: Callable[[Object], list[str]] | None = None
+    missing: Callable[[Object, Context], list[str]] | None = None
     remedies: Callable[[Object], list[str]] | None = None
     check: str | None = None
 

@@ -12,7 +12,7 @@ import base64
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import msgspec
@@ -108,7 +108,8 @@ class Admission:
 
     def _context(self, request: Object) -> Context:
         privileged = get(request, "userInfo", "username") in self._users
-        return Context(self._config, privileged, times.now(), self._others, self._find)
+        # What is looked up twice for one request is asked for once
+        return Context(self._config, privileged, times.now(), self._others, cache(self._find))
 
     def _mutate(self, kind: Kind, request: Object) -> Object:
         new, old = request.get("object"), request.get("oldObject")
@@ -127,16 +128,17 @@ class Admission:
 
     def _validate(self, kind: Kind, request: Object) -> Object:
         operation, new = request.get("operation"), request.get("object")
+        context = self._context(request)
         causes: list[Cause] = []
         if operation == UPDATE and kind.validate_update:
-            causes = kind.validate_update(new, request.get("oldObject"), self._context(request))
+            causes = kind.validate_update(new, request.get("oldObject"), context)
         elif operation != DELETE and kind.validate:
-            causes = kind.validate(new, self._context(request))
+            causes = kind.validate(new, context)
         if kind.check and not causes:
             causes = self._checks[kind.check](request)
         if operation == CREATE and not causes and not request.get("dryRun"):
             self.created[kind.kind, str(request.get("namespace") or "")] += 1
-        return judged(causes, _remedies(kind, new) if causes else _warnings(kind, new))
+        return judged(causes, _remedies(kind, new) if causes else _warnings(kind, new, context))
 
 
 def _complete(request: Object) -> None:
@@ -146,11 +148,11 @@ def _complete(request: Object) -> None:
         obj["metadata"].setdefault("namespace", namespace)
 
 
-def _warnings(kind: Kind, obj: Any) -> list[str]:
+def _warnings(kind: Kind, obj: Any, context: Context) -> list[str]:
     """Return the warnings about an object that is admitted. One that is being deleted draws none."""
     if not isinstance(obj, dict) or is_deleted(obj):
         return []
-    return kind.warn(obj) if kind.warn else []
+    return [*(kind.warn(obj) if kind.warn else ()), *(kind.missing(obj, context) if kind.missing else ())]
 
 
 def _remedies(kind: Kind, obj: Any) -> list[str]:

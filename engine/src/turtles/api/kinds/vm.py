@@ -358,6 +358,7 @@ VM = Kind(
     validate=validate,
     validate_update=validate_update,
     warn=warn,
+    missing=expansion.missing,
     remedies=of_template,
 )
 
