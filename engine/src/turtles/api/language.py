@@ -3,7 +3,8 @@
 
 From one declaration come the OpenAPI schema of a CustomResourceDefinition (`Type.openapi`), the check that a value
 has the shape the rest of the engine relies on and asks for nothing the engine can't do (`Type.check`), the static
-defaults (`Type.apply_defaults`), and the form in which values that mean the same are equal (`Type.canonical`).
+defaults (`Type.apply_defaults`), the form in which values are stored (`Type.stored`), and the one in which values that
+mean the same are equal (`Type.canonical`).
 """
 
 from __future__ import annotations
@@ -59,6 +60,13 @@ class Type:
 
     def apply_defaults(self, value: Any) -> None:
         """Set, in place, the static defaults of fields that are absent in objects that are there."""
+
+    def stored(self, value: Any) -> Any:
+        """Return a value as KubeVirt stores it: quantities as Kubernetes writes them, and nothing that is null.
+
+        :param value: has passed the check.
+        """
+        return value
 
     def canonical(self, value: Any) -> Any:
         """Return a value that equals the canonical form of every other value with the same meaning.
@@ -169,6 +177,9 @@ class _Quantity(Type):
         except quantity.QuantityError as error:
             causes.append(Cause(INVALID, f"{path}: {error}", path))
 
+    def stored(self, value: Any) -> Any:
+        return quantity.canonical(value)
+
     def canonical(self, value: Any) -> Any:
         try:
             return quantity.parse(value)
@@ -235,6 +246,10 @@ class ListOf(Type):
             for item in value:
                 self.item.apply_defaults(item)
 
+    def stored(self, value: Any) -> Any:
+        """See `Type.stored`."""
+        return [self.item.stored(item) for item in value]
+
     def canonical(self, value: Any) -> Any:
         """See `Type.canonical`."""
         return [self.item.canonical(item) for item in value] if isinstance(value, list) else value
@@ -266,6 +281,10 @@ class MapOf(Type):
                 causes.append(Cause(NOT_SUPPORTED, f"{here} is {UNSUPPORTED}", here))
             else:
                 self.value.check(item, here, causes)
+
+    def stored(self, value: Any) -> Any:
+        """See `Type.stored`."""
+        return {key: self.value.stored(item) for key, item in value.items()}
 
     def canonical(self, value: Any) -> Any:
         """See `Type.canonical`."""
@@ -335,6 +354,15 @@ class Struct(Type):
             item = value.get(field.name)
             if item is not None:
                 field.type.apply_defaults(item)
+
+    def stored(self, value: Any) -> Any:
+        """See `Type.stored`."""
+        found = {}
+        for name, item in value.items():
+            field = self.fields.get(name)
+            if item is not None:
+                found[name] = item if field is None or field.refusal is not None else field.type.stored(item)
+        return found
 
     def canonical(self, value: Any) -> Any:
         """See `Type.canonical`."""

@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
-from turtles.api import labels
+from turtles.api import data_sources, labels
 from turtles.api.core import CONDITIONS, FREE, METADATA
 from turtles.api.data_volumes import TEMPLATES, namespace_causes, template_causes
 from turtles.api.feature_gates import DECENTRALIZED_MIGRATION
@@ -28,6 +28,7 @@ from turtles.api.kind import (
     Subresource,
     Webhook,
 )
+from turtles.api.kinds.data_volume.schema import SPEC as DATA_VOLUME_SPEC
 from turtles.api.kinds.instancetype import expansion, matchers
 from turtles.api.kinds.preference.application import apply_storage_class
 from turtles.api.kinds.vmi.former import of_template
@@ -156,7 +157,7 @@ def default(
     """
     if is_deleted(vm) or not is_well_formed(vm, VM_SPEC):
         return vm
-    vm = copy.deepcopy(vm)
+    vm = _stored(vm)
     matchers.default_matchers(vm, context.find)
     _default_by_preference(vm, context)
     add_finalizer(vm, labels.VM_FINALIZER)
@@ -171,10 +172,20 @@ def default_update(vm: Object, old: Object, context: Context = DEFAULT_CONTEXT) 
     """
     if is_deleted(vm) or not is_well_formed(vm, VM_SPEC) or not is_well_formed(old, VM_SPEC):
         return vm
-    vm = copy.deepcopy(vm)
+    vm = _stored(vm)
     matchers.default_matchers(vm, context.find)
     _default_by_preference(vm, context)
     return _default_domain(vm, get(_domain_of(old), "firmware") or {}, context)
+
+
+def _stored(vm: Object) -> Object:
+    """Return a well-formed VirtualMachine with its quantities as they are stored."""
+    vm = copy.deepcopy(vm)
+    vm["spec"] = VM_SPEC.stored(vm["spec"])
+    for template in vm["spec"].get("dataVolumeTemplates") or ():
+        if not schema_causes(template, DATA_VOLUME_SPEC):
+            template["spec"] = DATA_VOLUME_SPEC.stored(template["spec"])
+    return vm
 
 
 def _default_domain(vm: Object, identity: Object, context: Context) -> Object:
@@ -183,7 +194,7 @@ def _default_domain(vm: Object, identity: Object, context: Context) -> Object:
         return vm
     spec = vm["spec"]["template"]["spec"]
     if not spec.get("architecture"):
-        spec["architecture"] = context.config.architecture
+        spec["architecture"] = _architecture_of_disks(vm, context) or context.config.architecture
     if not (domain.get("machine") or {}).get("type"):
         domain["machine"] = {
             **(domain.get("machine") or {}),
@@ -197,6 +208,14 @@ def _default_domain(vm: Object, identity: Object, context: Context) -> Object:
     if firmware:
         domain["firmware"] = firmware
     return vm
+
+
+def _architecture_of_disks(vm: Object, context: Context) -> str | None:
+    def find(namespace: str, name: str) -> Object:
+        return context.find(data_sources.KIND, namespace, name)
+
+    templates = vm["spec"].get("dataVolumeTemplates") or ()
+    return data_sources.architecture(templates, get(vm, "metadata", "namespace") or "", find)
 
 
 def _default_by_preference(vm: Object, context: Context) -> None:

@@ -45,6 +45,7 @@ def default(vmi: Object, context: Context = DEFAULT_CONTEXT) -> Object:
     config = context.config
     vmi = copy.deepcopy(vmi)
     vmi["metadata"] = vmi.get("metadata") or {}
+    vmi["spec"] = VMI_SPEC.stored(vmi["spec"])
     # Before everything else: a preset gives what the user left open, a default what then still is.
     apply_presets(vmi, context.others(PRESET, vmi["metadata"].get("namespace") or ""))
     spec = vmi["spec"]
