@@ -76,6 +76,10 @@ class Type:
         """
         return value
 
+    def idle(self, value: Any, path: str) -> Iterator[str]:
+        """Give the paths of what a value asks for without an effect. It has passed the check."""
+        yield from ()
+
     def leaves(self, path: str) -> Iterator[tuple[str, Field]]:
         """Give each field below with its path; `[]` stands for an index. Unsupported ones included."""
         yield from ()
@@ -85,9 +89,9 @@ class Type:
 class Field:
     """A field of an object.
 
-    `refusal` is None for what the engine implements, else the reason given to those who set it. `neutral` holds
-    values of a refused field that ask for nothing and are therefore accepted. `absent` is what the engine does where
-    the field isn't given, if no default is set then.
+    `refusal` is None for what the engine implements, else the reason given to those who set it. `idle` says that a
+    field is taken and has no effect, which those who set it are warned of. `neutral` holds values of both that ask for
+    nothing. `absent` is what the engine does where the field isn't given, if no default is set then.
     """
 
     name: str
@@ -98,6 +102,11 @@ class Field:
     refusal: str | None = None
     neutral: tuple[Any, ...] = ()
     absent: Any = None
+    idle: bool = False
+
+    def asks_for_nothing(self, value: Any) -> bool:
+        """Tell whether a value of a refused or an idle field asks for nothing."""
+        return value is None or value == [] or any(value is neutral or value == neutral for neutral in self.neutral)
 
     def says_nothing(self, value: Any) -> bool:
         """Tell whether a value, in its canonical form, says no more than the field's absence."""
@@ -292,6 +301,11 @@ class MapOf(Type):
             return value
         return {key: self.value.canonical(item) for key, item in value.items() if item is not None}
 
+    def idle(self, value: Any, path: str) -> Iterator[str]:
+        """See `Type.idle`."""
+        for key, item in value.items():
+            yield from self.value.idle(item, f"{path}.{key}")
+
     def leaves(self, path: str) -> Iterator[tuple[str, Field]]:
         """See `Type.leaves`."""
         for key in self._keys:
@@ -342,7 +356,7 @@ class Struct(Type):
             here = f"{path}.{name}"
             if field.refusal is None:
                 field.type.check(item, here, causes)
-            elif item != [] and not any(item is neutral or item == neutral for neutral in field.neutral):
+            elif not field.asks_for_nothing(item):
                 causes.append(Cause(NOT_SUPPORTED, field.refusal.format(path=here), here))
 
     def apply_defaults(self, value: Any) -> None:
@@ -382,6 +396,17 @@ class Struct(Type):
             elif item != [] and item not in field.neutral:
                 found[name] = item
         return found
+
+    def idle(self, value: Any, path: str) -> Iterator[str]:
+        """See `Type.idle`."""
+        for name, item in value.items():
+            field = self.fields.get(name)
+            if field is None or item is None:
+                continue
+            if not field.idle:
+                yield from field.type.idle(item, f"{path}.{name}")
+            elif not field.asks_for_nothing(item):
+                yield f"{path}.{name}"
 
     def leaves(self, path: str) -> Iterator[tuple[str, Field]]:
         """See `Type.leaves`."""
@@ -436,12 +461,22 @@ def unsupported(name: str, doc: str, *, neutral: tuple[Any, ...] = (), refusal: 
     return Field(name, ANY, doc, refusal=refusal or "{path} is " + UNSUPPORTED, neutral=neutral)
 
 
+def idle(name: str, doc: str, type_: Type = ANY, *, neutral: tuple[Any, ...] = ()) -> Field:
+    """Declare a field of KubeVirt's which the engine takes and does nothing with. Admission warns of it.
+
+    `neutral`: values that ask for nothing. An empty list always asks for nothing.
+    """
+    return Field(name, type_, doc, neutral=neutral, idle=True)
+
+
 def _description(field_: Field) -> str:
     text = field_.doc
     if field_.default is not None:
         text += f" Defaults to {str(field_.default).lower() if isinstance(field_.default, bool) else field_.default}."
     if field_.refusal is not None:
         text += f" This field is {UNSUPPORTED}."
+    if field_.idle:
+        text += " This field has no effect in this engine."
     return text
 
 
