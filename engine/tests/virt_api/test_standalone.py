@@ -199,9 +199,8 @@ def test_the_kubevirt_object_configures_without_a_restart(machine: Machine) -> N
         machine.admin.create(KUBEVIRT, kubevirt("kubevirt", "default"))
     with pytest.raises(Invalid, match="KubeVirt object kubevirt/kubevirt already exists"):
         machine.admin.create(KUBEVIRT, kubevirt("second"))
-    processors = {"spec": {"configuration": {"developerConfiguration": {"minimumClusterTSCFrequency": 1000}}}}
-    with pytest.raises(Invalid, match=r"minimumClusterTSCFrequency is not supported by this engine"):
-        machine.admin.patch(KUBEVIRT, "kubevirt", "kubevirt", processors)
+    with pytest.raises(Invalid, match=r"infra replica count can't be 0"):
+        machine.admin.patch(KUBEVIRT, "kubevirt", "kubevirt", {"spec": {"infra": {"replicas": 0}}})
     change = {"spec": {"configuration": {"machineType": "pc-q35-7.2"}}}
     machine.admin.patch(KUBEVIRT, "kubevirt", "kubevirt", change)
 

@@ -101,7 +101,9 @@ class Subresource:
 
 
 class Refusal(Exception):
-    """Defaults can't be set in an object: it is refused, with this message and HTTP status."""
+    """An object is refused with this message and HTTP status, without causes: as KubeVirt does where it isn't the
+    object that is wrong, and where defaults can't be set.
+    """
 
     def __init__(self, message: str, code: int = 422) -> None:
         super().__init__(message)
@@ -148,7 +150,7 @@ DEFAULT_CONTEXT = Context()
 
 @dataclass(frozen=True, eq=False)
 class Kind:
-    """A kind. The functions are pure; those that validate take any JSON value and never raise.
+    """A kind. The functions are pure; those that validate take any JSON value and raise nothing but Refusal.
 
     :param versions: exactly one of them is stored.
     :param scale: it has a scale subresource, on `spec.replicas`, `status.replicas` and `status.labelSelector`.

@@ -77,7 +77,7 @@ class Type:
         return value
 
     def idle(self, value: Any, path: str) -> Iterator[str]:
-        """Give the paths of what a value asks for without an effect. It has passed the check."""
+        """Give the paths of what a value asks for without an effect. Values of the wrong type ask for nothing."""
         yield from ()
 
     def leaves(self, path: str) -> Iterator[tuple[str, Field]]:
@@ -259,6 +259,11 @@ class ListOf(Type):
         """See `Type.stored`."""
         return [self.item.stored(item) for item in value]
 
+    def idle(self, value: Any, path: str) -> Iterator[str]:
+        """See `Type.idle`."""
+        for index, item in enumerate(value if isinstance(value, list) else ()):
+            yield from self.item.idle(item, f"{path}[{index}]")
+
     def canonical(self, value: Any) -> Any:
         """See `Type.canonical`."""
         return [self.item.canonical(item) for item in value] if isinstance(value, list) else value
@@ -303,7 +308,7 @@ class MapOf(Type):
 
     def idle(self, value: Any, path: str) -> Iterator[str]:
         """See `Type.idle`."""
-        for key, item in value.items():
+        for key, item in value.items() if isinstance(value, dict) else ():
             yield from self.value.idle(item, f"{path}.{key}")
 
     def leaves(self, path: str) -> Iterator[tuple[str, Field]]:
@@ -399,7 +404,7 @@ class Struct(Type):
 
     def idle(self, value: Any, path: str) -> Iterator[str]:
         """See `Type.idle`."""
-        for name, item in value.items():
+        for name, item in value.items() if isinstance(value, dict) else ():
             field = self.fields.get(name)
             if field is None or item is None:
                 continue

@@ -123,22 +123,29 @@ class Admission:
             elif kind.default_update and isinstance(old, dict):
                 after = kind.default_update(new, old, self._context(request))
         except Refusal as error:
-            return {"allowed": False, "status": status.failure(error.code, str(error))}
+            return _refused(error)
         return _patched(new, after)
 
     def _validate(self, kind: Kind, request: Object) -> Object:
         operation, new = request.get("operation"), request.get("object")
         context = self._context(request)
         causes: list[Cause] = []
-        if operation == UPDATE and kind.validate_update:
-            causes = kind.validate_update(new, request.get("oldObject"), context)
-        elif operation != DELETE and kind.validate:
-            causes = kind.validate(new, context)
+        try:
+            if operation == UPDATE and kind.validate_update:
+                causes = kind.validate_update(new, request.get("oldObject"), context)
+            elif operation != DELETE and kind.validate:
+                causes = kind.validate(new, context)
+        except Refusal as error:
+            return _refused(error)
         if kind.check and not causes:
             causes = self._checks[kind.check](request)
         if operation == CREATE and not causes and not request.get("dryRun"):
             self.created[kind.kind, str(request.get("namespace") or "")] += 1
         return judged(causes, _remedies(kind, new) if causes else _warnings(kind, new, context))
+
+
+def _refused(error: Refusal) -> Object:
+    return {"allowed": False, "status": status.failure(error.code, str(error))}
 
 
 def _complete(request: Object) -> None:

@@ -34,7 +34,7 @@ from turtles.api.kinds.preference.application import apply_storage_class
 from turtles.api.kinds.vmi.former import of_template
 from turtles.api.kinds.vmi.rules import compute
 from turtles.api.kinds.vmi.schema import VMI_SPEC
-from turtles.api.kinds.vmi.validation import metadata_causes, removed_causes, spec_causes
+from turtles.api.kinds.vmi.validation import idle_warnings, metadata_causes, removed_causes, spec_causes
 from turtles.api.language import (
     BOOLEAN,
     INT64,
@@ -308,13 +308,15 @@ def warn(vm: Object) -> list[str]:
     """Return the warnings about a VirtualMachine that is admitted."""
     warnings = [RUNNING_WARNING] if get(vm, "spec", "running") is not None else []
     spec = get(vm, "spec", "template", "spec")
-    if isinstance(spec, dict) and get(vm, "spec", "instancetype") is None:
+    if not isinstance(spec, dict):
+        return warnings
+    if get(vm, "spec", "instancetype") is None:
         # The instance is refused: by then something else may have said how much
         warnings += [
             f"{cause.message}; its instance is refused unless a preset says how much"
             for cause in compute.no_memory(spec, "spec.template.spec")
         ]
-    return warnings
+    return [*warnings, *idle_warnings(spec, "spec.template.spec")]
 
 
 def _run_strategy(spec: Spec, path: str, context: Context) -> Causes:
