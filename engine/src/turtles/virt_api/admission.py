@@ -72,7 +72,8 @@ class Admission:
         self.reviews: dict[str, Review] = {}
         for kind in KINDS:
             for webhook in kind.webhooks:
-                self.reviews[webhook.path] = partial(self._mutate if webhook.mutating else self._validate, kind)
+                review = self._mutate if webhook.mutating else self._validate
+                self.reviews[webhook.path] = partial(self._validate_status if webhook.status else review, kind)
                 if kind.looks_up or (kind.check and not webhook.mutating):
                     self.slow.add(webhook.path)
 
@@ -142,6 +143,10 @@ class Admission:
         if operation == CREATE and not causes and not request.get("dryRun"):
             self.created[kind.kind, str(request.get("namespace") or "")] += 1
         return judged(causes, _remedies(kind, new) if causes else _warnings(kind, new, context))
+
+    def _validate_status(self, kind: Kind, request: Object) -> Object:
+        assert kind.validate_status
+        return judged(kind.validate_status(request.get("object"), request.get("oldObject"), self._context(request)))
 
 
 def _refused(error: Refusal) -> Object:

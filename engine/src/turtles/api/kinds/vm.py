@@ -32,6 +32,7 @@ from turtles.api.kinds.data_volume.schema import SPEC as DATA_VOLUME_SPEC
 from turtles.api.kinds.instancetype import expansion, matchers
 from turtles.api.kinds.preference.application import apply_storage_class
 from turtles.api.kinds.vmi.former import of_template
+from turtles.api.kinds.vmi.requests import request_causes
 from turtles.api.kinds.vmi.rules import compute
 from turtles.api.kinds.vmi.schema import VMI_SPEC
 from turtles.api.kinds.vmi.validation import idle_warnings, metadata_causes, removed_causes, spec_causes
@@ -54,6 +55,7 @@ from turtles.api.operations import MIGRATION, operation_causes
 from turtles.api.rules import Causes, Spec, check_metadata, is_well_formed, schema_causes
 from turtles.api.run_strategies import RUN_STRATEGIES, WAIT_AS_RECEIVER
 
+_INSTANCE = "VirtualMachineInstance"
 RUNNING_WARNING = "spec.running is deprecated, please use spec.runStrategy instead."
 
 # --- fields ----------------------------------------------------------------------------------------------------------
@@ -280,9 +282,27 @@ def validate_update(vm: Any, old: Any, context: Context = DEFAULT_CONTEXT) -> li
     """Return what is wrong with an updated VirtualMachine. One that is being deleted may be anything."""
     if is_deleted(vm):
         return []
-    if causes := validate(vm, context) or [*operation_causes(vm, old)]:
+    if causes := validate(vm, context) or [*operation_causes(vm, old)] or _request_causes(vm, context):
         return causes
     return matchers.matcher_update_causes(vm, old) if isinstance(old, dict) else []
+
+
+def validate_status(vm: Any, old: Any, context: Context = DEFAULT_CONTEXT) -> list[Cause]:
+    """Return what is wrong with a VirtualMachine whose status has been changed, not by the engine."""
+    if is_deleted(vm) or not is_well_formed(vm, VM_SPEC) or not get(vm, "spec", "template", "spec"):
+        return []
+    return _request_causes(vm, context) or [*operation_causes(vm, old)]
+
+
+def _request_causes(vm: Object, context: Context) -> list[Cause]:
+    def instance() -> Object | None:
+        metadata = vm.get("metadata") or {}
+        try:
+            return context.find(_INSTANCE, metadata.get("namespace") or "", metadata.get("name") or "")
+        except Missing:
+            return None
+
+    return request_causes(vm, context.config, instance)
 
 
 def check_template(template: Spec, path: str, causes: list[Cause]) -> None:
@@ -372,12 +392,14 @@ VM = Kind(
         Webhook("virtualmachines-update-mutator", "/virtualmachines-mutate", (UPDATE,), mutating=True),
         Webhook("virtualmachine-validator", "/virtualmachines-validate", (CREATE,)),
         Webhook("virtualmachine-update-validator", "/virtualmachines-validate", (UPDATE,)),
+        Webhook("kubevirt-crd-status-validator", "/status-validate", (UPDATE,), status=True),
     ),
-    looks_up=matchers.LOOKED_UP,
+    looks_up=(*matchers.LOOKED_UP, _INSTANCE),
     default=default,
     default_update=default_update,
     validate=validate,
     validate_update=validate_update,
+    validate_status=validate_status,
     warn=warn,
     missing=expansion.missing,
     remedies=of_template,
