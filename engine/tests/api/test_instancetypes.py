@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import copy
+import json
 from typing import Any
 
 import pytest
@@ -374,8 +376,66 @@ def test_a_data_volume_is_like_what_it_is_a_copy_of() -> None:
         assert vms.default(vm, world(*objects))["spec"]["preference"]["name"] == "linux"
     with pytest.raises(Refusal, match="datasources"):
         vms.default(inferring(spec={"volumes": volumes}), world(stored))
-    with pytest.raises(Refusal, match="required instancetype"):
-        vms.default(inferring(spec={"volumes": volumes}), world({**stored, "spec": {"source": {"blank": {}}}}))
+
+
+@pytest.mark.parametrize(
+    ("source", "objects", "message"),
+    [
+        (
+            {"source": {"blank": {}}},
+            [],
+            "unable to infer defaults from DataVolumeSpec as DataVolumeSource is not supported",
+        ),
+        (
+            {"source": {"snapshot": {"namespace": "ns", "name": "monday"}}},
+            [],
+            "unable to infer defaults from DataVolumeSpec as DataVolumeSource is not supported",
+        ),
+        (
+            {"source": {"pvc": {"namespace": "ns", "name": "disk"}}},
+            [claim()],
+            "unable to find required instancetype.kubevirt.io/default-instancetype label on the volume",
+        ),
+        (
+            {"sourceRef": {"kind": "Image", "name": "debian"}},
+            [],
+            "unable to infer defaults from DataVolumeSourceRef as Kind Image is not supported",
+        ),
+        (
+            {"sourceRef": {"kind": "DataSource", "name": "debian"}},
+            [{"kind": "DataSource", "metadata": {"name": "debian", "namespace": "ns"}, "spec": {"source": {}}}],
+            "unable to infer defaults from DataSource that doesn't provide DataVolumeSourcePVC",
+        ),
+    ],
+)
+def test_a_data_volume_that_names_nothing(source: dict[str, Any], objects: list[dict[str, Any]], message: str) -> None:
+    volumes = [{"name": "root", "dataVolume": {"name": "new"}}]
+    templates = [{"metadata": {"name": "new"}, "spec": source}]
+
+    def made(policy: str) -> dict[str, Any]:
+        vm = inferring(policy, spec={"volumes": volumes}, dataVolumeTemplates=templates)
+        return vms.default(vm, world(*objects))
+
+    with pytest.raises(Refusal) as refused:
+        made("Reject")
+    assert (str(refused.value), refused.value.code) == (message, 400)
+    assert not {"instancetype", "preference"} & made("Ignore")["spec"].keys()
+
+
+def test_a_data_volume_that_is_not_there() -> None:
+    vm = inferring("Ignore", spec={"volumes": [{"name": "root", "dataVolume": {"name": "lost"}}]})
+    with pytest.raises(Refusal, match='^persistentvolumeclaims "lost" not found$'):
+        vms.default(vm, world())
+
+
+def test_a_revision_of_the_first_version() -> None:
+    text = base64.b64encode(json.dumps({"cpu": {"guest": 3}, "memory": {"guest": "96Mi"}}).encode()).decode()
+    data = {"apiVersion": "instancetype.kubevirt.io/v1alpha1", "spec": text}
+    revision = {"kind": "ControllerRevision", "metadata": {"name": "copy", "namespace": "ns"}, "data": data}
+    vm = machine(instancetype={"name": "medium", "revisionName": "copy"})
+    assert expanded(vm, revision)["domain"]["cpu"]["sockets"] == 3
+    broken = {**revision, "data": {**data, "spec": "%"}}
+    assert len(missing(vm, world(broken))) == 1
 
 
 def test_memory_is_for_the_case_that_a_volume_names_nothing() -> None:
