@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.objects import put, talk_vmi
+from api.objects import put, talk_vm, talk_vmi
 from turtles.api import configuration
 from turtles.api.configuration import ClusterConfiguration, WorkloadUpdates
 from turtles.api.configuration_reader import from_kubevirt, in_force
-from turtles.api.kind import Context
+from turtles.api.kind import Context, Refusal
+from turtles.api.kinds import vm as vms
 from turtles.api.kinds.kubevirt.schema import KUBEVIRT_SPEC
 from turtles.api.kinds.kubevirt.validation import validate as validate_kubevirt
 from turtles.api.kinds.kubevirt.validation import warn as warnings_kubevirt
@@ -126,6 +127,23 @@ def test_bridge_on_the_pod_network_can_be_forbidden():
             "spec.domain.devices.interfaces[0].name",
         )
     }
+
+
+def test_bridge_by_default_can_be_forbidden():
+    forbidden = Context(ClusterConfiguration(permit_bridge_on_pod_network=False))
+    vmi, vm = talk_vmi(), talk_vm()
+    for spec in (vmi["spec"], vm["spec"]["template"]["spec"]):
+        del spec["networks"], spec["domain"]["devices"]["interfaces"]
+    for judge in (lambda: default(vmi, forbidden), lambda: vms.validate(vm, forbidden)):
+        with pytest.raises(Refusal, match="bridge interface is not enabled in kubevirt-config") as refusal:
+            judge()
+        assert refusal.value.code == 400
+    put(vmi, "spec.domain.devices.autoattachPodInterface", False)
+    assert validate(default(vmi, forbidden), forbidden) == []
+    masquerade = Context(
+        ClusterConfiguration(permit_bridge_on_pod_network=False, default_network_interface="masquerade")
+    )
+    assert vms.validate(vm, masquerade) == []
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ from turtles.api.kind import (
 from turtles.api.kinds.data_volume.schema import SPEC as DATA_VOLUME_SPEC
 from turtles.api.kinds.instancetype import expansion, matchers
 from turtles.api.kinds.preference.application import apply_storage_class
+from turtles.api.kinds.vmi.defaults.network import check_default_network
 from turtles.api.kinds.vmi.former import of_template
 from turtles.api.kinds.vmi.requests import request_causes
 from turtles.api.kinds.vmi.rules import compute
@@ -247,7 +248,10 @@ def _domain_of(vm: Object) -> Object | None:
 
 
 def validate(vm: Any, context: Context = DEFAULT_CONTEXT) -> list[Cause]:
-    """Return what is wrong with a VirtualMachine, created or updated. One that is being deleted may be anything."""
+    """Return what is wrong with a VirtualMachine, created or updated. One that is being deleted may be anything.
+
+    :raises Refusal: the interface that its instances would get isn't allowed.
+    """
     if is_deleted(vm):
         return []
     vm_spec = get(vm, "spec")
@@ -271,6 +275,7 @@ def validate(vm: Any, context: Context = DEFAULT_CONTEXT) -> list[Cause]:
         if causes:
             return causes
         spec = {**vm_spec, "template": template}
+    check_default_network(spec["template"]["spec"], context.config)
     causes += machine_causes(spec, "spec", context)
     causes += compute.live_update(spec["template"]["spec"], "spec.template.spec", context.config)
     if causes:
