@@ -145,3 +145,13 @@ def test_features() -> None:
 )
 def test_quantities_are_written_as_kubernetes_does(written: Any, expected: str) -> None:
     assert canonical(written) == expected
+
+
+def test_parts_of_features() -> None:
+    hyperv = {"tlbflush": {"direct": {}, "extended": {"enabled": False}}, "synictimer": {"direct": {}}}
+    found = domain_of({"features": {"hyperv": hyperv}})["features"]["hyperv"]
+    assert found["tlbflush"] == {"enabled": True, "direct": {"enabled": True}, "extended": {"enabled": False}}
+    assert found["synictimer"] == {"enabled": True, "direct": {"enabled": True}}
+    gpu = {"name": "gpu", "deviceName": "example.org/gpu", "virtualGPUOptions": {"display": {"ramFB": {}}}}
+    (made,) = domain_of({"devices": {"gpus": [gpu]}})["devices"]["gpus"]
+    assert made["virtualGPUOptions"] == {"display": {"ramFB": {"enabled": True}}}

@@ -417,11 +417,14 @@ class Struct(Type):
         """See `Type.leaves`."""
         for name, field in self.fields.items():
             here = f"{path}.{name}" if path else name
-            below = list(field.type.leaves(here)) if field.refusal is None else []
-            # An object whose own fields are all refused can still be set
-            if field.refusal is None and all(found.refusal for _, found in below):
+            if field.refusal is not None or field.idle:
                 yield here, field
-            yield from below or ([(here, field)] if field.refusal else [])
+                continue
+            below = list(field.type.leaves(here))
+            # An object whose own fields are all refused, or idle, can still be set
+            if all(found.refusal or found.idle for _, found in below):
+                yield here, field
+            yield from below
 
 
 ANY = Type()
