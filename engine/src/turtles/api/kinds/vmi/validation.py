@@ -72,6 +72,7 @@ _RULES: tuple[Rule, ...] = (
     *network.OWN,
     *disks.OWN,
     *volumes.OWN,
+    *credentials.OWN,
     *machine.OWN,
 )
 #: What is judged of a new instance before everything else. KubeVirt's rules about networks, disks and paths of
