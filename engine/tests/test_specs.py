@@ -67,6 +67,7 @@ PASSED_ON = (
     "spec.priorityClassName",
     "spec.schedulerName",
     "spec.serviceAccountName",
+    "spec.subdomain",
     "spec.tolerations",
     "spec.topologySpreadConstraints",
 )

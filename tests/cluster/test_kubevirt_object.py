@@ -121,7 +121,7 @@ def test_a_placement_that_the_api_server_refuses_is_told(cluster: Deployed, chan
     [
         ({"infra": {"replicas": 0}}, "infra replica count can't be 0"),
         ({"certificateRotateStrategy": {"selfSigned": {"ca": {"duration": "1d"}}}}, "one looks like 24h or 1h30m"),
-        ({"customizeComponents": {"patches": [{"patch": "{}"}]}}, "not supported by this engine"),
+        ({"configuration": {"tlsConfiguration": {"ciphers": ["NULL"]}}}, "You cannot specify ciphers when"),
     ],
 )
 def test_what_makes_no_sense_is_refused(cluster: Deployed, spec: dict[str, Any], words: str) -> None:

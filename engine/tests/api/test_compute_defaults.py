@@ -30,7 +30,7 @@ def domain_of(domain: dict[str, Any], spec: dict[str, Any] | None = None, **conf
         ({"requests": {"memory": "1024Mi"}}, {}, {"guest": "1Gi", "maxGuest": "4Gi"}),
         ({"limits": {"memory": "2Gi"}}, {}, {"guest": "2Gi", "maxGuest": "8Gi"}),
         ({"requests": {"memory": "64M"}}, {"guest": "1Gi"}, {"guest": "1Gi", "maxGuest": "4Gi"}),
-        ({}, {"guest": "1000M"}, {"guest": "1000M"}),
+        ({}, {"guest": "1000M"}, {"guest": "1G"}),
         ({}, {"guest": "512Mi"}, {"guest": "512Mi"}),
         ({}, {"guest": "1Gi", "maxGuest": "2Gi"}, {"guest": "1Gi", "maxGuest": "2Gi"}),
         ({}, {"hugepages": {"pageSize": "2Mi"}}, {"guest": "2Mi", "hugepages": {"pageSize": "2Mi"}}),
@@ -90,6 +90,8 @@ def test_architectures() -> None:
     assert arm["machine"] == {"type": "virt"}
     assert arm["cpu"] == {"sockets": 1, "cores": 1, "threads": 1, "model": "host-passthrough"}
     assert arm["firmware"]["bootloader"] == {"efi": {"secureBoot": False}}
+    own = defaulted({"firmware": {"bootloader": {"efi": {}}}}, {"architecture": "arm64"})["spec"]["domain"]
+    assert own["firmware"]["bootloader"] == {"efi": {}}, "whether that can be is for validation to say"
     mainframe = defaulted({}, {"architecture": "s390x"})["spec"]["domain"]
     assert mainframe["machine"] == {"type": "s390-ccw-virtio"}
     assert mainframe["features"] == {"acpi": {"enabled": False}}
@@ -143,3 +145,13 @@ def test_features() -> None:
 )
 def test_quantities_are_written_as_kubernetes_does(written: Any, expected: str) -> None:
     assert canonical(written) == expected
+
+
+def test_parts_of_features() -> None:
+    hyperv = {"tlbflush": {"direct": {}, "extended": {"enabled": False}}, "synictimer": {"direct": {}}}
+    found = domain_of({"features": {"hyperv": hyperv}})["features"]["hyperv"]
+    assert found["tlbflush"] == {"enabled": True, "direct": {"enabled": True}, "extended": {"enabled": False}}
+    assert found["synictimer"] == {"enabled": True, "direct": {"enabled": True}}
+    gpu = {"name": "gpu", "deviceName": "example.org/gpu", "virtualGPUOptions": {"display": {"ramFB": {}}}}
+    (made,) = domain_of({"devices": {"gpus": [gpu]}})["devices"]["gpus"]
+    assert made["virtualGPUOptions"] == {"display": {"ramFB": {"enabled": True}}}

@@ -7,7 +7,7 @@ import pytest
 
 from turtles.api import labels
 from turtles.api.guests import firmware_uuid
-from turtles.api.kind import Context
+from turtles.api.kind import Context, Missing
 from turtles.api.kinds import vm as vms
 from turtles.api.kinds.vmi.defaults import default
 from turtles.api.kinds.vmi.defaults.disks import pull_policy
@@ -201,3 +201,66 @@ def test_no_pod_interface():
 )
 def test_pull_policy(image, policy):
     assert pull_policy(image) == policy
+
+
+@pytest.mark.parametrize(
+    ("written", "stored"),
+    [("1024Mi", "1Gi"), ("1.5Gi", "1536Mi"), ("2000Ki", "2000Ki"), (1073741824, "1073741824"), ("0.5G", "500M")],
+)
+def test_quantities_are_stored_as_kubernetes_writes_them(written, stored):
+    vm = put(talk_vm(), "spec.template.spec.domain.memory", {"guest": written})
+    for made in (vms.default(vm), vms.default_update(vm, talk_vm())):
+        assert made["spec"]["template"]["spec"]["domain"]["memory"]["guest"] == stored
+    assert (
+        default(put(talk_vmi(), "spec.domain.memory", {"guest": written}))["spec"]["domain"]["memory"]["guest"]
+        == stored
+    )
+
+
+def test_what_is_null_is_not_stored():
+    vm = put(talk_vm(), "spec.template.spec.domain.cpu", {"cores": 2, "sockets": None})
+    assert vms.default(vm)["spec"]["template"]["spec"]["domain"]["cpu"] == {"cores": 2}
+
+
+def test_the_claims_of_templates_are_written_likewise():
+    claim = {"resources": {"requests": {"storage": "1024Mi"}}}
+    template = {"metadata": {"name": "x"}, "spec": {"source": {"blank": {}}, "pvc": claim}}
+    made = vms.default(put(talk_vm(), "spec.dataVolumeTemplates", [template]))
+    assert made["spec"]["dataVolumeTemplates"][0]["spec"]["pvc"]["resources"]["requests"] == {"storage": "1Gi"}
+
+
+ARM = {"metadata": {"labels": {"template.kubevirt.io/architecture": "arm64"}}, "spec": {"source": {"pvc": {}}}}
+
+
+@pytest.mark.parametrize(
+    ("sources", "reference", "architecture"),
+    [
+        ({("ns", "arm"): ARM}, {"kind": "DataSource", "name": "arm"}, "arm64"),
+        ({("images", "arm"): ARM}, {"kind": "datasource", "name": "arm", "namespace": "images"}, "arm64"),
+        (
+            {("ns", "arm"): ARM, ("ns", "latest"): {"spec": {"source": {"dataSource": {"name": "arm"}}}}},
+            {"kind": "DataSource", "name": "latest"},
+            "arm64",
+        ),
+        ({}, {"kind": "DataSource", "name": "arm"}, "amd64"),
+        ({("ns", "arm"): ARM}, {"kind": "Disk", "name": "arm"}, "amd64"),
+        (
+            {("ns", "vax"): put(copy.deepcopy(ARM), "metadata.labels", {"template.kubevirt.io/architecture": "vax"})},
+            {"kind": "DataSource", "name": "vax"},
+            "amd64",
+        ),
+    ],
+)
+def test_the_architecture_of_a_disk_is_the_machines(sources, reference, architecture):
+    def find(kind, namespace, name):
+        if (found := sources.get((namespace, name))) is None:
+            raise Missing("not found")
+        return found
+
+    template = {"metadata": {"name": "x"}, "spec": {"sourceRef": reference, "storage": {}}}
+    vm = put(put(talk_vm(), "metadata.namespace", "ns"), "spec.dataVolumeTemplates", [template])
+    spec = vms.default(vm, Context(find=find))["spec"]["template"]["spec"]
+    assert spec["architecture"] == architecture
+    assert spec["domain"]["machine"]["type"] == ("virt" if architecture == "arm64" else "q35")
+    own = vms.default(put(vm, "spec.template.spec.architecture", "s390x"), Context(find=find))
+    assert own["spec"]["template"]["spec"]["architecture"] == "s390x"

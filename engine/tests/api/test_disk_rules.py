@@ -13,7 +13,7 @@ from turtles.api.kind import Context
 from turtles.api.kinds import vm as vms
 from turtles.api.kinds.vmi.defaults import default
 from turtles.api.kinds.vmi.rules import volumes
-from turtles.api.kinds.vmi.validation import validate
+from turtles.api.kinds.vmi.validation import validate, warn
 from turtles.api.language import INVALID, NOT_FOUND, NOT_SUPPORTED, REQUIRED
 
 from .objects import put, talk_vm, talk_vmi, twice
@@ -223,14 +223,6 @@ def test_disk(disk, expected):
             (INVALID, "persistent reservation is not enabled in kubevirt config", f"{DISKS}.luns.reservation"),
         ),
         (
-            {"changedBlockTracking": True},
-            (
-                NOT_SUPPORTED,
-                f"{DISKS}[2].changedBlockTracking is not supported by this engine",
-                f"{DISKS}[2].changedBlockTracking",
-            ),
-        ),
-        (
             {"disk": {"bus": "virtio"}, "io": "native", "cache": "writeback"},
             (INVALID, f"{DISKS}[2].io native needs cache none, not writeback", f"{DISKS}[2].io"),
         ),
@@ -238,6 +230,14 @@ def test_disk(disk, expected):
 )
 def test_disk_that_is_refused_once(disk, expected):
     assert causes(with_disk(disk, CLAIM)) == [expected]
+
+
+def test_changed_block_tracking_has_no_effect():
+    vmi = with_disk({"disk": {}, "changedBlockTracking": True}, CLAIM)
+    assert causes(vmi) == []
+    assert warn(vmi) == [f"{DISKS}[2].changedBlockTracking has no effect in this engine"]
+    vmi["spec"]["domain"]["devices"]["disks"][2]["changedBlockTracking"] = False
+    assert warn(vmi) == []
 
 
 def test_reservations_are_refused_by_name():

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import copy
+import json
 from typing import Any
 
 import pytest
@@ -14,7 +16,7 @@ from hypothesis import strategies as st
 from turtles.api.kind import Context, Missing, Refusal
 from turtles.api.kinds import KINDS
 from turtles.api.kinds import vm as vms
-from turtles.api.kinds.instancetype.expansion import expand, expanded_template
+from turtles.api.kinds.instancetype.expansion import expand, expanded_template, missing
 from turtles.api.kinds.preference.application import apply_preference, apply_storage_class
 from turtles.api.language import Cause
 
@@ -165,30 +167,6 @@ def test_what_is_deprecated_draws_a_warning() -> None:
     ("names", "cause"),
     [
         (
-            {"instancetype": {"name": "huge"}},
-            (
-                "FieldValueNotFound",
-                'Failure to find instancetype: virtualmachineclusterinstancetypes "huge" not found',
-                "spec.instancetype",
-            ),
-        ),
-        (
-            {"preference": {"name": "bsd", "kind": "VirtualMachinePreference"}},
-            (
-                "FieldValueNotFound",
-                'Failure to find preference: virtualmachinepreferences "bsd" not found',
-                "spec.preference",
-            ),
-        ),
-        (
-            {"instancetype": {"name": "medium", "kind": "Flavor"}},
-            (
-                "FieldValueNotFound",
-                "Failure to find instancetype: got unexpected kind in InstancetypeMatcher: Flavor",
-                "spec.instancetype",
-            ),
-        ),
-        (
             {"instancetype": {}},
             (
                 "FieldValueNotFound",
@@ -221,14 +199,6 @@ def test_what_is_deprecated_draws_a_warning() -> None:
             ),
         ),
         (
-            {"instancetype": {"name": "medium", "revisionName": "before"}},
-            (
-                "FieldValueNotFound",
-                'Failure to find instancetype: controllerrevisions "before" not found',
-                "spec.instancetype",
-            ),
-        ),
-        (
             {"instancetype": {"name": 1}},
             (
                 "FieldValueInvalid",
@@ -238,8 +208,48 @@ def test_what_is_deprecated_draws_a_warning() -> None:
         ),
     ],
 )
-def test_matchers_that_lead_nowhere(names: dict[str, Any], cause: tuple[str, str, str]) -> None:
+def test_matchers_that_say_nothing(names: dict[str, Any], cause: tuple[str, str, str]) -> None:
     assert judged(machine(**names), instancetype(), preference()) == [Cause(*cause)]
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (
+            {"instancetype": {"name": "huge"}},
+            'Failure to find instancetype: virtualmachineclusterinstancetypes "huge" not found',
+        ),
+        (
+            {"preference": {"name": "bsd", "kind": "VirtualMachinePreference"}},
+            'Failure to find preference: virtualmachinepreferences "bsd" not found',
+        ),
+        (
+            {"instancetype": {"name": "medium", "kind": "Flavor"}},
+            "Failure to find instancetype: got unexpected kind in InstancetypeMatcher: Flavor",
+        ),
+        (
+            {"instancetype": {"name": "medium", "revisionName": "before"}},
+            'Failure to find instancetype: controllerrevisions "before" not found',
+        ),
+    ],
+)
+def test_what_a_machine_names_may_come_later(names: dict[str, Any], words: str) -> None:
+    vm = machine(**names)
+    assert judged(vm, instancetype(), preference()) == []
+    (warning,) = missing(vm, world(instancetype(), preference()))
+    assert warning.startswith(words)
+
+
+def test_a_machine_is_judged_by_what_there_is() -> None:
+    """A preference's requirements hold for the machine itself as long as its instance type isn't there."""
+    demanding = preference(requirements={"memory": {"guest": "1Gi"}})
+    vm = machine(instancetype={"name": "huge"}, preference={"name": "linux"})
+    message = (
+        "failure checking preference requirements: insufficient Memory resources of 0 provided by VirtualMachine, "
+        "preference requires 1Gi"
+    )
+    field = "spec.template.spec.domain.memory"
+    assert judged(vm, demanding) == [Cause("FieldValueNotFound", message, field)]
 
 
 @pytest.mark.parametrize(
@@ -299,8 +309,9 @@ def test_a_machine_keeps_what_it_was_started_with() -> None:
     named = machine(instancetype={"name": "medium", "revisionName": "copy"})
     assert expanded(named, revision, instancetype())["domain"]["memory"]["guest"] == "128Mi"
     broken = {**revision, "data": {"spec": {"cpu": {}}}}
-    (cause,) = judged(named, broken)
-    assert cause.message == (
+    assert judged(named, broken) == []
+    (warning,) = missing(named, world(broken))
+    assert warning.startswith(
         'Failure to find instancetype: ControllerRevision "copy" holds no VirtualMachineInstancetype: '
         "spec.memory is a required field"
     )
@@ -365,8 +376,67 @@ def test_a_data_volume_is_like_what_it_is_a_copy_of() -> None:
         assert vms.default(vm, world(*objects))["spec"]["preference"]["name"] == "linux"
     with pytest.raises(Refusal, match="datasources"):
         vms.default(inferring(spec={"volumes": volumes}), world(stored))
-    with pytest.raises(Refusal, match="required instancetype"):
-        vms.default(inferring(spec={"volumes": volumes}), world({**stored, "spec": {"source": {"blank": {}}}}))
+
+
+@pytest.mark.parametrize(
+    ("source", "objects", "message"),
+    [
+        (
+            {"source": {"blank": {}}},
+            [],
+            "unable to infer defaults from DataVolumeSpec as DataVolumeSource is not supported",
+        ),
+        (
+            {"source": {"snapshot": {"namespace": "ns", "name": "monday"}}},
+            [],
+            "unable to infer defaults from DataVolumeSpec as DataVolumeSource is not supported",
+        ),
+        (
+            {"source": {"pvc": {"namespace": "ns", "name": "disk"}}},
+            [claim()],
+            "unable to find required instancetype.kubevirt.io/default-instancetype label on the volume",
+        ),
+        (
+            {"sourceRef": {"kind": "Image", "name": "debian"}},
+            [],
+            "unable to infer defaults from DataVolumeSourceRef as Kind Image is not supported",
+        ),
+        (
+            {"sourceRef": {"kind": "DataSource", "name": "debian"}},
+            [{"kind": "DataSource", "metadata": {"name": "debian", "namespace": "ns"}, "spec": {"source": {}}}],
+            "unable to infer defaults from DataSource that doesn't provide DataVolumeSourcePVC",
+        ),
+    ],
+)
+def test_a_data_volume_that_names_nothing(source: dict[str, Any], objects: list[dict[str, Any]], message: str) -> None:
+    volumes = [{"name": "root", "dataVolume": {"name": "new"}}]
+    templates = [{"metadata": {"name": "new"}, "spec": source}]
+
+    def made(policy: str) -> dict[str, Any]:
+        vm = inferring(policy, spec={"volumes": volumes}, dataVolumeTemplates=templates)
+        return vms.default(vm, world(*objects))
+
+    with pytest.raises(Refusal) as refused:
+        made("Reject")
+    assert (str(refused.value), refused.value.code) == (message, 400)
+    assert not {"instancetype", "preference"} & made("Ignore")["spec"].keys()
+
+
+def test_a_data_volume_that_is_not_there() -> None:
+    vm = inferring("Ignore", spec={"volumes": [{"name": "root", "dataVolume": {"name": "lost"}}]})
+    with pytest.raises(Refusal) as refused:
+        vms.default(vm, world())
+    assert str(refused.value) == 'persistentvolumeclaims "lost" not found'
+
+
+def test_a_revision_of_the_first_version() -> None:
+    text = base64.b64encode(json.dumps({"cpu": {"guest": 3}, "memory": {"guest": "96Mi"}}).encode()).decode()
+    data = {"apiVersion": "instancetype.kubevirt.io/v1alpha1", "spec": text}
+    revision = {"kind": "ControllerRevision", "metadata": {"name": "copy", "namespace": "ns"}, "data": data}
+    vm = machine(instancetype={"name": "medium", "revisionName": "copy"})
+    assert expanded(vm, revision)["domain"]["cpu"]["sockets"] == 3
+    broken = {**revision, "data": {**data, "spec": "%"}}
+    assert len(missing(vm, world(broken))) == 1
 
 
 def test_memory_is_for_the_case_that_a_volume_names_nothing() -> None:

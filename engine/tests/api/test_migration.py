@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from turtles.api.kind import Context, Missing
+from turtles.api.kind import Context, Missing, Refusal
 from turtles.api.kinds.migration import MIGRATION, default, validate, validate_update
+from turtles.api.language import Cause
 
 
 def make(**spec: Any) -> dict[str, Any]:
@@ -39,24 +40,34 @@ def test_it_gets_its_finalizer_and_a_label() -> None:
 
 
 @pytest.mark.parametrize(
-    ("migration", "known", "words"),
+    ("migration", "words"),
     [
-        (make(vmiName=""), context(vmi()), "vmiName is missing"),
-        (make(vmiName=7), context(vmi()), "spec.vmiName must be of type string"),
-        (make(), context(), 'the VMI "ns/web" does not exist'),
-        (make(), context(vmi("Succeeded")), "Cannot migrate VMI in finalized state."),
-        (make(), context(vmi(migratable="False")), "Cannot migrate VMI, Reason: R, Message: because"),
+        (make(vmiName=""), "vmiName is missing"),
+        (make(vmiName=7), "spec.vmiName must be of type string"),
+        (make(sendTo={"a": "b"}), "not supported by this engine"),
+    ],
+)
+def test_what_is_wrong(migration: Any, words: str) -> None:
+    (cause,) = validate(migration, context(vmi()))
+    assert words in cause.message
+
+
+@pytest.mark.parametrize(
+    ("known", "message"),
+    [
+        (context(), 'the VMI "ns/web" does not exist'),
+        (context(vmi("Succeeded")), "Cannot migrate VMI in finalized state."),
+        (context(vmi(migratable="False")), "Cannot migrate VMI, Reason: R, Message: because"),
         (
-            make(),
             context(vmi(), other("Running")),
             "in-flight migration detected. Active migration job (u-1) is currently already in progress for VMI web.",
         ),
-        (make(sendTo={"a": "b"}), context(vmi()), "not supported by this engine"),
     ],
 )
-def test_what_is_refused(migration: Any, known: Context, words: str) -> None:
-    (cause,) = validate(migration, known)
-    assert words in cause.message
+def test_what_can_not_be_for_now(known: Context, message: str) -> None:
+    with pytest.raises(Refusal) as refusal:
+        validate(make(), known)
+    assert (str(refusal.value), refusal.value.code) == (message, 400)
 
 
 def test_what_is_admitted() -> None:
@@ -67,8 +78,27 @@ def test_what_is_admitted() -> None:
 
 def test_it_stays_what_it_is() -> None:
     assert validate_update(make(), make()) == []
-    (cause,) = validate_update(make(vmiName="other"), make())
-    assert cause.message == "update of Migration object's spec is restricted"
+    assert validate_update(make(vmiName="other"), make()) == [
+        Cause("FieldValueNotSupported", "update of Migration object's spec is restricted")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("labels", "phase", "message"),
+    [
+        ({"kubevirt.io/vmi-name": "web", "more": "x"}, "Running", None),
+        ({"kubevirt.io/vmi-name": "other"}, "Running", "selector label can't be modified on an in-flight migration"),
+        ({"more": "x"}, "", "selector label can't be modified on an in-flight migration"),
+        (None, "Running", "selector label can't be removed from an in-flight migration"),
+        (None, "Succeeded", None),
+        ({"kubevirt.io/vmi-name": "other"}, "Failed", None),
+    ],
+)
+def test_its_label_stays_while_it_runs(labels: Any, phase: str, message: str | None) -> None:
+    old = default(make()) | {"status": {"phase": phase}}
+    new = {**old, "metadata": {**old["metadata"], "labels": labels}}
+    causes = [] if message is None else [Cause("FieldValueNotSupported", message)]
+    assert validate_update(new, old) == causes
 
 
 def test_users_need_a_role_of_its_own() -> None:

@@ -134,10 +134,13 @@ def test_every_field_is_documented():
 
 def test_unsupported_fields_are_kept_by_the_schema():
     spec = CRDS["VirtualMachineInstance"]["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
-    disk = spec["properties"]["domain"]["properties"]["devices"]["properties"]["disks"]["items"]["properties"]
-    tracking = disk["changedBlockTracking"]
-    assert tracking["x-kubernetes-preserve-unknown-fields"]
-    assert tracking["description"].endswith("This field is not supported by this engine.")
+    domain = spec["properties"]["domain"]["properties"]
+    attestation = domain["launchSecurity"]["properties"]["sev"]["properties"]["attestation"]
+    assert attestation["x-kubernetes-preserve-unknown-fields"]
+    assert attestation["description"].endswith("This field is not supported by this engine.")
+    tracking = domain["devices"]["properties"]["disks"]["items"]["properties"]["changedBlockTracking"]
+    assert tracking["type"] == "boolean"
+    assert tracking["description"].endswith("This field has no effect in this engine.")
     refusals = {path: field.refusal for path, field in VMI_SPEC.leaves("spec")}
-    assert refusals["spec.domain.devices.disks[].changedBlockTracking"]
+    assert refusals["spec.domain.launchSecurity.sev.attestation"]
     assert refusals["spec.domain.devices.disks[].disk.bus"] is None

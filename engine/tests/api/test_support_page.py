@@ -50,11 +50,11 @@ def text(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def supported_rows(spec: Type) -> Iterator[tuple[str, str]]:
-    """A row for each field, one for each part that is passed on."""
+def supported_rows(spec: Type, *, idle: bool = True) -> Iterator[tuple[str, str]]:
+    """A row for each field, one for each part that is passed on. Without `idle`, those with an effect alone."""
     seen: set[str] = set()
     for path, field in spec.leaves("spec"):
-        if field.refusal is not None:
+        if field.refusal is not None or (field.idle and not idle):
             continue
         shown = next((part for part in PASSED_ON if path.startswith(part)), path)
         if shown not in seen:
@@ -64,7 +64,7 @@ def supported_rows(spec: Type) -> Iterator[tuple[str, str]]:
 
 def meaning(field: Field) -> str:
     if field.default is None:
-        return field.doc
+        return f"{field.doc} No effect, which a warning says." if field.idle else field.doc
     return f"{field.doc} Defaults to {text(field.default)}."
 
 
@@ -186,10 +186,10 @@ def blocks() -> dict[str, str]:
             ],
         ),
         "other-kinds": other_kinds(),
-        "kubevirt-fields": table("| field | |", supported_rows(KUBEVIRT_SPEC)),
-        "kubevirt-refused": table(
-            "| field | what it would be | accepted values |",
-            (refused_row(path, field) for path, field in KUBEVIRT_SPEC.leaves("spec") if field.refusal is not None),
+        "kubevirt-fields": table("| field | |", supported_rows(KUBEVIRT_SPEC, idle=False)),
+        "kubevirt-idle": table(
+            "| field | what it would be |",
+            ((f"`{path}`", field.doc) for path, field in KUBEVIRT_SPEC.leaves("spec") if field.idle),
         ),
     }
 

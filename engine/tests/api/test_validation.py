@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -279,9 +280,13 @@ def test_what_has_to_wait(status, path, value, message):
 
 
 def test_a_machine_that_is_restored_may_be_stopped_and_changed():
-    runs = {**put(talk_vm(), "spec.running", True), "status": {"restoreInProgress": "r"}}
-    assert vms.validate_update(put(runs, "spec.running", False), runs) == []
-    assert vms.validate_update(put(runs, "spec.template.spec.hostname", "web"), runs) == []
+    runs = {**put(talk_vm(), "spec.running", True), "status": {"restoreInProgress": "r", "created": True}}
+    halted = put(copy.deepcopy(runs), "spec.running", False)
+    assert vms.validate_update(halted, runs) == []
+    assert vms.validate_update(put(copy.deepcopy(runs), "spec.template.spec.hostname", "web"), runs) == []
+    halted["status"] = {"restoreInProgress": "r"}
+    (cause,) = vms.validate_update(halted, runs)
+    assert cause.message == 'Cannot update VM runStrategy until restore "r" completes'
 
 
 def test_volumes_are_not_copied_while_the_guest_runs():

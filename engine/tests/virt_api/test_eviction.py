@@ -121,7 +121,9 @@ def test_an_outer_controller_is_told_which_node_to_leave() -> None:
 
 def test_it_is_told_once() -> None:
     client, told, review = world("External", evacuationNodeName="n")
-    assert review(asked())["status"]["code"] == 429
+    answer = review(asked())["status"]
+    assert answer["code"] == 429
+    assert answer["message"] == 'Evacuation in progress: Eviction triggered evacuation of VMI "ns/web"'
     assert not client.patches
     assert not told.events
 
@@ -142,3 +144,24 @@ def test_only_the_pod_with_the_guest_is_its_machines(active: dict[str, str], exp
     client, _, review = world("LiveMigrate", conditions=MIGRATABLE, activePods=active)
     assert review(asked())["allowed"] is expected
     assert bool(client.patches) is not expected
+
+
+@pytest.mark.parametrize(
+    ("owner", "phase", "message"),
+    [
+        ("launcher", "Running", "cannot evict hotplug pod: hp-1 associated with running vmi: web in namespace ns"),
+        ("launcher", "Succeeded", None),
+        ("gone", "Running", None),
+        ("other", "Running", None),
+        (None, "Running", None),
+    ],
+)
+def test_volumes_of_a_guest_stay_as_long_as_it_does(owner: str | None, phase: str, message: str | None) -> None:
+    client, _, review = world(None, phase=phase)
+    metadata: dict[str, Any] = {"name": "hp-1", "namespace": "ns", "labels": {"kubevirt.io": "hotplug-disk"}}
+    if owner:
+        metadata["ownerReferences"] = [{"kind": "Pod", "name": owner}]
+    client.create(POD, {"metadata": metadata, "status": {"phase": "Running"}})
+    answer = review(asked("hp-1"))
+    assert answer["allowed"] is (message is None)
+    assert message is None or (answer["status"]["code"], answer["status"]["message"]) == (429, message)

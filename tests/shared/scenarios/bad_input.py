@@ -36,7 +36,7 @@ def two_sources(spec: Object) -> None:
 
 
 def unsupported_field(spec: Object) -> None:
-    spec["domain"]["devices"]["disks"][0]["changedBlockTracking"] = True
+    spec["domain"]["launchSecurity"] = {"sev": {"attestation": {}}}
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def unsupported_field(spec: Object) -> None:
         (two_sources, ["spec.template.spec.volumes[0] must have exactly one source type set"]),
         (
             unsupported_field,
-            ["spec.template.spec.domain.devices.disks[0].changedBlockTracking", "not supported by this engine"],
+            ["spec.template.spec.domain.launchSecurity.sev.attestation", "not supported by this engine"],
         ),
     ],
     ids=lambda value: getattr(value, "__name__", ""),

@@ -116,26 +116,34 @@ def test_machines_that_do_not_fit_what_they_name(cluster: Engine, namespace: str
     _make(cluster, namespace, "VirtualMachinePreference", "big", {"requirements": {"memory": {"guest": "1Gi"}}})
     small = {"name": "small", "kind": "VirtualMachineInstancetype"}
     big = {"name": "big", "kind": "VirtualMachinePreference"}
-    refused = [
-        (
-            {"instancetype": {"name": "nothing"}},
-            "Failure to find instancetype: virtualmachineclusterinstancetypes.instancetype.kubevirt.io "
-            '\\"nothing\\" not found',
-        ),
-        (
-            {"instancetype": small, "preference": big},
-            "failure checking preference requirements: insufficient Memory resources of 96Mi provided by instance "
-            "type, preference requires 1Gi",
-        ),
-    ]
-    for names, words in refused:
-        with pytest.raises(ApiException) as error:
-            cluster.create(namespace, _machine(cluster, "web", **names))
-        assert error.value.status == 422
-        assert words in error.value.body
+    words = (
+        "failure checking preference requirements: insufficient Memory resources of 96Mi provided by instance type, "
+        "preference requires 1Gi"
+    )
+    with pytest.raises(ApiException) as error:
+        cluster.create(namespace, _machine(cluster, "web", instancetype=small, preference=big))
+    assert error.value.status == 422
+    assert words in error.value.body
     vm = cluster.virtual_machine("web")
     vm["spec"]["instancetype"] = small
     with pytest.raises(ApiException) as error:
         cluster.create(namespace, vm)
     field = "spec.template.spec.domain.memory.guest"
     assert f"VM field(s) {field} conflicts with selected instance type" in error.value.body
+
+
+def test_an_instance_type_that_comes_later(cluster: Engine, namespace: str) -> None:
+    later = {"name": "later", "kind": "VirtualMachineInstancetype"}
+    cluster.create(namespace, _machine(cluster, "web", instancetype=later))
+    vm = cluster.wait(
+        namespace,
+        "virtualmachines",
+        "web",
+        lambda vm: condition(vm or {}, "Failure").get("status") == "True",
+        timeout=30,
+        what="the condition Failure",
+    )
+    assert condition(vm or {}, "Failure")["reason"] == "FailedFindInstancetype"
+    _make(cluster, namespace, "VirtualMachineInstancetype", "later", {"cpu": {"guest": 1}, "memory": {"guest": "96Mi"}})
+    vmi = cluster.wait_running(namespace, "web")
+    assert vmi["spec"]["domain"]["memory"]["guest"] == "96Mi"

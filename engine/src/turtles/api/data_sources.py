@@ -6,7 +6,7 @@ Rules, reasons and messages: CDI API reference, DataSource, and CDI's document "
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,9 @@ from turtles.api.objects import Object, get
 #: Sources that are copied.
 CLAIM, SNAPSHOT = "pvc", "snapshot"
 KIND = "DataSource"
+#: Label of a DataSource that says what guests from it run on.
+ARCHITECTURE_LABEL = "template.kubevirt.io/architecture"
+_ARCHITECTURES = ("amd64", "arm64", "s390x")
 
 Find = Callable[[str, str], Object]
 
@@ -103,6 +106,28 @@ def resolve(data_source: Object, find: Find) -> CopySource:
     if found is None:
         raise Unresolved("NoSource", "No source PVC or VolumeSnapshot set")
     return found
+
+
+def architecture(data_volumes: Iterable[Mapping[str, Any]], namespace: str, find: Find) -> str | None:
+    """Return the processor architecture that the first DataSource with one of a machine's disks says it is for.
+
+    :param data_volumes: templates of DataVolumes. :param namespace: of the machine.
+    :param find: returns a DataSource by namespace and name, or raises Missing.
+    """
+    for data_volume in data_volumes:
+        reference = get(dict(data_volume), "spec", "sourceRef") or {}
+        if str(reference.get("kind")).lower() != KIND.lower():
+            continue
+        try:
+            data_source = find(reference.get("namespace") or namespace, reference.get("name") or "")
+            if (other := get(data_source, "spec", "source", "dataSource")) is not None:
+                data_source = find(other.get("namespace") or namespace, other.get("name") or "")
+        except Missing:
+            continue
+        found = get(data_source, "metadata", "labels", ARCHITECTURE_LABEL)
+        if found in _ARCHITECTURES:
+            return str(found)
+    return None
 
 
 def copy_source(data_volume: Mapping[str, Any]) -> CopySource | None:

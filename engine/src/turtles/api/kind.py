@@ -68,12 +68,14 @@ class Webhook:
     :param path: where virt-api serves it.
     :param operations: of CREATE, UPDATE and DELETE. A webhook for UPDATE alone isn't called for what the engine itself
         writes.
+    :param status: it is called for the status subresource instead of the object.
     """
 
     name: str
     path: str
     operations: tuple[str, ...]
     mutating: bool = False
+    status: bool = False
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,9 @@ class Subresource:
 
 
 class Refusal(Exception):
-    """Defaults can't be set in an object: it is refused, with this message and HTTP status."""
+    """An object is refused with this message and HTTP status, without causes: as KubeVirt does where it isn't the
+    object that is wrong, and where defaults can't be set.
+    """
 
     def __init__(self, message: str, code: int = 422) -> None:
         super().__init__(message)
@@ -148,7 +152,7 @@ DEFAULT_CONTEXT = Context()
 
 @dataclass(frozen=True, eq=False)
 class Kind:
-    """A kind. The functions are pure; those that validate take any JSON value and never raise.
+    """A kind. The functions are pure; those that validate take any JSON value and raise nothing but Refusal.
 
     :param versions: exactly one of them is stored.
     :param scale: it has a scale subresource, on `spec.replicas`, `status.replicas` and `status.labelSelector`.
@@ -159,7 +163,9 @@ class Kind:
     :param default_update: returns an updated object, given it and the old one. Raises Refusal.
     :param validate: returns what is wrong with an object on creation, and on an update without `validate_update`.
     :param validate_update: returns what is wrong with an updated object, given it and the old one.
+    :param validate_status: returns what is wrong with an object whose status is updated, given it and the old one.
     :param warn: returns warnings about an object that is admitted.
+    :param missing: returns warnings about what an admitted object names and isn't there.
     :param remedies: returns words about an object that is refused: what to write instead of what there is no more.
     :param check: name of a further check in `turtles.virt_api.checks`: one that has to ask the API server.
     """
@@ -184,7 +190,9 @@ class Kind:
     default_update: Callable[[Object, Object, Context], Object] | None = None
     validate: Callable[[Any, Context], list[Cause]] | None = None
     validate_update: Callable[[Any, Any, Context], list[Cause]] | None = None
+    validate_status: Callable[[Any, Any, Context], list[Cause]] | None = None
     warn: Callable[[Object], list[str]] | None = None
+    missing: Callable[[Object, Context], list[str]] | None = None
     remedies: Callable[[Object], list[str]] | None = None
     check: str | None = None
 

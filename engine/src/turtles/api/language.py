@@ -3,7 +3,8 @@
 
 From one declaration come the OpenAPI schema of a CustomResourceDefinition (`Type.openapi`), the check that a value
 has the shape the rest of the engine relies on and asks for nothing the engine can't do (`Type.check`), the static
-defaults (`Type.apply_defaults`), and the form in which values that mean the same are equal (`Type.canonical`).
+defaults (`Type.apply_defaults`), the form in which values are stored (`Type.stored`), and the one in which values that
+mean the same are equal (`Type.canonical`).
 """
 
 from __future__ import annotations
@@ -60,6 +61,13 @@ class Type:
     def apply_defaults(self, value: Any) -> None:
         """Set, in place, the static defaults of fields that are absent in objects that are there."""
 
+    def stored(self, value: Any) -> Any:
+        """Return a value as KubeVirt stores it: quantities as Kubernetes writes them, and nothing that is null.
+
+        :param value: has passed the check.
+        """
+        return value
+
     def canonical(self, value: Any) -> Any:
         """Return a value that equals the canonical form of every other value with the same meaning.
 
@@ -67,6 +75,10 @@ class Type:
         returned as they are.
         """
         return value
+
+    def idle(self, value: Any, path: str) -> Iterator[str]:
+        """Give the paths of what a value asks for without an effect. Values of the wrong type ask for nothing."""
+        yield from ()
 
     def leaves(self, path: str) -> Iterator[tuple[str, Field]]:
         """Give each field below with its path; `[]` stands for an index. Unsupported ones included."""
@@ -77,9 +89,9 @@ class Type:
 class Field:
     """A field of an object.
 
-    `refusal` is None for what the engine implements, else the reason given to those who set it. `neutral` holds
-    values of a refused field that ask for nothing and are therefore accepted. `absent` is what the engine does where
-    the field isn't given, if no default is set then.
+    `refusal` is None for what the engine implements, else the reason given to those who set it. `idle` says that a
+    field is taken and has no effect, which those who set it are warned of. `neutral` holds values of both that ask for
+    nothing. `absent` is what the engine does where the field isn't given, if no default is set then.
     """
 
     name: str
@@ -90,6 +102,11 @@ class Field:
     refusal: str | None = None
     neutral: tuple[Any, ...] = ()
     absent: Any = None
+    idle: bool = False
+
+    def asks_for_nothing(self, value: Any) -> bool:
+        """Tell whether a value of a refused or an idle field asks for nothing."""
+        return value is None or value == [] or any(value is neutral or value == neutral for neutral in self.neutral)
 
     def says_nothing(self, value: Any) -> bool:
         """Tell whether a value, in its canonical form, says no more than the field's absence."""
@@ -169,6 +186,9 @@ class _Quantity(Type):
         except quantity.QuantityError as error:
             causes.append(Cause(INVALID, f"{path}: {error}", path))
 
+    def stored(self, value: Any) -> Any:
+        return quantity.canonical(value)
+
     def canonical(self, value: Any) -> Any:
         try:
             return quantity.parse(value)
@@ -235,6 +255,15 @@ class ListOf(Type):
             for item in value:
                 self.item.apply_defaults(item)
 
+    def stored(self, value: Any) -> Any:
+        """See `Type.stored`."""
+        return [self.item.stored(item) for item in value]
+
+    def idle(self, value: Any, path: str) -> Iterator[str]:
+        """See `Type.idle`."""
+        for index, item in enumerate(value if isinstance(value, list) else ()):
+            yield from self.item.idle(item, f"{path}[{index}]")
+
     def canonical(self, value: Any) -> Any:
         """See `Type.canonical`."""
         return [self.item.canonical(item) for item in value] if isinstance(value, list) else value
@@ -267,11 +296,20 @@ class MapOf(Type):
             else:
                 self.value.check(item, here, causes)
 
+    def stored(self, value: Any) -> Any:
+        """See `Type.stored`."""
+        return {key: self.value.stored(item) for key, item in value.items()}
+
     def canonical(self, value: Any) -> Any:
         """See `Type.canonical`."""
         if not isinstance(value, dict):
             return value
         return {key: self.value.canonical(item) for key, item in value.items() if item is not None}
+
+    def idle(self, value: Any, path: str) -> Iterator[str]:
+        """See `Type.idle`."""
+        for key, item in value.items() if isinstance(value, dict) else ():
+            yield from self.value.idle(item, f"{path}.{key}")
 
     def leaves(self, path: str) -> Iterator[tuple[str, Field]]:
         """See `Type.leaves`."""
@@ -323,7 +361,7 @@ class Struct(Type):
             here = f"{path}.{name}"
             if field.refusal is None:
                 field.type.check(item, here, causes)
-            elif item != [] and not any(item is neutral or item == neutral for neutral in field.neutral):
+            elif not field.asks_for_nothing(item):
                 causes.append(Cause(NOT_SUPPORTED, field.refusal.format(path=here), here))
 
     def apply_defaults(self, value: Any) -> None:
@@ -335,6 +373,15 @@ class Struct(Type):
             item = value.get(field.name)
             if item is not None:
                 field.type.apply_defaults(item)
+
+    def stored(self, value: Any) -> Any:
+        """See `Type.stored`."""
+        found = {}
+        for name, item in value.items():
+            field = self.fields.get(name)
+            if item is not None:
+                found[name] = item if field is None or field.refusal is not None else field.type.stored(item)
+        return found
 
     def canonical(self, value: Any) -> Any:
         """See `Type.canonical`."""
@@ -355,15 +402,29 @@ class Struct(Type):
                 found[name] = item
         return found
 
+    def idle(self, value: Any, path: str) -> Iterator[str]:
+        """See `Type.idle`."""
+        for name, item in value.items() if isinstance(value, dict) else ():
+            field = self.fields.get(name)
+            if field is None or item is None:
+                continue
+            if not field.idle:
+                yield from field.type.idle(item, f"{path}.{name}")
+            elif not field.asks_for_nothing(item):
+                yield f"{path}.{name}"
+
     def leaves(self, path: str) -> Iterator[tuple[str, Field]]:
         """See `Type.leaves`."""
         for name, field in self.fields.items():
             here = f"{path}.{name}" if path else name
-            below = list(field.type.leaves(here)) if field.refusal is None else []
-            # An object whose own fields are all refused can still be set
-            if field.refusal is None and all(found.refusal for _, found in below):
+            if field.refusal is not None or field.idle:
                 yield here, field
-            yield from below or ([(here, field)] if field.refusal else [])
+                continue
+            below = list(field.type.leaves(here))
+            # An object whose own fields are all refused, or idle, can still be set
+            if all(found.refusal or found.idle for _, found in below):
+                yield here, field
+            yield from below
 
 
 ANY = Type()
@@ -408,12 +469,22 @@ def unsupported(name: str, doc: str, *, neutral: tuple[Any, ...] = (), refusal: 
     return Field(name, ANY, doc, refusal=refusal or "{path} is " + UNSUPPORTED, neutral=neutral)
 
 
+def idle(name: str, doc: str, type_: Type = ANY, *, neutral: tuple[Any, ...] = ()) -> Field:
+    """Declare a field of KubeVirt's which the engine takes and does nothing with. Admission warns of it.
+
+    `neutral`: values that ask for nothing. An empty list always asks for nothing.
+    """
+    return Field(name, type_, doc, neutral=neutral, idle=True)
+
+
 def _description(field_: Field) -> str:
     text = field_.doc
     if field_.default is not None:
         text += f" Defaults to {str(field_.default).lower() if isinstance(field_.default, bool) else field_.default}."
     if field_.refusal is not None:
         text += f" This field is {UNSUPPORTED}."
+    if field_.idle:
+        text += " This field has no effect in this engine."
     return text
 
 

@@ -32,11 +32,12 @@ def operation_causes(vm: Object, old: Any) -> Causes:
             message = f'Cannot update vm running state until snapshot "{snapshot}" completes'
             yield Cause(NOT_SUPPORTED, message, "spec")
             return
-    restore = get(vm, "status", "restoreInProgress")
+    restore, strategy = get(vm, "status", "restoreInProgress"), run_strategy(vm)
     # KubeVirt locks a machine once it is stopped, this engine before: stopping it is what a restore may wait for.
-    if restore and run_strategy(vm) not in (HALTED, run_strategy({"spec": get(old, "spec") or {}})):
+    stops = strategy == HALTED and get(vm, "status", "created")
+    if restore and not stops and strategy != run_strategy({"spec": get(old, "spec") or {}}):
         yield Cause(NOT_SUPPORTED, f'Cannot update VM runStrategy until restore "{restore}" completes', "spec")
-    if vm["spec"].get("updateVolumesStrategy") == MIGRATION and run_strategy(vm) != HALTED:
+    if vm["spec"].get("updateVolumesStrategy") == MIGRATION and strategy != HALTED:
         yield from _copied(vm, old)
 
 

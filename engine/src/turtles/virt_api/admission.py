@@ -12,7 +12,7 @@ import base64
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import msgspec
@@ -72,7 +72,8 @@ class Admission:
         self.reviews: dict[str, Review] = {}
         for kind in KINDS:
             for webhook in kind.webhooks:
-                self.reviews[webhook.path] = partial(self._mutate if webhook.mutating else self._validate, kind)
+                review = self._mutate if webhook.mutating else self._validate
+                self.reviews[webhook.path] = partial(self._validate_status if webhook.status else review, kind)
                 if kind.looks_up or (kind.check and not webhook.mutating):
                     self.slow.add(webhook.path)
 
@@ -108,7 +109,8 @@ class Admission:
 
     def _context(self, request: Object) -> Context:
         privileged = get(request, "userInfo", "username") in self._users
-        return Context(self._config, privileged, times.now(), self._others, self._find)
+        # What is looked up twice for one request is asked for once
+        return Context(self._config, privileged, times.now(), self._others, cache(self._find))
 
     def _mutate(self, kind: Kind, request: Object) -> Object:
         new, old = request.get("object"), request.get("oldObject")
@@ -122,21 +124,33 @@ class Admission:
             elif kind.default_update and isinstance(old, dict):
                 after = kind.default_update(new, old, self._context(request))
         except Refusal as error:
-            return {"allowed": False, "status": status.failure(error.code, str(error))}
+            return _refused(error)
         return _patched(new, after)
 
     def _validate(self, kind: Kind, request: Object) -> Object:
         operation, new = request.get("operation"), request.get("object")
+        context = self._context(request)
         causes: list[Cause] = []
-        if operation == UPDATE and kind.validate_update:
-            causes = kind.validate_update(new, request.get("oldObject"), self._context(request))
-        elif operation != DELETE and kind.validate:
-            causes = kind.validate(new, self._context(request))
+        try:
+            if operation == UPDATE and kind.validate_update:
+                causes = kind.validate_update(new, request.get("oldObject"), context)
+            elif operation != DELETE and kind.validate:
+                causes = kind.validate(new, context)
+        except Refusal as error:
+            return _refused(error)
         if kind.check and not causes:
             causes = self._checks[kind.check](request)
         if operation == CREATE and not causes and not request.get("dryRun"):
             self.created[kind.kind, str(request.get("namespace") or "")] += 1
-        return judged(causes, _remedies(kind, new) if causes else _warnings(kind, new))
+        return judged(causes, _remedies(kind, new) if causes else _warnings(kind, new, context))
+
+    def _validate_status(self, kind: Kind, request: Object) -> Object:
+        assert kind.validate_status
+        return judged(kind.validate_status(request.get("object"), request.get("oldObject"), self._context(request)))
+
+
+def _refused(error: Refusal) -> Object:
+    return {"allowed": False, "status": status.failure(error.code, str(error))}
 
 
 def _complete(request: Object) -> None:
@@ -146,11 +160,11 @@ def _complete(request: Object) -> None:
         obj["metadata"].setdefault("namespace", namespace)
 
 
-def _warnings(kind: Kind, obj: Any) -> list[str]:
+def _warnings(kind: Kind, obj: Any, context: Context) -> list[str]:
     """Return the warnings about an object that is admitted. One that is being deleted draws none."""
     if not isinstance(obj, dict) or is_deleted(obj):
         return []
-    return kind.warn(obj) if kind.warn else []
+    return [*(kind.warn(obj) if kind.warn else ()), *(kind.missing(obj, context) if kind.missing else ())]
 
 
 def _remedies(kind: Kind, obj: Any) -> list[str]:

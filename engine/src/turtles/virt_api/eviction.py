@@ -46,22 +46,46 @@ class EvictionReview:
         if not isinstance(namespace, str) or not isinstance(name, str):
             return dict(_ALLOWED)
         try:
-            vmi = self._vmi_of(namespace, name)
-            return self._judge(vmi, name, dry_run=bool(request.get("dryRun"))) if vmi else dict(_ALLOWED)
+            return self._review(namespace, name, dry_run=bool(request.get("dryRun")))
         except ApiError as error:
             # Better kept a while longer than lost
             return _denied(f"can't determine which machine owns Pod {namespace}/{name} is: {error.message}")
 
-    def _vmi_of(self, namespace: str, name: str) -> Object | None:
-        """Return the VMI that runs in a Pod; None where none does."""
+    def _review(self, namespace: str, name: str, *, dry_run: bool) -> Object:
         try:
             pod = self._client.get(POD, namespace, name)
-            of_pod = pod["metadata"]
-            if (of_pod.get("labels") or {}).get(labels.APP) != labels.APP_LAUNCHER:
-                return None
-            if is_final(pod):
-                return None
-            vmi = self._client.get(VMI, namespace, (of_pod.get("annotations") or {}).get(labels.DOMAIN) or "-")
+        except NotFound:
+            return dict(_ALLOWED)
+        app = (pod["metadata"].get("labels") or {}).get(labels.APP)
+        if app == labels.APP_HOTPLUG_DISK:
+            return self._judge_attachment(pod)
+        vmi = self._vmi_of(pod) if app == labels.APP_LAUNCHER else None
+        return self._judge(vmi, name, dry_run=dry_run) if vmi else dict(_ALLOWED)
+
+    def _judge_attachment(self, attachment: Object) -> Object:
+        """Keep the volumes of a guest that runs: they leave the node along with it."""
+        metadata = attachment["metadata"]
+        owners = metadata.get("ownerReferences") or ()
+        try:
+            vmi = self._vmi_of(self._client.get(POD, metadata["namespace"], owners[0]["name"])) if owners else None
+        except NotFound:
+            vmi = None
+        if vmi is None:
+            return dict(_ALLOWED)
+        return _denied(
+            f"cannot evict hotplug pod: {metadata['name']} associated with running vmi: {vmi['metadata']['name']} in "
+            f"namespace {metadata['namespace']}"
+        )
+
+    def _vmi_of(self, pod: Object) -> Object | None:
+        """Return the VMI that runs in a Pod; None where none does."""
+        of_pod = pod["metadata"]
+        if is_final(pod) or (of_pod.get("labels") or {}).get(labels.APP) != labels.APP_LAUNCHER:
+            return None
+        try:
+            vmi = self._client.get(
+                VMI, of_pod["namespace"], (of_pod.get("annotations") or {}).get(labels.DOMAIN) or "-"
+            )
         except NotFound:
             return None
         if not _has_guest(vmi, of_pod):
@@ -76,7 +100,7 @@ class EvictionReview:
         if migrates and is_true((vmi.get("status") or {}).get("conditions"), "LiveMigratable"):
             if not dry_run:
                 self._mark(vmi, f"Pod {pod} has to leave node {{node}}: its guest is migrated to another node")
-            return _denied(f'Eviction triggered evacuation of VMI "{name}"')
+            return _evacuation(vmi, name)
         if strategy == "LiveMigrate":
             message = (
                 f"VMI {name} is configured with an eviction strategy but is not live-migratable "
@@ -93,7 +117,7 @@ class EvictionReview:
                     f"Pod {pod} has to leave node {{node}}: evictionStrategy External leaves that to its manager, "
                     "which finds the node in status.evacuationNodeName; stopping the machine lets the drain continue",
                 )
-            return _denied(f'Eviction triggered evacuation of VMI "{name}"')
+            return _evacuation(vmi, name)
         return dict(_ALLOWED)
 
     def _mark(self, vmi: Object, message: str) -> None:
@@ -132,6 +156,12 @@ def _has_guest(vmi: Mapping[str, Any], of_pod: Mapping[str, Any]) -> bool:
 def _why_not(vmi: Mapping[str, Any]) -> str:
     condition = get_condition((vmi.get("status") or {}).get("conditions"), "LiveMigratable") or {}
     return str(condition.get("message") or "its guest has not been started yet")
+
+
+def _evacuation(vmi: Mapping[str, Any], name: str) -> Object:
+    """Return the refusal of an eviction that makes a guest leave its node. The descheduler looks for its words."""
+    again = "Evacuation in progress: " if (vmi.get("status") or {}).get("evacuationNodeName") else ""
+    return _denied(f'{again}Eviction triggered evacuation of VMI "{name}"')
 
 
 def _denied(message: str) -> Object:

@@ -67,7 +67,7 @@ def webhooks(
             "apiGroups": [kind.group],
             "apiVersions": [version.name for version in kind.versions],
             "operations": list(webhook.operations),
-            "resources": [kind.plural],
+            "resources": [f"{kind.plural}/status" if webhook.status else kind.plural],
         }
         found = calling(webhook.name, webhook.path, kind.scope, rule)
         if webhook.operations == (UPDATE,):

@@ -22,11 +22,11 @@ from turtles.api.kind import (
     Context,
     Kind,
     Missing,
+    Refusal,
     Webhook,
 )
 from turtles.api.language import (
     INT32,
-    INVALID,
     NOT_SUPPORTED,
     REQUIRED,
     STRING,
@@ -39,7 +39,7 @@ from turtles.api.language import (
 )
 from turtles.api.objects import Object, add_finalizer, get, is_deleted
 from turtles.api.phases import is_final, phase_of
-from turtles.api.rules import Causes, is_well_formed, schema_causes
+from turtles.api.rules import is_well_formed, schema_causes
 
 _VMI = "VirtualMachineInstance"
 _LONGEST_LABEL = 63
@@ -97,48 +97,49 @@ def default(migration: Object, context: Context = DEFAULT_CONTEXT) -> Object:
 
 
 def validate(migration: Any, context: Context = DEFAULT_CONTEXT) -> list[Cause]:
-    """Return what is wrong with a new migration."""
+    """Return what is wrong with a new migration.
+
+    :raises Refusal: its instance can't be migrated as things are.
+    """
     if causes := schema_causes(migration, MIGRATION_SPEC):
         return causes
     if not migration["spec"].get("vmiName"):
         return [Cause(REQUIRED, "vmiName is missing", "spec.vmiName")]
-    return list(_not_now(migration, context))
+    if message := _obstacle(migration, context):
+        raise Refusal(message, 400)
+    return []
 
 
-def _not_now(migration: Object, context: Context) -> Causes:
-    """Say why an instance can't be migrated as things are."""
+def _obstacle(migration: Object, context: Context) -> str:
+    """Return why an instance can't be migrated as things are; nothing if it can."""
     name, namespace = migration["spec"]["vmiName"], str(get(migration, "metadata", "namespace") or "")
     try:
         vmi = context.find(_VMI, namespace, name)
     except Missing:
-        yield Cause(INVALID, f'the VMI "{namespace}/{name}" does not exist', "spec.vmiName")
-        return
+        return f'the VMI "{namespace}/{name}" does not exist'
     if is_final(vmi) or is_deleted(vmi):
-        yield Cause(INVALID, "Cannot migrate VMI in finalized state.", "spec.vmiName")
-        return
+        return "Cannot migrate VMI in finalized state."
     condition = get_condition(get(vmi, "status", "conditions"), "LiveMigratable") or {}
     if condition.get("status") == "False":
-        message = f"Cannot migrate VMI, Reason: {condition.get('reason')}, Message: {condition.get('message')}"
-        yield Cause(INVALID, message, "spec.vmiName")
-        return
+        return f"Cannot migrate VMI, Reason: {condition.get('reason')}, Message: {condition.get('message')}"
     for other in context.others("VirtualMachineInstanceMigration", namespace):
         if get(other, "spec", "vmiName") == name and phase_of(other) not in migrations.FINAL:
-            message = (
+            return (
                 f"in-flight migration detected. Active migration job ({other['metadata'].get('uid')}) is currently "
                 f"already in progress for VMI {name}."
             )
-            yield Cause(INVALID, message, "spec.vmiName")
-            return
+    return ""
 
 
 def validate_update(migration: Any, old: Any, context: Context = DEFAULT_CONTEXT) -> list[Cause]:
     """Return what is wrong with a changed migration: it moves the instance that it was created for."""
     if get(migration, "spec") != get(old, "spec"):
-        return [Cause(NOT_SUPPORTED, "update of Migration object's spec is restricted", "spec")]
-    before, after = (get(each, "metadata", "labels", migrations.VMI_NAME_LABEL) for each in (old, migration))
-    if before != after and not is_deleted(migration) and phase_of(old) not in migrations.FINAL:
-        field_ = f"metadata.labels.{migrations.VMI_NAME_LABEL}"
-        return [Cause(NOT_SUPPORTED, "selector label can't be changed for an in-flight migration", field_)]
+        return [Cause(NOT_SUPPORTED, "update of Migration object's spec is restricted")]
+    labels = get(migration, "metadata", "labels")
+    before, after = get(old, "metadata", "labels", migrations.VMI_NAME_LABEL), get(labels, migrations.VMI_NAME_LABEL)
+    if before is not None and before != after and phase_of(migration) not in migrations.FINAL:
+        done = "modified on" if labels else "removed from"
+        return [Cause(NOT_SUPPORTED, f"selector label can't be {done} an in-flight migration")]
     return []
 
 

@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
-from turtles.api import labels
+from turtles.api import data_sources, labels
 from turtles.api.core import CONDITIONS, FREE, METADATA
 from turtles.api.data_volumes import TEMPLATES, namespace_causes, template_causes
 from turtles.api.feature_gates import DECENTRALIZED_MIGRATION
@@ -28,12 +28,15 @@ from turtles.api.kind import (
     Subresource,
     Webhook,
 )
+from turtles.api.kinds.data_volume.schema import SPEC as DATA_VOLUME_SPEC
 from turtles.api.kinds.instancetype import expansion, matchers
 from turtles.api.kinds.preference.application import apply_storage_class
+from turtles.api.kinds.vmi.defaults.network import check_default_network
 from turtles.api.kinds.vmi.former import of_template
+from turtles.api.kinds.vmi.requests import request_causes
 from turtles.api.kinds.vmi.rules import compute
 from turtles.api.kinds.vmi.schema import VMI_SPEC
-from turtles.api.kinds.vmi.validation import metadata_causes, removed_causes, spec_causes
+from turtles.api.kinds.vmi.validation import idle_warnings, metadata_causes, removed_causes, spec_causes
 from turtles.api.language import (
     BOOLEAN,
     INT64,
@@ -53,6 +56,7 @@ from turtles.api.operations import MIGRATION, operation_causes
 from turtles.api.rules import Causes, Spec, check_metadata, is_well_formed, schema_causes
 from turtles.api.run_strategies import RUN_STRATEGIES, WAIT_AS_RECEIVER
 
+_INSTANCE = "VirtualMachineInstance"
 RUNNING_WARNING = "spec.running is deprecated, please use spec.runStrategy instead."
 
 # --- fields ----------------------------------------------------------------------------------------------------------
@@ -156,7 +160,7 @@ def default(
     """
     if is_deleted(vm) or not is_well_formed(vm, VM_SPEC):
         return vm
-    vm = copy.deepcopy(vm)
+    vm = _stored(vm)
     matchers.default_matchers(vm, context.find)
     _default_by_preference(vm, context)
     add_finalizer(vm, labels.VM_FINALIZER)
@@ -171,10 +175,20 @@ def default_update(vm: Object, old: Object, context: Context = DEFAULT_CONTEXT) 
     """
     if is_deleted(vm) or not is_well_formed(vm, VM_SPEC) or not is_well_formed(old, VM_SPEC):
         return vm
-    vm = copy.deepcopy(vm)
+    vm = _stored(vm)
     matchers.default_matchers(vm, context.find)
     _default_by_preference(vm, context)
     return _default_domain(vm, get(_domain_of(old), "firmware") or {}, context)
+
+
+def _stored(vm: Object) -> Object:
+    """Return a well-formed VirtualMachine with its quantities as they are stored."""
+    vm = copy.deepcopy(vm)
+    vm["spec"] = VM_SPEC.stored(vm["spec"])
+    for template in vm["spec"].get("dataVolumeTemplates") or ():
+        if not schema_causes(template, DATA_VOLUME_SPEC):
+            template["spec"] = DATA_VOLUME_SPEC.stored(template["spec"])
+    return vm
 
 
 def _default_domain(vm: Object, identity: Object, context: Context) -> Object:
@@ -183,7 +197,7 @@ def _default_domain(vm: Object, identity: Object, context: Context) -> Object:
         return vm
     spec = vm["spec"]["template"]["spec"]
     if not spec.get("architecture"):
-        spec["architecture"] = context.config.architecture
+        spec["architecture"] = _architecture_of_disks(vm, context) or context.config.architecture
     if not (domain.get("machine") or {}).get("type"):
         domain["machine"] = {
             **(domain.get("machine") or {}),
@@ -197,6 +211,14 @@ def _default_domain(vm: Object, identity: Object, context: Context) -> Object:
     if firmware:
         domain["firmware"] = firmware
     return vm
+
+
+def _architecture_of_disks(vm: Object, context: Context) -> str | None:
+    def find(namespace: str, name: str) -> Object:
+        return context.find(data_sources.KIND, namespace, name)
+
+    templates = vm["spec"].get("dataVolumeTemplates") or ()
+    return data_sources.architecture(templates, get(vm, "metadata", "namespace") or "", find)
 
 
 def _default_by_preference(vm: Object, context: Context) -> None:
@@ -226,7 +248,10 @@ def _domain_of(vm: Object) -> Object | None:
 
 
 def validate(vm: Any, context: Context = DEFAULT_CONTEXT) -> list[Cause]:
-    """Return what is wrong with a VirtualMachine, created or updated. One that is being deleted may be anything."""
+    """Return what is wrong with a VirtualMachine, created or updated. One that is being deleted may be anything.
+
+    :raises Refusal: the interface that its instances would get isn't allowed.
+    """
     if is_deleted(vm):
         return []
     vm_spec = get(vm, "spec")
@@ -250,6 +275,7 @@ def validate(vm: Any, context: Context = DEFAULT_CONTEXT) -> list[Cause]:
         if causes:
             return causes
         spec = {**vm_spec, "template": template}
+    check_default_network(spec["template"]["spec"], context.config)
     causes += machine_causes(spec, "spec", context)
     causes += compute.live_update(spec["template"]["spec"], "spec.template.spec", context.config)
     if causes:
@@ -261,9 +287,27 @@ def validate_update(vm: Any, old: Any, context: Context = DEFAULT_CONTEXT) -> li
     """Return what is wrong with an updated VirtualMachine. One that is being deleted may be anything."""
     if is_deleted(vm):
         return []
-    if causes := validate(vm, context) or [*operation_causes(vm, old)]:
+    if causes := validate(vm, context) or [*operation_causes(vm, old)] or _request_causes(vm, context):
         return causes
     return matchers.matcher_update_causes(vm, old) if isinstance(old, dict) else []
+
+
+def validate_status(vm: Any, old: Any, context: Context = DEFAULT_CONTEXT) -> list[Cause]:
+    """Return what is wrong with a VirtualMachine whose status has been changed, not by the engine."""
+    if is_deleted(vm) or not is_well_formed(vm, VM_SPEC) or not get(vm, "spec", "template", "spec"):
+        return []
+    return _request_causes(vm, context) or [*operation_causes(vm, old)]
+
+
+def _request_causes(vm: Object, context: Context) -> list[Cause]:
+    def instance() -> Object | None:
+        metadata = vm.get("metadata") or {}
+        try:
+            return context.find(_INSTANCE, metadata.get("namespace") or "", metadata.get("name") or "")
+        except Missing:
+            return None
+
+    return request_causes(vm, context.config, instance)
 
 
 def check_template(template: Spec, path: str, causes: list[Cause]) -> None:
@@ -289,13 +333,15 @@ def warn(vm: Object) -> list[str]:
     """Return the warnings about a VirtualMachine that is admitted."""
     warnings = [RUNNING_WARNING] if get(vm, "spec", "running") is not None else []
     spec = get(vm, "spec", "template", "spec")
-    if isinstance(spec, dict) and get(vm, "spec", "instancetype") is None:
+    if not isinstance(spec, dict):
+        return warnings
+    if get(vm, "spec", "instancetype") is None:
         # The instance is refused: by then something else may have said how much
         warnings += [
             f"{cause.message}; its instance is refused unless a preset says how much"
             for cause in compute.no_memory(spec, "spec.template.spec")
         ]
-    return warnings
+    return [*warnings, *idle_warnings(spec, "spec.template.spec")]
 
 
 def _run_strategy(spec: Spec, path: str, context: Context) -> Causes:
@@ -351,13 +397,16 @@ VM = Kind(
         Webhook("virtualmachines-update-mutator", "/virtualmachines-mutate", (UPDATE,), mutating=True),
         Webhook("virtualmachine-validator", "/virtualmachines-validate", (CREATE,)),
         Webhook("virtualmachine-update-validator", "/virtualmachines-validate", (UPDATE,)),
+        Webhook("kubevirt-crd-status-validator", "/status-validate", (UPDATE,), status=True),
     ),
-    looks_up=matchers.LOOKED_UP,
+    looks_up=(*matchers.LOOKED_UP, _INSTANCE),
     default=default,
     default_update=default_update,
     validate=validate,
     validate_update=validate_update,
+    validate_status=validate_status,
     warn=warn,
+    missing=expansion.missing,
     remedies=of_template,
 )
 

@@ -14,6 +14,7 @@ from turtles.api.kinds.instancetype.matchers import (
     MATCHERS,
     PREFERENCE,
     Find,
+    Matcher,
     find_spec,
     instance_annotations,
 )
@@ -22,7 +23,7 @@ from turtles.api.kinds.preference.requirements import requirement_cause
 from turtles.api.kinds.preference.topology import spread_cause
 from turtles.api.kinds.vmi.defaults import declare_devices, default_spec
 from turtles.api.kinds.vmi.defaults.devices import attach_input_device
-from turtles.api.language import NOT_FOUND, Cause
+from turtles.api.language import Cause
 from turtles.api.objects import Object
 from turtles.api.rules import Spec
 
@@ -44,13 +45,8 @@ def expanded_template(vm: Object, context: Context) -> tuple[Object, list[Cause]
     :param vm: its schema has been checked.
     """
     template = _template(vm)
-    specs: list[Object | None] = []
-    for matcher in MATCHERS:
-        try:
-            specs.append(find_spec(vm, matcher, context.find))
-        except Missing as error:
-            field = matcher.field
-            return template, [Cause(NOT_FOUND, f"Failure to find {field}: {error}", f"spec.{field}")]
+    # What a machine names may come later: until then it isn't started.
+    specs = [_existing(vm, matcher, context.find) for matcher in MATCHERS]
     instancetype, preference = specs
     if cause := spread_cause(instancetype, preference):
         return template, [cause]
@@ -61,6 +57,18 @@ def expanded_template(vm: Object, context: Context) -> tuple[Object, list[Cause]
     default_spec(complete, context.config)
     unmet = requirement_cause(instancetype, preference, complete)
     return template, [unmet] if unmet else []
+
+
+def missing(vm: Object, context: Context) -> list[str]:
+    """Return the warnings about what an admitted VirtualMachine names and isn't there."""
+    warnings = []
+    for matcher in MATCHERS:
+        try:
+            find_spec(vm, matcher, context.find)
+        except Missing as error:
+            field = matcher.field
+            warnings.append(f"Failure to find {field}: {error}; the machine isn't started before there is one")
+    return warnings
 
 
 def expand(vm: Object, find: Find, config: ClusterConfiguration) -> Object:
@@ -99,6 +107,13 @@ def complete_instance(
     vmi["metadata"]["annotations"] = {**(vmi["metadata"].get("annotations") or {}), **instance_annotations(vm)}
     if causes := apply_specs(instancetype, preference, spec, vmi["metadata"], "spec"):
         raise Unexpandable(f"VMI conflicts with instancetype spec in fields: [{listed(causes)}]")
+
+
+def _existing(vm: Object, matcher: Matcher, find: Find) -> Object | None:
+    try:
+        return find_spec(vm, matcher, find)
+    except Missing:
+        return None
 
 
 def _template(vm: Object) -> Object:

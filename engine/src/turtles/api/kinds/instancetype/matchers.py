@@ -7,8 +7,10 @@ object itself for as long as the machine names that object. Rules and messages a
 
 from __future__ import annotations
 
+import base64
 import hashlib
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -193,20 +195,23 @@ def default_matchers(vm: Object, find: Find) -> None:
             wanted["kind"] = matcher.cluster_kind.lower()
 
 
+class _Silent(Exception):
+    """A volume comes from nothing that could have labels. The message says why."""
+
+
 def _infer(vm: Object, matcher: Matcher, wanted: Object, find: Find) -> None:
     ignores = wanted.get("inferFromVolumeFailurePolicy") == _IGNORE
-    volume, labelled = wanted["inferFromVolume"], None
-    objects = _volume_objects(vm, volume, find)
-    if objects is not None:
+    message = f"unable to find required {matcher.label} label on the volume"
+    objects = _volume_objects(vm, wanted["inferFromVolume"], find)
+    labelled = None
+    try:
         labelled = next((each for each in objects if matcher.label in cdi.disk_labels(each)), None)
+    except _Silent as error:
+        message = str(error)
     if labelled is None:
         if ignores:
             del vm["spec"][matcher.field]
             return
-        if objects is None:
-            message = f"unable to infer defaults from volume {volume} as type is not supported"
-        else:
-            message = f"unable to find required {matcher.label} label on the volume"
         raise Refusal(message, 400)
     found = cdi.disk_labels(labelled)
     kind = found.get(f"{matcher.label}-kind")
@@ -216,25 +221,26 @@ def _infer(vm: Object, matcher: Matcher, wanted: Object, find: Find) -> None:
         get(vm, "spec", "template", "spec", "domain").pop("memory", None)
 
 
-def _volume_objects(vm: Object, volume: str, find: Find) -> Iterator[Object] | None:
-    """Return the objects whose labels say what suits a volume, the first of them first; None if it is on no claim.
+def _volume_objects(vm: Object, volume: str, find: Find) -> Iterator[Object]:
+    """Yield the objects whose labels say what suits a volume, the first of them first.
 
-    The iterator raises Refusal where there is none at all.
+    :raises Refusal: there is no such volume, or one of the objects is missing.
     """
     volumes = get(vm, "spec", "template", "spec", "volumes") or ()
     found = next((each for each in volumes if each["name"] == volume), None)
     if found is None:
         raise Refusal(f"unable to find volume {volume} to infer defaults", 400)
     if claim := get(found, "persistentVolumeClaim", "claimName"):
-        return _needed(CLAIM, _namespace(vm), claim, find)
-    if name := get(found, "dataVolume", "name"):
-        return _data_volume_objects(vm, name, find)
-    return None
+        yield _needed(CLAIM, _namespace(vm), claim, find)
+    elif name := get(found, "dataVolume", "name"):
+        yield from _data_volume_objects(vm, name, find)
+    else:
+        raise _Silent(f"unable to infer defaults from volume {volume} as type is not supported")
 
 
-def _needed(kind: str, namespace: str, name: str, find: Find) -> Iterator[Object]:
+def _needed(kind: str, namespace: str, name: str, find: Find) -> Object:
     try:
-        yield find(kind, namespace, name)
+        return find(kind, namespace, name)
     except Missing as error:
         raise Refusal(str(error), 400) from error
 
@@ -244,36 +250,49 @@ def _data_volume_objects(vm: Object, name: str, find: Find) -> Iterator[Object]:
     namespace, missing = _namespace(vm), ""
     templates = (each for each in get(vm, "spec", "dataVolumeTemplates") or () if get(each, "metadata", "name") == name)
     data_volume = next(templates, None)
-    for kind in (CLAIM, DATA_VOLUME):
-        try:
-            stored = find(kind, namespace, name)
-        except Missing as error:
-            missing = str(error)
-            continue
-        missing = ""
-        yield stored
-        data_volume = stored if kind == DATA_VOLUME else data_volume
-    if data_volume is None:
-        if missing:
-            raise Refusal(missing, 400)
-        return
+    try:
+        yield find(CLAIM, namespace, name)
+    except Missing as error:
+        missing = str(error)
+    try:
+        data_volume = find(DATA_VOLUME, namespace, name)
+    except Missing:
+        if data_volume is None:
+            if missing:
+                raise Refusal(missing, 400) from None
+            return
     yield data_volume
     yield from _origins(data_volume, namespace, find)
 
 
 def _origins(data_volume: Object, namespace: str, find: Find) -> Iterator[Object]:
     """Yield the DataSource that a DataVolume or a template names, and the claim that either is a copy of."""
-    of = {"metadata": {"namespace": namespace}, "spec": data_volume.get("spec")}
-    source = data_sources.CopySource.of(get(of, "spec", "source"), namespace)
-    if reference := data_sources.reference_of(of):
-        data_source = next(_needed(data_sources.KIND, *reference, find))
-        yield data_source
-        try:
-            source = data_sources.resolve(data_source, lambda where, name: find(data_sources.KIND, where, name))
-        except data_sources.Unresolved as error:
-            raise Refusal(f"DataSource {'/'.join(reference)}: {error}", 400) from error
-    if source is not None and source.kind == data_sources.CLAIM:
-        yield from _needed(CLAIM, source.namespace, source.name, find)
+    source = data_sources.CopySource.of(get(data_volume, "spec", "source"), namespace)
+    reference = get(data_volume, "spec", "sourceRef")
+    if reference is not None and source is None:
+        source = yield from _source_of(reference, namespace, find)
+    elif source is None or source.kind != data_sources.CLAIM:
+        raise _Silent("unable to infer defaults from DataVolumeSpec as DataVolumeSource is not supported")
+    yield _needed(CLAIM, source.namespace, source.name, find)
+
+
+def _source_of(reference: Object, namespace: str, find: Find) -> Generator[Object, None, data_sources.CopySource]:
+    """Yield the DataSource that is referred to, and return the claim that it leads to."""
+    if reference.get("kind") != data_sources.KIND:
+        message = (
+            f"unable to infer defaults from DataVolumeSourceRef as Kind {reference.get('kind') or ''} is not supported"
+        )
+        raise _Silent(message)
+    where = reference.get("namespace") or namespace
+    data_source = _needed(data_sources.KIND, where, reference.get("name") or "", find)
+    yield data_source
+    try:
+        source = data_sources.resolve(data_source, lambda where, name: find(data_sources.KIND, where, name))
+    except data_sources.Unresolved:
+        source = None
+    if source is None or source.kind != data_sources.CLAIM:
+        raise _Silent("unable to infer defaults from DataSource that doesn't provide DataVolumeSourcePVC")
+    return source
 
 
 # --- lookup ----------------------------------------------------------------------------------------------------------
@@ -326,11 +345,21 @@ def revision_spec(revision: Object, matcher: Matcher) -> Object:
 
     :raises Missing: it is a copy of something else.
     """
-    spec = get(revision, "data", "spec")
+    spec = _of_first_versions(get(revision, "data", "spec"))
     if causes := matcher.validate({"spec": spec}):
         name = revision["metadata"]["name"]
         raise Missing(f'ControllerRevision "{name}" holds no {matcher.kind}: {causes[0].message}')
     return dict(spec)
+
+
+def _of_first_versions(spec: Any) -> Any:
+    """Return the spec in a ControllerRevision: KubeVirt's first ones, of v1alpha1, hold it as bytes."""
+    if not isinstance(spec, str):
+        return spec
+    try:
+        return json.loads(base64.b64decode(spec, validate=True))
+    except (ValueError, RecursionError):
+        return spec
 
 
 def _namespace(vm: Object) -> str:

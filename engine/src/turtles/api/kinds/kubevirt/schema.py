@@ -2,7 +2,7 @@
 """What a KubeVirt object is: how the engine is set up, and how it is.
 
 Names and meanings are those of the KubeVirt API, kubevirt.io/v1 KubeVirt. Keys which KubeVirt has and the engine
-doesn't honour are declared `unsupported`, so that admission can name them.
+doesn't honour are declared `idle`, so that admission can name them.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ from turtles.api.language import (
     STRINGS,
     UINT8,
     UINT32,
+    Choice,
     ListOf,
     MapOf,
     Struct,
     field,
-    unsupported,
+    idle,
 )
 
 _OFF = (False,)
@@ -62,18 +63,18 @@ DEVELOPER = Struct(
             field("virtAPI", UINT32, "Of virt-api."),
             field("virtController", UINT32, "Of virt-controller."),
             field("virtHandler", UINT32, "Of virt-handler."),
-            unsupported("virtLauncher", "Of virt-launcher."),
-            unsupported("virtOperator", "Of KubeVirt's operator."),
-            unsupported("virtSynchronizationController", "Of the synchronization controller."),
-            unsupported("nodeVerbosity", "Of virt-handler by node.", neutral=_EMPTY),
+            idle("virtLauncher", "Of virt-launcher."),
+            idle("virtOperator", "Of KubeVirt's operator."),
+            idle("virtSynchronizationController", "Of the synchronization controller."),
+            idle("nodeVerbosity", "Of virt-handler by node.", neutral=_EMPTY),
         ),
         "How much the components log.",
     ),
-    unsupported("pvcTolerateLessSpaceUpToPercent", "How much smaller than requested a claim may be.", neutral=(10,)),
-    unsupported("minimumReservePVCBytes", "Space left free on a claim.", neutral=(131072,)),
-    unsupported("minimumClusterTSCFrequency", "TSC frequency of all nodes."),
-    unsupported("diskVerification", "Limits of disk verification."),
-    unsupported("clusterProfiler", "Whether components can be profiled.", neutral=_OFF),
+    idle("pvcTolerateLessSpaceUpToPercent", "How much smaller than requested a claim may be.", neutral=(10,)),
+    idle("minimumReservePVCBytes", "Space left free on a claim.", neutral=(131072,)),
+    idle("minimumClusterTSCFrequency", "TSC frequency of all nodes."),
+    idle("diskVerification", "Limits of disk verification."),
+    idle("clusterProfiler", "Whether components can be profiled.", neutral=_OFF),
 )
 
 _BINDING_PLUGIN = Struct(
@@ -91,7 +92,7 @@ _BINDING_PLUGIN = Struct(
         Struct("Guests with it can be migrated.", field("method", STRING, "link-refresh, which has no effect.")),
         "Guests with it can be migrated live on the Pod network.",
     ),
-    unsupported("downwardAPI", "What the sidecar learns about devices."),
+    idle("downwardAPI", "What the sidecar learns about devices."),
     field(
         "computeResourceOverhead",
         Struct(
@@ -115,7 +116,7 @@ NETWORK = Struct(
         BOOLEAN,
         "Whether bridge is allowed on the Pod network; true if not given.",
     ),
-    unsupported("permitSlirpInterface", "Removed.", neutral=_OFF),
+    idle("permitSlirpInterface", "Removed.", neutral=_OFF),
     field("binding", MapOf(_BINDING_PLUGIN), "Network binding plugins, by the names that interfaces use."),
 )
 
@@ -123,7 +124,7 @@ _ARCHITECTURE = Struct(
     "Settings of one architecture.",
     field("machineType", STRING, "Machine type of machines that don't specify one; q35 if not given."),
     field("emulatedMachines", STRINGS, "Patterns of machine types that are allowed."),
-    unsupported("ovmfPath", "Where the EFI firmware is."),
+    idle("ovmfPath", "Where the EFI firmware is."),
 )
 
 MIGRATIONS = Struct(
@@ -132,16 +133,17 @@ MIGRATIONS = Struct(
     field("allowPostCopy", BOOLEAN, "Have guests run on the target before all of their memory is there."),
     field("allowWorkloadDisruption", BOOLEAN, "Pause guests that don't converge."),
     field("bandwidthPerMigration", QUANTITY, "Bytes per second of each migration."),
+    idle("maxDowntimeMs", "Milliseconds that a guest may stand still."),
     field("completionTimeoutPerGiB", INT64, "Seconds that each GiB may take."),
-    field("disableTLS", BOOLEAN, "Don't encrypt."),
-    field("matchSELinuxLevelOnMigration", BOOLEAN, "Keep the SELinux level."),
-    field("network", STRING, "Network of migrations."),
+    idle("disableTLS", "Don't encrypt.", BOOLEAN),
+    idle("matchSELinuxLevelOnMigration", "Keep the SELinux level.", BOOLEAN),
+    idle("network", "Network of migrations.", STRING),
     field("nodeDrainTaintKey", STRING, "Taint of nodes that are being drained."),
     field("parallelMigrationsPerCluster", UINT32, "How many may run at once."),
     field("parallelOutboundMigrationsPerNode", UINT32, "How many may leave one node at once."),
     field("progressTimeout", INT64, "Seconds without progress after which a migration is aborted."),
     field("unsafeMigrationOverride", BOOLEAN, "Migrate guests with disks whose cache makes that unsafe."),
-    field("utilityVolumesTimeout", INT64, "Seconds that utility volumes may take to be detached."),
+    idle("utilityVolumesTimeout", "Seconds that utility volumes may take to be detached.", INT64),
 )
 
 _SWITCH = Struct("Present means yes.")
@@ -215,6 +217,50 @@ SMBIOS = Struct(
     field("family", STRING, "Family of the product; KubeVirt if not given."),
 )
 
+TLS = Struct(
+    "TLS versions and ciphers.",
+    field("minTLSVersion", Choice(*(f"VersionTLS1{minor}" for minor in range(4))), "The oldest version."),
+    field("ciphers", STRINGS, "Cipher suites, as Go names them; for versions before 1.3."),
+)
+
+SECCOMP = Struct(
+    "Seccomp profiles.",
+    field(
+        "virtualMachineInstanceProfile",
+        Struct(
+            "Of launchers.",
+            field(
+                "customProfile",
+                Struct(
+                    "The profile.",
+                    field("localhostProfile", STRING, "A file of the node."),
+                    field("runtimeDefaultProfile", BOOLEAN, "The container runtime's."),
+                ),
+                "The profile.",
+            ),
+        ),
+        "Of launchers.",
+    ),
+)
+
+CUSTOMIZATION = Struct(
+    "Changes of the components' manifests.",
+    field(
+        "patches",
+        ListOf(
+            Struct(
+                "A patch.",
+                field("resourceName", STRING, "Name of the object.", required=True),
+                field("resourceType", STRING, "Kind of the object.", required=True),
+                field("patch", STRING, "The patch, in JSON.", required=True),
+                field("type", STRING, "strategic, merge or json.", required=True),
+            )
+        ),
+        "Patches.",
+    ),
+    idle("flags", "Command line flags."),
+)
+
 CONFIGURATION = Struct(
     "Settings for all machines. A change takes effect without a restart.",
     field("developerConfiguration", DEVELOPER, "Settings for developers that affect all machines."),
@@ -227,10 +273,14 @@ CONFIGURATION = Struct(
         Struct(
             "Settings by architecture.",
             field("amd64", _ARCHITECTURE, "Settings of amd64."),
-            field("defaultArchitecture", STRING, "Architecture of machines that don't specify one: amd64."),
-            unsupported("arm64", "Settings of arm64."),
-            unsupported("s390x", "Settings of s390x."),
-            unsupported("ppc64le", "Settings of ppc64le."),
+            field(
+                "defaultArchitecture",
+                STRING,
+                "Architecture of machines that don't specify one: amd64, which alone starts here.",
+            ),
+            idle("arm64", "Settings of arm64."),
+            idle("s390x", "Settings of s390x."),
+            idle("ppc64le", "Settings of ppc64le."),
         ),
         "Settings by architecture.",
     ),
@@ -266,34 +316,39 @@ CONFIGURATION = Struct(
         ),
         "How far machines that don't say it can grow while they run.",
     ),
-    unsupported("apiConfiguration", "Request limits of virt-api."),
-    unsupported("autoCPULimitNamespaceLabelSelector", "Namespaces whose machines get CPU limits."),
-    unsupported("changedBlockTrackingLabelSelectors", "Machines whose changed blocks are tracked."),
-    unsupported("commonInstancetypesDeployment", "Whether common instancetypes are deployed.", neutral=_NOT_ENABLED),
-    unsupported("controllerConfiguration", "Request limits of virt-controller."),
-    unsupported("handlerConfiguration", "Request limits of virt-handler."),
-    unsupported("hypervisors", "Hypervisors."),
-    unsupported("instancetype", "How instancetypes are referred to."),
-    unsupported("ksmConfiguration", "Nodes that merge identical memory pages."),
-    unsupported("mediatedDevicesConfiguration", "Mediated devices.", neutral=_EMPTY),
-    unsupported("minCPUModel", "Minimal processor model."),
-    unsupported("obsoleteCPUModels", "Processor models that aren't offered.", neutral=_EMPTY),
-    unsupported("ovmfPath", "Where the EFI firmware is."),
+    idle("apiConfiguration", "Request limits of virt-api."),
+    idle("autoCPULimitNamespaceLabelSelector", "Namespaces whose machines get CPU limits."),
+    idle("changedBlockTrackingLabelSelectors", "Machines whose changed blocks are tracked."),
+    idle("commonInstancetypesDeployment", "Whether common instancetypes are deployed.", neutral=_NOT_ENABLED),
+    idle("controllerConfiguration", "Request limits of virt-controller."),
+    idle("handlerConfiguration", "Request limits of virt-handler."),
+    idle("hypervisors", "Hypervisors."),
+    idle("instancetype", "How instancetypes are referred to."),
+    idle("ksmConfiguration", "Nodes that merge identical memory pages."),
+    idle("mediatedDevicesConfiguration", "Mediated devices.", neutral=_EMPTY),
+    idle("minCPUModel", "Minimal processor model."),
+    idle("obsoleteCPUModels", "Processor models that aren't offered.", neutral=_EMPTY),
+    idle("ovmfPath", "Where the EFI firmware is."),
     field("permittedHostDevices", PERMITTED_DEVICES, "Devices of nodes that may be assigned to guests.", absent={}),
-    unsupported("seccompConfiguration", "Seccomp profile of launchers."),
-    unsupported("selinuxLauncherType", "SELinux type of launchers."),
-    unsupported("supportContainerResources", "Resources of support containers."),
-    unsupported("supportedGuestAgentVersions", "Guest agents that are supported."),
-    unsupported("tlsConfiguration", "TLS versions and ciphers."),
-    unsupported("virtualMachineInstancesPerNode", "Devices a node offers at most."),
-    unsupported("virtTemplateDeployment", "Whether templates are deployed.", neutral=_NOT_ENABLED),
+    idle(
+        "roleAggregationStrategy",
+        "Whether users' roles are aggregated to Kubernetes'.",
+        neutral=("AggregateToDefault",),
+    ),
+    idle("seccompConfiguration", "Seccomp profile of launchers, which have the engine's own.", SECCOMP),
+    idle("selinuxLauncherType", "SELinux type of launchers."),
+    idle("supportContainerResources", "Resources of support containers."),
+    idle("supportedGuestAgentVersions", "Guest agents that are supported."),
+    idle("tlsConfiguration", "TLS versions and ciphers: the engine's servers speak TLS 1.2 and later.", TLS),
+    idle("virtualMachineInstancesPerNode", "Devices a node offers at most."),
+    idle("virtTemplateDeployment", "Whether templates are deployed.", neutral=_NOT_ENABLED),
     field(
         "vmStateStorageClass",
         STRING,
         "StorageClass of the claims with what outlives machines beside their disks: persistent TPMs and variables of "
         "EFI. Without it, machines that have them aren't started.",
     ),
-    unsupported("webhookConfiguration", "Request limits of the webhooks."),
+    idle("webhookConfiguration", "Request limits of the webhooks."),
 )
 
 _PLACEMENT = Struct(
@@ -312,7 +367,7 @@ INFRA = Struct(
 WORKLOADS = Struct(
     "virt-handler, and so where machines can run.",
     field("nodePlacement", _PLACEMENT, "Where it runs. Machines that run elsewhere keep running without it."),
-    unsupported("replicas", "There is one on each node."),
+    idle("replicas", "There is one on each node."),
 )
 
 _CERTIFICATE = Struct(
@@ -379,13 +434,13 @@ KUBEVIRT_SPEC = Struct(
     field("productName", STRING, "Product this belongs to; not used."),
     field("productVersion", STRING, "Version of that product; not used."),
     field("productComponent", STRING, "Component of that product; not used."),
-    unsupported("customizeComponents", "Patches of the components.", neutral=_EMPTY),
-    unsupported("imageRegistry", "Registry of the components' images.", neutral=("",)),
-    unsupported("imageTag", "Tag of the components' images.", neutral=("",)),
-    unsupported("monitorAccount", "Account of the monitoring.", neutral=("",)),
-    unsupported("monitorNamespace", "Namespace of the monitoring.", neutral=("",)),
-    unsupported("serviceMonitorNamespace", "Namespace of the ServiceMonitor.", neutral=("",)),
-    unsupported("synchronizationPort", "Port of the synchronization controller.", neutral=("",)),
+    idle("customizeComponents", "Patches of the components.", CUSTOMIZATION, neutral=_EMPTY),
+    idle("imageRegistry", "Registry of the components' images.", neutral=("",)),
+    idle("imageTag", "Tag of the components' images.", neutral=("",)),
+    idle("monitorAccount", "Account of the monitoring.", neutral=("",)),
+    idle("monitorNamespace", "Namespace of the monitoring.", neutral=("",)),
+    idle("serviceMonitorNamespace", "Namespace of the ServiceMonitor.", neutral=("",)),
+    idle("synchronizationPort", "Port of the synchronization controller.", neutral=("",)),
 )
 
 KUBEVIRT_STATUS = Struct(

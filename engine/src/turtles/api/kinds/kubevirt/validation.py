@@ -7,6 +7,7 @@ The schema's check comes first: shape, and nothing the engine doesn't honour. Th
 from __future__ import annotations
 
 import fnmatch
+import json
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -15,17 +16,34 @@ from turtles.api import configuration, configuration_reader, durations, feature_
 from turtles.api.configuration_reader import from_kubevirt
 from turtles.api.kind import DEFAULT_CONTEXT, Context
 from turtles.api.kinds.kubevirt.schema import KUBEVIRT_SPEC
-from turtles.api.language import INVALID, NOT_SUPPORTED, Cause
+from turtles.api.language import FORBIDDEN, INVALID, NOT_SUPPORTED, Cause
 from turtles.api.objects import Object, get, is_deleted
 from turtles.api.rules import Causes, Spec, schema_causes
 
 UNINSTALL_STRATEGIES = ("BlockUninstallIfWorkloadsExist", "RemoveWorkloads")
-#: Settings of migrations that are taken and change nothing: what passes between nodes is always encrypted.
-_IDLE_MIGRATION_SETTINGS = (
-    "disableTLS",
-    "matchSELinuxLevelOnMigration",
-    "network",
-    "utilityVolumesTimeout",
+_CONFIGURATION = "spec.configuration"
+#: What TLS 1.2 and earlier have, by the names of Go's package crypto/tls.
+_CIPHERS = frozenset(
+    (
+        "TLS_AES_128_GCM_SHA256",
+        "TLS_AES_256_GCM_SHA384",
+        "TLS_CHACHA20_POLY1305_SHA256",
+        "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256",
+        "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256",
+        "TLS_ECDHE_ECDSA_WITH_RC4_128_SHA",
+        *(
+            f"TLS_{key}_WITH_{suite}"
+            for key in ("RSA", "ECDHE_RSA", "ECDHE_ECDSA")
+            for suite in (
+                "AES_128_CBC_SHA",
+                "AES_256_CBC_SHA",
+                "AES_128_CBC_SHA256",
+                "AES_128_GCM_SHA256",
+                "AES_256_GCM_SHA384",
+            )
+        ),
+        *(f"TLS_{key}_WITH_{suite}" for key in ("RSA", "ECDHE_RSA") for suite in ("RC4_128_SHA", "3DES_EDE_CBC_SHA")),
+    )
 )
 _CHOICES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("uninstallStrategy", UNINSTALL_STRATEGIES),
@@ -34,7 +52,7 @@ _CHOICES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("configuration.network.defaultNetworkInterface", ("bridge", "masquerade")),
     ("configuration.evictionStrategy", ("None", "LiveMigrate", "LiveMigrateIfPossible", "External")),
     ("configuration.vmRolloutStrategy", ("Stage", "LiveUpdate")),
-    ("configuration.architectureConfiguration.defaultArchitecture", ("amd64",)),
+    ("configuration.architectureConfiguration.defaultArchitecture", ("amd64", "arm64", "s390x")),
 )
 _POSITIVE = (
     ("configuration.developerConfiguration.cpuAllocationRatio", "1 means one CPU per virtual processor"),
@@ -56,11 +74,8 @@ def validate(kubevirt: Any, context: Context = DEFAULT_CONTEXT) -> list[Cause]:
     if causes:
         return causes
     spec = kubevirt["spec"]
-    causes += _choices(spec)
-    causes += _numbers(spec)
-    causes += _bindings(spec)
-    causes += _certificates(spec)
-    causes += _workload_updates(spec)
+    for rule in _RULES:
+        causes += rule(spec)
     if not causes:
         causes += _machine(kubevirt)
     return causes
@@ -72,12 +87,72 @@ def warn(kubevirt: Object) -> list[str]:
     for key in ("featureGates", "disabledFeatureGates"):
         names = get(kubevirt, "spec", "configuration", "developerConfiguration", key) or ()
         if idle := sorted({name for name in names if name not in feature_gates.EFFECTIVE_GATES}):
-            known, where = ", ".join(sorted(feature_gates.EFFECTIVE_GATES)), "spec.configuration.developerConfiguration"
+            known, where = ", ".join(sorted(feature_gates.EFFECTIVE_GATES)), f"{_CONFIGURATION}.developerConfiguration"
             found.append(f"{where}.{key} has no effect for {', '.join(idle)}: this engine honours only {known}")
-    settings = get(kubevirt, "spec", "configuration", "migrations") or {}
-    if idle := sorted(set(settings) & set(_IDLE_MIGRATION_SETTINGS)):
-        found.append(f"spec.configuration.migrations: {', '.join(idle)} has no effect in this engine")
+    found += (f"{path} has no effect in this engine" for path in KUBEVIRT_SPEC.idle(kubevirt["spec"], "spec"))
     return found
+
+
+def _patches(spec: Spec) -> Causes:
+    for patch in get(spec, "customizeComponents", "patches") or ():
+        try:
+            json.loads(patch["patch"])
+        except (ValueError, RecursionError):
+            yield Cause(NOT_SUPPORTED, f"patch {json.dumps(patch['patch'])} is not valid JSON")
+
+
+def _overhead_ratio(spec: Spec) -> Causes:
+    text = get(spec, "configuration", "additionalGuestMemoryOverheadRatio")
+    if text is None or configuration_reader.ratio(text) is not None:
+        return
+    try:
+        float(text)
+    except ValueError:
+        reason = f"cannot be parsed into float: strconv.ParseFloat: parsing {json.dumps(text)}: invalid syntax"
+    else:
+        reason = "cannot be smaller than 1.0"
+    yield Cause(NOT_SUPPORTED, f"ratio provided, {text}, {reason}")
+
+
+def _tls(spec: Spec) -> Causes:
+    tls, field = get(spec, "configuration", "tlsConfiguration") or {}, f"{_CONFIGURATION}.tlsConfiguration"
+    ciphers = tls.get("ciphers") or ()
+    if tls.get("minTLSVersion") in (None, "VersionTLS13"):
+        if ciphers:
+            message = f"You cannot specify ciphers when {field}.minTLSVersion is empty or VersionTLS13"
+            yield Cause(NOT_SUPPORTED, message, f"{field}.ciphers")
+        return
+    for index, cipher in enumerate(ciphers):
+        if cipher not in _CIPHERS:
+            yield Cause(NOT_SUPPORTED, f"{cipher} is not a valid cipher", f"{field}.ciphers#{index}")
+
+
+def _seccomp(spec: Spec) -> Causes:
+    profile = get(spec, "configuration", "seccompConfiguration", "virtualMachineInstanceProfile")
+    if profile is None:
+        return
+    field = f"{_CONFIGURATION}.seccompConfiguration.virtualMachineInstanceProfile.customProfile"
+    custom = profile.get("customProfile")
+    if custom is None:
+        yield Cause(INVALID, f"{field} needs to be set", field)
+    elif custom.get("localhostProfile") is not None and custom.get("runtimeDefaultProfile"):
+        local, default = f"{field}.localhostProfile", f"{field}.runtimeDefaultProfile"
+        for one, other in ((local, default), (default, local)):
+            yield Cause(INVALID, f"{one} cannot be set when {other} is set", one)
+
+
+def _replicas(spec: Spec) -> Causes:
+    if get(spec, "infra", "replicas") == 0:
+        yield Cause(INVALID, "infra replica count can't be 0")
+
+
+def _gates(spec: Spec) -> Causes:
+    developer = get(spec, "configuration", "developerConfiguration") or {}
+    off = developer.get("disabledFeatureGates") or ()
+    for gate in developer.get("featureGates") or ():
+        if gate in off:
+            message = f'feature gate "{gate}" exists on both "FeatureGates" and "DisabledFeatureGates"'
+            yield Cause(FORBIDDEN, message, f"{_CONFIGURATION}.developerConfiguration.featureGates")
 
 
 def _choices(spec: Spec) -> Causes:
@@ -105,13 +180,6 @@ def _numbers(spec: Spec) -> Causes:
         value = get(spec, *path.split("."))
         if value is not None and value <= 0:
             yield Cause(INVALID, f"spec.{path} must be greater than 0, not {value}; {hint}", f"spec.{path}")
-    if get(spec, "infra", "replicas") == 0:
-        field = "spec.infra.replicas"
-        yield Cause(INVALID, f"{field}: infra replica count can't be 0; without virt-api nobody could undo it", field)
-    text = get(spec, "configuration", "additionalGuestMemoryOverheadRatio")
-    if text and configuration_reader.ratio(text) is None:
-        field = "spec.configuration.additionalGuestMemoryOverheadRatio"
-        yield Cause(NOT_SUPPORTED, f"{field} is {text!r}, but must be a number such as 1.5, not less than 1", field)
     request = get(spec, "configuration", "cpuRequest")
     if request is not None and quantity.parse(request) < 0:
         field = "spec.configuration.cpuRequest"
@@ -145,10 +213,10 @@ def _certificates(spec: Spec) -> Causes:
     new, old = given.keys() & {*_NEW_DURATIONS}, given.keys() & {*_OLD_DURATIONS}
     if new and old:
         message = (
-            f"{', '.join(sorted(old))} of spec.{_CERTIFICATES} are deprecated and conflict with ca and server: "
-            "leave them out"
+            "caRotateInterval, certRotateInterval and caOverlapInterval are deprecated and conflict with CertConfig "
+            "defined rotation parameters"
         )
-        yield Cause(NOT_SUPPORTED, message, f"spec.{_CERTIFICATES}")
+        yield Cause(NOT_SUPPORTED, message)
         return
     wrong = list(_unreadable(given))
     yield from wrong
@@ -169,22 +237,25 @@ def _lifetimes(found: configuration.Rotation, old: bool) -> Causes:
     authority, authority_rest, serving, serving_rest = (
         f"spec.{_CERTIFICATES}.{path}" for path in ((*_OLD_DURATIONS, "server.renewBefore") if old else _NEW_DURATIONS)
     )
-    for lifetime, lifetime_field, rest, rest_field in (
-        (found.authority, authority, found.authority_rest, authority_rest),
-        (found.serving, serving, found.serving_rest, serving_rest),
+    for name, part, lifetime, lifetime_field, rest, rest_field in (
+        ("CA", "ca", found.authority, authority, found.authority_rest, authority_rest),
+        ("Cert", "server", found.serving, serving, found.serving_rest, serving_rest),
     ):
-        if lifetime < _SHORTEST:
+        if lifetime < rest:
+            of = f"spec.certificateRotationStrategy.selfSigned.{part}"
+            yield Cause(INVALID, f"{name} RenewBefore cannot exceed Duration ({of}.duration < {of}.renewBefore)")
+        elif lifetime < _SHORTEST:
             message = f"{lifetime_field} must be at least {_SHORTEST}: the clocks of machines differ"
             yield Cause(INVALID, message, lifetime_field)
-        elif rest >= lifetime:
+        elif rest == lifetime:
             message = f"{rest_field} ({rest}) must be less than {lifetime_field} ({lifetime}), or none would be used"
             yield Cause(INVALID, message, rest_field)
         elif rest < _SHORTEST_REST:
             message = f"{rest_field} must be at least {_SHORTEST_REST}: certificates are checked once a minute"
             yield Cause(INVALID, message, rest_field)
     if found.serving > found.authority:
-        message = f"{serving} ({found.serving}) must not be more than {authority} ({found.authority})"
-        yield Cause(INVALID, message, serving)
+        of = "spec.certificateRotationStrategy.selfSigned"
+        yield Cause(INVALID, f"Certificate duration cannot exceed CA ({of}.server.duration > {of}.ca.duration)")
 
 
 def _machine(kubevirt: dict[str, Any]) -> Causes:
@@ -196,3 +267,19 @@ def _machine(kubevirt: dict[str, Any]) -> Causes:
     allowed = " ".join(found.emulated_machines)
     message = f"{field} is not supported: {found.machine_type} (allowed values: [{allowed}])"
     yield Cause(NOT_SUPPORTED, message, field)
+
+
+#: In KubeVirt's order, and with its words as far as it has them. What only this engine refuses comes last.
+_RULES = (
+    _patches,
+    _certificates,
+    _overhead_ratio,
+    _tls,
+    _seccomp,
+    _replicas,
+    _gates,
+    _choices,
+    _numbers,
+    _bindings,
+    _workload_updates,
+)

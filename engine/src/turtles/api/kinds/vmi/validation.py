@@ -72,6 +72,7 @@ _RULES: tuple[Rule, ...] = (
     *network.OWN,
     *disks.OWN,
     *volumes.OWN,
+    *credentials.OWN,
     *machine.OWN,
 )
 #: What is judged of a new instance before everything else. KubeVirt's rules about networks, disks and paths of
@@ -116,13 +117,13 @@ def validate_update(new: Any, old: Any, context: Context = DEFAULT_CONTEXT) -> l
     if context.privileged:
         return _storage_causes(new, old, context)
     if old.get("spec") != new.get("spec"):
-        return [Cause(NOT_SUPPORTED, "update of VMI object is restricted", "spec")]
+        return [Cause(NOT_SUPPORTED, "update of VMI object is restricted")]
     if _annotation(old, hook_sidecars.ANNOTATION) != _annotation(new, hook_sidecars.ANNOTATION):
         message = f"{hook_sidecars.ANNOTATION} can't be changed: the machine's Pod is made by it"
         return [Cause(NOT_SUPPORTED, message, "metadata.annotations")]
     if _reserved(old.get("metadata")) != _reserved(new.get("metadata")):
         message = "modification of the following reserved kubevirt.io/ labels on a VMI object is prohibited"
-        return [Cause(NOT_SUPPORTED, message, "metadata.labels")]
+        return [Cause(NOT_SUPPORTED, message)]
     return []
 
 
@@ -159,7 +160,12 @@ def spec_causes(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
 
 def warn(vmi: Object) -> list[str]:
     """Return the warnings about a VirtualMachineInstance that is admitted."""
-    return preset_warnings(vmi)
+    return [*preset_warnings(vmi), *idle_warnings(vmi["spec"], "spec")]
+
+
+def idle_warnings(spec: Spec, path: str) -> list[str]:
+    """Return the warnings about what has no effect in the spec at `path` of an instance or a template."""
+    return [f"{here} has no effect in this engine" for here in VMI_SPEC.idle(spec, path)]
 
 
 def _annotation(vmi: Any, name: str) -> Any:

@@ -24,7 +24,7 @@ from turtles.api.kinds.vmi.defaults.compute import (
 from turtles.api.kinds.vmi.defaults.devices import default_devices, default_probes
 from turtles.api.kinds.vmi.defaults.disks import declare_disks, default_buses, default_disks
 from turtles.api.kinds.vmi.defaults.machine import default_features, default_firmware, default_hyperv
-from turtles.api.kinds.vmi.defaults.network import default_network
+from turtles.api.kinds.vmi.defaults.network import check_default_network, default_network
 from turtles.api.kinds.vmi.presets import PRESET, apply_presets
 from turtles.api.kinds.vmi.schema import VMI_SPEC
 from turtles.api.objects import Object, add_annotations, add_finalizer, get
@@ -37,7 +37,7 @@ def default(vmi: Object, context: Context = DEFAULT_CONTEXT) -> Object:
 
     What isn't well-formed can't be defaulted: validation says what is wrong with it.
 
-    :raises Refusal: the presets for it contradict each other.
+    :raises Refusal: the presets for it contradict each other, or the interface that it would get isn't allowed.
     """
     if not is_well_formed(vmi, VMI_SPEC):
         return vmi
@@ -45,9 +45,11 @@ def default(vmi: Object, context: Context = DEFAULT_CONTEXT) -> Object:
     config = context.config
     vmi = copy.deepcopy(vmi)
     vmi["metadata"] = vmi.get("metadata") or {}
+    vmi["spec"] = VMI_SPEC.stored(vmi["spec"])
     # Before everything else: a preset gives what the user left open, a default what then still is.
     apply_presets(vmi, context.others(PRESET, vmi["metadata"].get("namespace") or ""))
     spec = vmi["spec"]
+    check_default_network(spec, config)
     default_spec(spec, config)
     domain = spec["domain"]
     default_buses(spec, config)

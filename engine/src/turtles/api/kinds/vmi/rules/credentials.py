@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from turtles.api.configuration import ClusterConfiguration
 from turtles.api.kinds.vmi.rules.common import Rule
-from turtles.api.language import INVALID, Cause
+from turtles.api.language import INVALID, REQUIRED, Cause
 from turtles.api.objects import get
 from turtles.api.rules import Causes, Spec
 
@@ -42,4 +42,14 @@ def _source_and_method(credential: Spec, here: str, kind: str, methods: tuple[st
         yield Cause(INVALID, message, f"{here}.{kind}.propagationMethod")
 
 
+def _secrets(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
+    for index, credential in enumerate(spec.get("accessCredentials") or ()):
+        for kind in _TYPES:
+            if get(credential, kind, "source", "secret", "secretName") == "":
+                here = f"{path}.accessCredentials[{index}].{kind}.source.secret.secretName"
+                yield Cause(REQUIRED, f"{here} is a required field", here)
+
+
 RULES: tuple[Rule, ...] = (_access_credentials,)
+#: What only this engine refuses: there would be no Pod.
+OWN: tuple[Rule, ...] = (_secrets,)

@@ -9,7 +9,7 @@ from turtles.api.language import BOOLEAN, STRING, ListOf, Struct, field
 
 _OFF = (False,)
 _NO_SETTINGS = Struct("No settings.")
-_SWITCH = Struct("A switch.", field("enabled", BOOLEAN, "Whether it is on; true if not given.", absent=True))
+_SWITCH = Struct("A switch.", field("enabled", BOOLEAN, "Whether it is on.", default=True))
 
 _INPUT = Struct(
     "An input device.",

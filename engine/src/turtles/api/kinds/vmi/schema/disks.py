@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from turtles.api.language import BOOLEAN, STRING, UINT32, ListOf, Struct, field, unsupported
+from turtles.api.language import BOOLEAN, STRING, UINT32, ListOf, Struct, field, idle
 
 _OFF = (False,)
 #: The default bus, where the architecture isn't s390x or arm64, whose machines have no SATA.
@@ -83,7 +83,12 @@ DISK = Struct(
     field("dedicatedIOThread", BOOLEAN, "Whether the disk has an IO thread of its own; for the bus virtio."),
     field("blockSize", _BLOCK_SIZE, "Block sizes the guest sees."),
     field("tag", STRING, "Tag of the disk, which the guest finds in the metadata of its config drive."),
-    unsupported("changedBlockTracking", "Whether changed blocks are tracked.", neutral=_OFF),
+    idle(
+        "changedBlockTracking",
+        "Whether changed blocks are tracked, for backups that copy only these.",
+        BOOLEAN,
+        neutral=_OFF,
+    ),
 )
 
 FILESYSTEM = Struct(

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from turtles.api.language import BOOLEAN, INT64, STRING, UINT32, Struct, field, unsupported
+from turtles.api.language import BOOLEAN, INT64, STRING, UINT32, Struct, field, idle, unsupported
 
 
 def _timer(name: str, doc: str, *fields: str) -> Struct:
@@ -105,6 +105,7 @@ FIRMWARE = Struct(
 
 _ENABLED = field("enabled", BOOLEAN, "Whether the guest has it.", default=True)
 _STATE = Struct("A feature.", _ENABLED)
+_OFF = ({"enabled": False},)
 
 _HYPERV = Struct(
     "Enlightenments for Windows.",
@@ -135,7 +136,16 @@ _HYPERV = Struct(
     ),
     field("frequencies", _STATE, "Frequencies of TSC and APIC."),
     field("reenlightenment", _STATE, "Tell of a changed TSC frequency."),
-    field("tlbflush", _STATE, "Flush TLBs by hypercall; needs vpindex."),
+    field(
+        "tlbflush",
+        Struct(
+            "Flushes of the TLB.",
+            _ENABLED,
+            idle("direct", "Flushes of nested guests, for which libvirt here is too old.", _STATE, neutral=_OFF),
+            idle("extended", "Flushes of a part, for which libvirt here is too old.", _STATE, neutral=_OFF),
+        ),
+        "Flush TLBs by hypercall; needs vpindex.",
+    ),
     field("ipi", _STATE, "Send interrupts by hypercall; needs vpindex."),
     field("evmcs", _STATE, "Enlightened VMCS; needs vapic and the processor feature vmx."),
 )
