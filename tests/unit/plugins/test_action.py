@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 from ansible_collections.turtles.kubevirt.plugins.module_utils import _arguments
@@ -120,10 +122,15 @@ def test_tokens_are_not_shown(play, server):
     assert server.api.token not in shown
 
 
-def test_no_certificate_is_left_in_a_file(play, server, tmp_path, monkeypatch):
-    folder = tmp_path / "tmp"
-    folder.mkdir()
-    monkeypatch.setenv("TMPDIR", str(folder))
+@pytest.fixture
+def temporary(monkeypatch):
+    """The folder for temporary files. ansible-core 2.21 has a socket in it, whose path may have 107 characters."""
+    with tempfile.TemporaryDirectory(prefix="turtles-") as folder:
+        monkeypatch.setenv("TMPDIR", folder)
+        yield Path(folder)
+
+
+def test_no_certificate_is_left_in_a_file(play, server, temporary):
     data = base64.b64encode(b"a certificate").decode()
     kubeconfig = {
         "clusters": [{"name": "c", "cluster": {"server": server.url, "certificate-authority-data": data}}],
@@ -133,4 +140,4 @@ def test_no_certificate_is_left_in_a_file(play, server, tmp_path, monkeypatch):
     }
     result, _shown = play({"turtles.kubevirt.vmi_info": {"host": None, "api_key": None, "kubeconfig": kubeconfig}})
     assert not result["failed"], result
-    assert not list(folder.rglob("tmp*"))
+    assert not list(temporary.rglob("tmp*"))
