@@ -78,8 +78,7 @@ class Task:
 
 def play(server: Server, collections: Path, folder: Path, tasks: list[Task]) -> dict[str, dict]:
     """Run the tasks one after the other; return their results by name. Only those marked refused may fail."""
-    result, temporary = folder / "results.json", folder / "tmp"
-    temporary.mkdir()
+    result = folder / "results.json"
     connection = {"kubeconfig": str(server.config / "admin.kubeconfig")}
     steps = [{"name": task.name, f"kubernetes.core.{task.module}": {**connection, **task.options},
               "register": task.name, "check_mode": task.check, "ignore_errors": task.refused}
@@ -94,10 +93,12 @@ def play(server: Server, collections: Path, folder: Path, tasks: list[Task]) -> 
     # Neither the configuration of who runs the test counts, nor do the modules' caches of discovery stay behind.
     environment = {name: value for name, value in os.environ.items()
                    if not name.startswith(("ANSIBLE_", "K8S_AUTH_", "KUBE"))}  # fmt: skip
-    environment |= {"ANSIBLE_COLLECTIONS_PATH": str(collections), "ANSIBLE_NOCOLOR": "1", "HOME": str(folder),
-                    "TMPDIR": str(temporary)}  # fmt: skip
-    done = subprocess.run([sys.executable, "-m", "ansible", "playbook", "-i", "localhost,", str(book)], cwd=folder,
-                          env=environment, capture_output=True, text=True, timeout=600)  # fmt: skip
+    environment |= {"ANSIBLE_COLLECTIONS_PATH": str(collections), "ANSIBLE_NOCOLOR": "1", "HOME": str(folder)}
+    # The test's own folder has too long a name for the sockets that ansible-core has among its temporary files.
+    with tempfile.TemporaryDirectory(prefix="turtles-") as temporary:
+        environment["TMPDIR"] = temporary
+        done = subprocess.run([sys.executable, "-m", "ansible", "playbook", "-i", "localhost,", str(book)], cwd=folder,
+                              env=environment, capture_output=True, text=True, timeout=600)  # fmt: skip
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     found: dict[str, dict] = json.loads(result.read_text())
     return found
