@@ -187,7 +187,8 @@ def test_a_machine_is_copied_once(shop, run):
         "newMacAddresses": {"default": "02:00:00:00:00:01"},
     }
     assert not run("clone", **options)["changed"]
-    assert "new_smbios_serial: VirtualMachineClone shop/c has none, not x" in run("clone", **options, new_smbios_serial="x").msg
+    serial = run("clone", **options, new_smbios_serial="x")
+    assert "new_smbios_serial: VirtualMachineClone shop/c has none, not x" in serial.msg
     assert len(run("clone_info", namespace="shop")["resources"]) == 1
     assert run("clone", name="c", namespace="shop", state="absent")["changed"]
 
