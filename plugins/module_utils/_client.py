@@ -22,14 +22,14 @@ PAGE_SIZE = 500
 class Client(Transport):
     """One API server as seen by one user."""
 
-    def __init__(self, options, quick=False):
-        super().__init__(options, quick)
+    def __init__(self, options):
+        super().__init__(options)
         self._discovered = {}
 
     @property
     def default_namespace(self):
         """Return the namespace of the kubeconfig's context, or "default"."""
-        return default_namespace(self._options)
+        return default_namespace(self._options, self._configuration)
 
     def get(self, path):
         """Return the object at path, or None where there is none."""

@@ -15,15 +15,14 @@ import traceback
 from ansible.module_utils.basic import missing_required_lib
 
 from ._errors import KubeError
+from ._kubeconfig import PlainConfiguration, plain_configuration
 from ._values import type_name
 
 try:
     import urllib3
 
-    from ._kubeconfig import plain_configuration
-
     HAS_URLLIB3 = True
-except ImportError:  # the Kubernetes library, which brings both packages, is missing; see load_library()
+except ImportError:  # the Kubernetes library, which brings it, is missing; see load_library()
     HAS_URLLIB3 = False
 
 # Connections to one server that are kept: a fleet has more than a few requests in flight.
@@ -43,23 +42,39 @@ def load_library():
     return kubernetes
 
 
-def configuration_of(options, quick):
-    """Return kubernetes.client.Configuration, and where the server's address and the credentials come from.
+def is_self_contained(options):
+    """Return whether a connection is made of nothing but these options and the plain kubeconfig they name.
+
+    It then needs neither the library nor the authorities that a Python's TLS trusts by itself.
+    """
+    plain = plain_configuration(options, _needs_kubeconfig(options)) if HAS_URLLIB3 else None
+    if plain is None:
+        return False
+    host, verified = options.get("host") or plain.host, options.get("validate_certs")
+    return bool(
+        host.startswith("http:")
+        or options.get("ca_cert")
+        or plain.ssl_ca_cert
+        or plain.ca_data
+        or not (plain.verify_ssl if verified is None else verified)
+    )
+
+
+def configuration_of(options):
+    """Return a configuration, and where the server's address and the credentials come from.
+
+    It is a PlainConfiguration where that is possible, else the library's kubernetes.client.Configuration.
 
     :param options: those of the doc fragment auth.
-    :param quick: do without the library if possible: a PlainConfiguration is returned then.
     """
     needs_kubeconfig = _needs_kubeconfig(options)
-    plain = plain_configuration(options, needs_kubeconfig) if quick and HAS_URLLIB3 else None
-    configuration = plain[0] if plain else load_library().client.Configuration()
+    plain = plain_configuration(options, needs_kubeconfig) if HAS_URLLIB3 else None
+    configuration = plain or load_library().client.Configuration()
     given = [names for names in _CREDENTIALS if all(options.get(name) for name in names)]
     credentials = " and ".join(_source_of(name, options) for name in given[0]) if given else ""
     if needs_kubeconfig:
         try:
-            if plain:
-                origin = _named_kubeconfig(plain[1], options.get("context"))
-            else:
-                origin = _load_kubeconfig(options, configuration)
+            origin = _origin(options) if plain else _load_kubeconfig(options, configuration)
         except KubeError as exc:
             if not options.get("host"):
                 raise
@@ -115,7 +130,7 @@ def _load_kubeconfig(options, configuration):
             k8s_config.load_kube_config_from_dict(
                 kubeconfig, context=context, client_configuration=configuration, persist_config=False
             )
-            return "the kubeconfig given as a mapping"
+            return _origin(options)
         if kubeconfig is not None and not isinstance(kubeconfig, str):
             raise KubeError("kubeconfig: must be a path or a mapping, but is a %s" % type_name(kubeconfig))
         given = kubeconfig or os.environ.get("KUBECONFIG") or "~/.kube/config"
@@ -134,7 +149,7 @@ def _load_kubeconfig(options, configuration):
             client_configuration=configuration,
             persist_config=persist,
         )
-        return _named_kubeconfig(given, context)
+        return _origin(options)
     except k8s_config.config_exception.ConfigException as exc:
         source = "given as a mapping" if isinstance(kubeconfig, dict) else (kubeconfig or "(default)")
         raise KubeError("kubeconfig %s can't be used: %s" % (source, exc)) from exc
@@ -145,8 +160,13 @@ def _load_kubeconfig(options, configuration):
         raise KubeError("kubeconfig %s can't be read: %s" % (kubeconfig or "(default)", exc)) from exc
 
 
-def _named_kubeconfig(path, context):
-    """Return how messages call a kubeconfig file."""
+def _origin(options):
+    """Return how messages call the kubeconfig that options name."""
+    given = options.get("kubeconfig")
+    if isinstance(given, dict) or str(given).lstrip().startswith("{"):
+        return "the kubeconfig given as a mapping"
+    context = options.get("context")
+    path = given or os.environ.get("KUBECONFIG") or "~/.kube/config"
     return "kubeconfig %s%s" % (path, ", context %s" % context if context else "")
 
 
@@ -167,18 +187,32 @@ def _source_of(option, options):
     return "the option %s" % option
 
 
-def default_namespace(options):
-    """Return the namespace of the kubeconfig's context, or "default"."""
-    if isinstance(options.get("kubeconfig"), dict) or not _needs_kubeconfig(options):
+def default_namespace(options, configuration):
+    """Return the namespace of the kubeconfig's context, or "default".
+
+    :param configuration: what configuration_of() returned for these options.
+    """
+    if isinstance(configuration, PlainConfiguration):
+        return configuration.namespace
+    if not _needs_kubeconfig(options):
         return "default"
-    k8s_config = load_library().config
-    try:
-        kubeconfig = options.get("kubeconfig") or os.environ.get("KUBECONFIG") or "~/.kube/config"
-        contexts, active = k8s_config.list_kube_config_contexts(config_file=os.path.expanduser(kubeconfig))
-    except (k8s_config.config_exception.ConfigException, OSError, TypeError):
-        return "default"
-    wanted = options.get("context")
-    for context in contexts if wanted else [active]:
-        if not wanted or context.get("name") == wanted:
+    contexts, wanted = _contexts(options.get("kubeconfig") or os.environ.get("KUBECONFIG") or "~/.kube/config")
+    wanted = options.get("context") or wanted
+    for context in contexts:
+        if context.get("name") == wanted:
             return (context.get("context") or {}).get("namespace") or "default"
     return "default"
+
+
+def _contexts(kubeconfig):
+    """Return the contexts of a kubeconfig that could be loaded, and the name of the current one."""
+    if isinstance(kubeconfig, str) and kubeconfig.lstrip().startswith("{"):
+        kubeconfig = json.loads(kubeconfig)
+    if isinstance(kubeconfig, dict):
+        return kubeconfig.get("contexts") or [], kubeconfig.get("current-context")
+    k8s_config = load_library().config
+    try:
+        contexts, active = k8s_config.list_kube_config_contexts(config_file=os.path.expanduser(kubeconfig))
+    except (k8s_config.config_exception.ConfigException, OSError, TypeError):
+        return [], None
+    return contexts, active.get("name")

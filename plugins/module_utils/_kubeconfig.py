@@ -2,9 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Connections that are so plain that they don't need the Kubernetes library.
 
-The library takes a quarter of a second to load: longer than reading a thousand machines. Most kubeconfigs have nothing
-but a server, a certificate authority, and a token or a client certificate; those, and options that say it all, are read
-here. Whatever else there is (plugins for credentials, proxies, several files, mistakes) is left to the library.
+The library takes a quarter of a second to load: longer than reading a thousand machines, and as long as all the rest of
+a module. Most kubeconfigs have nothing but a server, a certificate authority, and a token or a client certificate;
+those, and options that say it all, are read here. Whatever else there is (plugins for credentials, proxies, several
+files, mistakes) is left to the library.
 """
 
 from __future__ import annotations
@@ -13,12 +14,6 @@ import base64
 import os
 import ssl
 import tempfile
-from contextlib import suppress
-
-try:
-    import yaml
-except ImportError:
-    yaml = None  # part of the Kubernetes library's requirements, which reports what is missing
 
 _CLUSTER = {"server", "certificate-authority", "certificate-authority-data", "insecure-skip-tls-verify"}
 _USER = {
@@ -37,7 +32,10 @@ class PlainConfiguration:
         self.ca_data = self.cert_data = self.key_data = None
         self.verify_ssl = True
         self.username = self.password = None
+        self.proxy = self.no_proxy = None
         self.api_key = {}
+        #: That of the kubeconfig's context.
+        self.namespace = "default"
 
     def auth_settings(self):
         """Return the token in the library's form."""
@@ -77,28 +75,40 @@ def _written(folder, name, data):
 
 
 def plain_configuration(options, kubeconfig_needed):
-    """Return the PlainConfiguration of a connection and the kubeconfig it is from (or None), or None if it isn't plain.
+    """Return the PlainConfiguration of a connection, or None if it isn't plain.
 
     :param options: those of the doc fragment auth.
     :param kubeconfig_needed: whether a kubeconfig has to be read for them.
     """
-    if yaml is None or any(options.get(name) for name in ("proxy", "proxy_headers")):
+    if any(options.get(name) for name in ("proxy", "proxy_headers")):
         return None
     if any(os.environ.get(name) or os.environ.get(name.lower()) for name in _PROXIES):
         return None
-    configuration, source = PlainConfiguration(), None
-    if kubeconfig_needed:
-        source = options.get("kubeconfig") or os.environ.get("KUBECONFIG") or "~/.kube/config"
-        if not isinstance(source, str) or os.pathsep in source or source.lstrip().startswith("{"):
-            return None
-        with suppress(OSError, ValueError, TypeError, KeyError, AttributeError, StopIteration, yaml.YAMLError):
-            path = os.path.expanduser(os.path.expandvars(source))
-            with open(path, encoding="utf-8") as file:
-                kubeconfig = yaml.safe_load(file)
-            if _fill(configuration, kubeconfig, options.get("context"), os.path.dirname(path)):
-                return configuration, source
+    configuration = PlainConfiguration()
+    if not kubeconfig_needed:
+        return configuration
+    source, folder = options.get("kubeconfig") or os.environ.get("KUBECONFIG") or "~/.kube/config", ""
+    if isinstance(source, str):
+        path = os.path.expanduser(os.path.expandvars(source))
+        source, folder = _read(path), os.path.dirname(path)
+    try:
+        return configuration if _fill(configuration, source, options.get("context"), folder) else None
+    except (ValueError, TypeError, KeyError, AttributeError, StopIteration):
         return None
-    return configuration, source
+
+
+def _read(path):
+    """Return what a YAML file says; None where it says nothing that can be read."""
+    try:
+        # Part of the Kubernetes library's requirements, which reports what is missing. Options alone don't need it.
+        import yaml
+    except ImportError:
+        return None
+    try:
+        with open(path, encoding="utf-8") as file:
+            return yaml.safe_load(file)
+    except (OSError, ValueError, yaml.YAMLError):
+        return None
 
 
 def _named(entries, name, member):
@@ -112,7 +122,7 @@ def _fill(configuration, kubeconfig, context, folder):
     user = _named(kubeconfig["users"], context["user"], "user")
     if set(cluster) - _CLUSTER or set(user) - _USER or not str(cluster.get("server") or "").startswith("http"):
         return False
-    configuration.host = cluster["server"]
+    configuration.host, configuration.namespace = cluster["server"], context.get("namespace") or "default"
     configuration.verify_ssl = not cluster.get("insecure-skip-tls-verify")
     for section, name, file, data in (
         (cluster, "certificate-authority", "ssl_ca_cert", "ca_data"),

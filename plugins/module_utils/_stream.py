@@ -4,16 +4,7 @@
 
 from __future__ import annotations
 
-import traceback
-
 from ansible.module_utils.basic import missing_required_lib
-
-try:
-    # It comes with the Kubernetes library.
-    import websocket
-except ImportError:
-    websocket = None
-    IMPORT_ERROR = traceback.format_exc()
 
 
 class Refused(Exception):
@@ -35,13 +26,17 @@ class Stream:
     """
 
     def __init__(self, url, protocol, options):
-        if websocket is None:
-            raise ModuleNotFoundError(missing_required_lib("websocket-client"))
+        try:
+            # It comes with the Kubernetes library, and takes too long to load for the many tasks that have no stream.
+            import websocket
+        except ImportError:
+            raise ModuleNotFoundError(missing_required_lib("websocket-client")) from None
+        self._error, self._timeout = websocket.WebSocketException, websocket.WebSocketTimeoutException
         try:
             self._socket = websocket.create_connection(url, subprotocols=[protocol], suppress_origin=True, **options)
         except websocket.WebSocketBadStatusException as exc:
             raise Refused(exc.status_code, exc.resp_body or b"") from exc
-        except websocket.WebSocketException as exc:
+        except self._error as exc:
             raise OSError(str(exc)) from exc
 
     def send(self, data):
@@ -51,7 +46,7 @@ class Stream:
         """
         try:
             self._socket.send_binary(data)
-        except websocket.WebSocketException as exc:
+        except self._error as exc:
             raise OSError(str(exc)) from exc
 
     def receive(self, timeout=None):
@@ -59,9 +54,9 @@ class Stream:
         try:
             self._socket.settimeout(timeout)
             data = self._socket.recv()
-        except websocket.WebSocketTimeoutException:
+        except self._timeout:
             return None
-        except (OSError, websocket.WebSocketException):
+        except (OSError, self._error):
             return b""
         return data if isinstance(data, bytes) else data.encode()
 

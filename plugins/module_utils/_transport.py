@@ -2,8 +2,8 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Requests to an API server and their answers as JSON.
 
-They go over the official package's connection pool without any generated models, because modules pass through whatever
-fields a server has.
+They go over the connection pool of urllib3, as those of the official package do, without any generated models, because
+modules pass through whatever fields a server has.
 """
 
 from __future__ import annotations
@@ -19,15 +19,14 @@ from ansible.module_utils.common.text.converters import to_text
 
 from ._configuration import CONNECTIONS, configuration_of, load_library
 from ._errors import ApiError, KubeError
+from ._kubeconfig import PlainConfiguration
 from ._stream import Refused, Stream
 
 try:
     import urllib3
 
-    from ._kubeconfig import PlainConfiguration
-
     HAS_URLLIB3 = True
-except ImportError:  # the Kubernetes library, which brings both packages, is missing; see load_library()
+except ImportError:  # the Kubernetes library, which brings it, is missing; see load_library()
     HAS_URLLIB3 = False
 
 CONNECT_TIMEOUT = 10
@@ -53,12 +52,10 @@ class Transport:
     """A connection to one API server as one user, which keeps its connections alive.
 
     Threads may share it: its connection pool is urllib3's.
-
-    :param quick: whether to do without the Kubernetes library where the connection is plain enough.
     """
 
-    def __init__(self, options, quick=False):
-        self._configuration, self.origin, self.credentials = configuration_of(options, quick)
+    def __init__(self, options):
+        self._configuration, self.origin, self.credentials = configuration_of(options)
         self.host = self._configuration.host
         self._pool = self._connections()
         self._options = options
@@ -97,20 +94,10 @@ class Transport:
         # Kubelets answer 406 to whoever accepts JSON alone.
         headers = ["%s: %s" % pair for pair in {**self._headers(), "Accept": "*/*"}.items()]
         headers += ["Impersonate-Group: %s" % group for group in self._options.get("impersonate_groups") or []]
-        files = {
-            "ca_certs": configuration.ssl_ca_cert,
-            "certfile": configuration.cert_file,
-            "keyfile": configuration.key_file,
-        }
-        tls = {
-            "cert_reqs": ssl.CERT_REQUIRED if configuration.verify_ssl else ssl.CERT_NONE,
-            "check_hostname": bool(configuration.verify_ssl),
-            **{name: path for name, path in files.items() if path},
-        }
         proxy = urlsplit(configuration.proxy or "")
         options = {
             "header": headers,
-            "sslopt": tls,
+            "sslopt": self._tls() if self.host.startswith("https:") else {},
             "timeout": CONNECT_TIMEOUT,
             "http_proxy_host": proxy.hostname,
             "http_proxy_port": proxy.port,
@@ -165,15 +152,30 @@ class Transport:
     def _connections(self):
         """Return the pool of connections."""
         configuration = self._configuration
-        if not (HAS_URLLIB3 and isinstance(configuration, PlainConfiguration)):
+        if not isinstance(configuration, PlainConfiguration):
             return load_library().client.rest.RESTClientObject(configuration).pool_manager
         if not self.host.startswith("https:"):
             return urllib3.PoolManager(maxsize=CONNECTIONS)
-        try:
-            context = configuration.context()
-        except (OSError, ValueError) as exc:
-            raise KubeError("The certificates of %s can't be used: %s" % (self.origin, exc)) from exc
-        return urllib3.PoolManager(maxsize=CONNECTIONS, ssl_context=context)
+        return urllib3.PoolManager(maxsize=CONNECTIONS, ssl_context=self._tls()["context"])
+
+    def _tls(self):
+        """Return how the server is verified and who asks it, in the terms of the package websocket-client."""
+        configuration = self._configuration
+        if isinstance(configuration, PlainConfiguration):
+            try:
+                return {"context": configuration.context()}
+            except (OSError, ValueError) as exc:
+                raise KubeError("The certificates of %s can't be used: %s" % (self.origin, exc)) from exc
+        files = {
+            "ca_certs": configuration.ssl_ca_cert,
+            "certfile": configuration.cert_file,
+            "keyfile": configuration.key_file,
+        }
+        return {
+            "cert_reqs": ssl.CERT_REQUIRED if configuration.verify_ssl else ssl.CERT_NONE,
+            "check_hostname": bool(configuration.verify_ssl),
+            **{name: path for name, path in files.items() if path},
+        }
 
     def _headers(self):
         headers = {"Accept": "application/json", "User-Agent": "turtles.kubevirt"}

@@ -40,7 +40,7 @@ class ClusterReader:
         self._discovering = threading.Lock()
         for namespace in cluster["namespaces"] or ():
             _resources.check_name("namespaces", namespace)
-        self._client = Client(cluster.auth(), quick=True)
+        self._client = Client(cluster.auth())
 
     def snapshot(self):
         """Return vms, vmis, services, nodes, base_domain, server, and the reports: (text, whether it is an error).

@@ -3,8 +3,8 @@
 """Run the collection's modules inside the controller's process where that gives the same result.
 
 A module's own process costs about half a second per task and loop item, nearly all of it for starting Python,
-unpacking and importing. Ansible imports a module's action plugin before it forks its workers, so they have the
-Kubernetes library loaded already.
+unpacking and importing. Ansible imports a module's action plugin before it forks its workers, so they have loaded
+already what every module needs. The Kubernetes library is loaded by the tasks whose connection needs it.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import tempfile
 import traceback
 from contextlib import contextmanager
 from importlib import import_module
+from importlib.util import find_spec
 
 from ansible import constants
 from ansible.errors import AnsibleActionFail
@@ -24,14 +25,11 @@ from ansible.module_utils.errors import UnsupportedError
 from ansible.plugins.action import ActionBase
 
 from ..module_utils._arguments import wrong_types
-from ..module_utils._configuration import load_library
-from ..module_utils._errors import KubeError
+from ..module_utils._base import KubeModule  # noqa: F401 (before Ansible forks its workers)
+from ..module_utils._configuration import is_self_contained
 
-try:
-    load_library()  # before Ansible forks its workers
-    HAS_KUBERNETES = True
-except KubeError:
-    HAS_KUBERNETES = False
+HAS_KUBERNETES = find_spec("kubernetes") is not None
+HAS_JMESPATH = find_spec("jmespath") is not None
 
 MODULES = "ansible_collections.turtles.kubevirt.plugins.modules."
 
@@ -94,68 +92,76 @@ class InProcessAction(ActionBase):
         wrong = wrong_types(module_class.arguments()["argument_spec"], options)
         if wrong:
             raise AnsibleActionFail(wrong)
-        if not self._in_process(task_vars or {}):
-            wrap_async = self._task.async_val and not self._connection.has_native_async
-            result.update(self._execute_module(module_args=options, task_vars=task_vars, wrap_async=wrap_async))
-            return result
-        arguments = module_class.arguments()
-        arguments.pop("supports_check_mode")
+        if self._here():
+            arguments = module_class.arguments()
+            arguments.pop("supports_check_mode")
+            with self._tasks_environment():
+                validated = ArgumentSpecValidator(**arguments).validate(options)
+                if self._in_process(task_vars or {}, validated):
+                    result.update(self._run(name, module_class, validated))
+                    return result
+        wrap_async = self._task.async_val and not self._connection.has_native_async
+        result.update(self._execute_module(module_args=options, task_vars=task_vars, wrap_async=wrap_async))
+        return result
+
+    def _run(self, name, module_class, validated):
+        """Run the module and return its result."""
+        if validated.error_messages:
+            msg = validated.errors.msg
+            if isinstance(validated.errors[0], UnsupportedError):
+                msg = "Unsupported parameters for (%s) module: %s" % (self._task.action, msg)
+            raise AnsibleActionFail(remove_values(msg, validated._no_log_values))
+        module = InProcessModule(
+            validated.validated_parameters, self._task.check_mode, set(validated._no_log_values), self._display
+        )
+        running = module_class(module)
+        result = {}
+        try:
+            with _ansibles_temporary_files():
+                running.execute()
+        except Ended as ended:
+            result = ended.result
+        except Exception as exc:  # as an ordinary module would: the traceback with -vvv, and the play goes on
+            result = {
+                "failed": True,
+                "changed": running.changed,
+                "msg": "Unexpected failure of module %s: %s: %s" % (name, type(exc).__name__, exc),
+                "exception": traceback.format_exc(),
+            }
+            result = remove_values(result, module.no_log_values)
+        if not self._task.diff:
+            result.pop("diff", None)
+        return result
+
+    @contextmanager
+    def _tasks_environment(self):
+        """Have the variables of the task's environment, as its module would."""
         environment = {}
         self._compute_environment_string(environment)
         before = dict(os.environ)
         os.environ.update({key: str(value) for key, value in environment.items()})
         try:
-            validated = ArgumentSpecValidator(**arguments).validate(options)
-            if validated.error_messages:
-                msg = validated.errors.msg
-                if isinstance(validated.errors[0], UnsupportedError):
-                    msg = "Unsupported parameters for (%s) module: %s" % (self._task.action, msg)
-                raise AnsibleActionFail(remove_values(msg, validated._no_log_values))
-            module = InProcessModule(
-                validated.validated_parameters,
-                self._task.check_mode,
-                set(validated._no_log_values),
-                self._display,
-            )
-            running = module_class(module)
-            try:
-                with _ansibles_temporary_files():
-                    running.execute()
-            except Ended as ended:
-                result.update(ended.result)
-            except Exception as exc:  # as an ordinary module would: the traceback with -vvv, and the play goes on
-                result.update(
-                    remove_values(
-                        {
-                            "failed": True,
-                            "changed": running.changed,
-                            "msg": "Unexpected failure of module %s: %s: %s" % (name, type(exc).__name__, exc),
-                            "exception": traceback.format_exc(),
-                        },
-                        module.no_log_values,
-                    )
-                )
+            yield
         finally:
             os.environ.clear()
             os.environ.update(before)
-        if not self._task.diff:
-            result.pop("diff", None)
-        return result
 
     def prepared(self, options, task_vars):
         """Return the options that the module gets, from those of the task."""
         return options
 
-    def _in_process(self, task_vars):
-        """Return whether the module would run on this machine, as this user, with this Python."""
-        if self._connection.transport != "local" or self._task.async_val or self._connection.become:
-            return False
+    def _here(self):
+        """Return whether the module would run on this machine, as this user."""
+        return self._connection.transport == "local" and not self._task.async_val and not self._connection.become
+
+    def _in_process(self, task_vars, validated):
+        """Return whether the module gives the same result with this Python as with the one that is requested."""
         interpreter = task_vars.get("ansible_python_interpreter")
         if not interpreter or str(interpreter).startswith("auto"):
             # No interpreter requested: the one that runs Ansible has what Ansible's own requirements name.
             return HAS_KUBERNETES
         interpreter = self._templar.template(interpreter)
-        return _same_python(str(interpreter))
+        return _same_python(str(interpreter)) or _any_python(validated.validated_parameters)
 
 
 @contextmanager
@@ -171,6 +177,14 @@ def _ansibles_temporary_files():
         yield
     finally:
         tempfile.tempdir = before
+
+
+def _any_python(options):
+    """Return whether options need nothing that belongs to a Python: neither its packages nor its authorities.
+
+    An interpreter for all hosts, such as /usr/bin/python3 in group_vars/all, then costs nothing, and needs no packages.
+    """
+    return HAS_KUBERNETES and (not options.get("query") or HAS_JMESPATH) and is_self_contained(options)
 
 
 def _same_python(interpreter):

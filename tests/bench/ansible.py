@@ -3,7 +3,8 @@
 """Measures tasks: a loop of the module vm, one task of the module fleet and, if it is there, a loop of kubevirt.core's.
 
 All talk to one simulated API server in a process of its own, whose machines run at once, so what is measured is what
-the tasks themselves cost, within a play: seconds and requests.
+the tasks themselves cost, within a play: seconds and requests. The loop also runs as an ordinary module, as it does on
+remote hosts, beside one that does nothing: the floor of what ordinary modules cost.
 """
 
 from __future__ import annotations
@@ -28,6 +29,16 @@ GROUP = {
     "versions": [{"groupVersion": "kubevirt.io/v1", "version": "v1"}],
     "preferredVersion": {"groupVersion": "kubevirt.io/v1", "version": "v1"},
 }
+# This machine, but Ansible doesn't know it.
+ELSEWHERE = """
+from ansible.plugins.connection.local import DOCUMENTATION as LOCAL, Connection as Local
+
+DOCUMENTATION = LOCAL.replace("name: local", "name: elsewhere")
+
+
+class Connection(Local):
+    transport = "elsewhere"
+"""
 VERBS = ["create", "delete", "get", "list", "patch", "update", "watch"]
 DISCOVERY: dict[str, Any] = {
     "/api": {"kind": "APIVersions", "versions": ["v1"]},
@@ -79,6 +90,8 @@ class Bench:
         self._folder = folder
         self.url, self.token = orders.recv()
         self._environment = {**os.environ, "K8S_AUTH_HOST": self.url, "K8S_AUTH_API_KEY": self.token}
+        (folder / "elsewhere.py").write_text(ELSEWHERE)
+        self._environment["ANSIBLE_CONNECTION_PLUGINS"] = str(folder)
         if peer:
             paths = [str(peer), os.environ.get("ANSIBLE_COLLECTIONS_PATH", "")]
             self._environment["ANSIBLE_COLLECTIONS_PATH"] = ":".join(filter(None, paths))
@@ -122,6 +135,11 @@ def looped(module: str, count: int, prefix: str, options: dict[str, Any]) -> dic
     return {module: {**options, "name": "{{ item }}"}, "loop": names, "loop_control": {"label": "{{ item }}"}}
 
 
+def elsewhere(task: dict[str, Any]) -> dict[str, Any]:
+    """The task with an ordinary module."""
+    return {**task, "vars": {"ansible_connection": "elsewhere", "ansible_python_interpreter": sys.executable}}
+
+
 def peers(name: str) -> dict[str, Any]:
     """The same machine in the options of kubevirt.core, whose spec is that of the template."""
     spec = {
@@ -157,6 +175,18 @@ def main() -> None:
                 "vm in a loop",
                 options.loop,
                 looped("turtles.kubevirt.vm", options.loop, "loop", {**machine(""), "state": "running"}),
+            ),
+            (
+                "vm in a loop, elsewhere",
+                options.loop // 4,
+                elsewhere(
+                    looped("turtles.kubevirt.vm", options.loop // 4, "far", {**machine(""), "state": "running"}),
+                ),
+            ),
+            (
+                "ping in a loop, elsewhere",
+                options.loop // 4,
+                elsewhere({"ansible.builtin.ping": {}, "loop": list(range(options.loop // 4))}),
             ),
         ]
         if options.peer:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import base64
+import json
 import sys
 import tempfile
 from pathlib import Path
 
 import pytest
-from ansible_collections.turtles.kubevirt.plugins.module_utils import _arguments
+from ansible_collections.turtles.kubevirt.plugins.module_utils import _arguments, _configuration, _kubeconfig
 from ansible_collections.turtles.kubevirt.plugins.modules import vm
 
 WEB = {"name": "web", "namespace": "default", "image": "x", "memory": "64Mi", "state": "running", "wait_timeout": 10}
@@ -25,16 +26,58 @@ def test_every_module_runs_in_the_controllers_process(play, module):
     assert "AnsiballZ_%s" % module not in shown
 
 
-@pytest.mark.parametrize("how", ["async", "interpreter"])
-def test_elsewhere_it_is_an_ordinary_module(play, tmp_path, how):
-    python = tmp_path / "python"
-    python.write_text('#!/bin/sh\nexec "%s" "$@"\n' % sys.executable)
-    python.chmod(0o755)
-    keywords = {"async": 30, "poll": 1} if how == "async" else {}
-    variables = {"ansible_python_interpreter": str(python)} if how == "interpreter" else {}
-    result, shown = play({"turtles.kubevirt.vm": WEB, **keywords}, **variables)
+@pytest.fixture
+def python(tmp_path):
+    """Another Python, as far as Ansible knows."""
+    path = tmp_path / "python"
+    path.write_text('#!/bin/sh\nexec "%s" "$@"\n' % sys.executable)
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_with_async_it_is_an_ordinary_module(play):
+    result, shown = play({"turtles.kubevirt.vm": WEB, "async": 30, "poll": 1})
     assert result["changed"], result
     assert "AnsiballZ_vm" in shown
+
+
+def test_another_python_does_not_matter_where_nothing_of_it_is_needed(play):
+    result, shown = play({"turtles.kubevirt.vm": WEB, "vars": {"ansible_python_interpreter": "/nowhere/python3"}})
+    assert result["changed"], result
+    assert "AnsiballZ_vm" not in shown
+
+
+@pytest.mark.parametrize(
+    "member", [{"user": {"tokenFile": "token"}}, {"cluster": {"server": "https://127.0.0.1:9"}}], ids=str
+)
+def test_another_pythons_packages_and_authorities_are_used(play, server, python, tmp_path, member):
+    kubeconfig = server.api.credentials()
+    kubeconfig["clusters"][0]["cluster"].update(member.get("cluster", {}))
+    kubeconfig["users"][0]["user"].update(member.get("user", {}))
+    (tmp_path / "kubeconfig").write_text(json.dumps(kubeconfig))
+    (tmp_path / "token").write_text(server.api.token)
+    options = {"host": None, "api_key": None, "kubeconfig": str(tmp_path / "kubeconfig")}
+    result, shown = play({"turtles.kubevirt.vmi_info": options}, ansible_python_interpreter=python)
+    assert result["failed"] == ("cluster" in member), result
+    assert "AnsiballZ_vmi_info" in shown
+
+
+@pytest.mark.parametrize(
+    ("options", "alone"),
+    [
+        ({"host": "http://a", "api_key": "x"}, True),
+        ({"host": "https://a", "api_key": "x"}, False),
+        ({"host": "https://a", "api_key": "x", "ca_cert": "/ca"}, True),
+        ({"host": "https://a", "api_key": "x", "validate_certs": False}, True),
+        ({"host": "https://a", "api_key": "x", "validate_certs": False, "proxy": "http://b"}, False),
+        ({"kubeconfig": "/nowhere"}, False),
+    ],
+)
+def test_what_needs_nothing_but_its_options(options, alone, monkeypatch):
+    for name in _kubeconfig._PROXIES:
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    assert _configuration.is_self_contained(options) == alone
 
 
 def test_check_mode_and_diff(api, play):

@@ -4,8 +4,6 @@
 
 from __future__ import annotations
 
-import sys
-
 import ansible
 import pytest
 
@@ -141,11 +139,8 @@ def test_bad_templates_are_told(api, play_file, server):
     assert api.written() == []
 
 
-def test_it_works_where_the_module_runs_elsewhere(api, task, tmp_path):
-    python = tmp_path / "python"
-    python.write_text('#!/bin/sh\nexec "%s" "$@"\n' % sys.executable)
-    python.chmod(0o755)
-    result, shown = task(TEMPLATE.replace("TAG", "!unsafe"), "-e", "ansible_python_interpreter=%s" % python)
+def test_it_works_where_the_module_runs_elsewhere(api, task):
+    result, shown = task(TEMPLATE.replace("TAG", "!unsafe").rstrip() + "\n      async: 60\n      poll: 1")
     assert result["summary"] == {"created": 2}, result
     assert "AnsiballZ_fleet" in shown
 

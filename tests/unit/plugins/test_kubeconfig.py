@@ -39,21 +39,21 @@ def _no_proxies(monkeypatch):
 
 
 def read(path, **options):
-    found = _kubeconfig.plain_configuration({"kubeconfig": path, **options}, True)
-    return found and found[0]
+    return _kubeconfig.plain_configuration({"kubeconfig": path, **options}, True)
 
 
 def test_a_plain_kubeconfig_gives_the_librarys_connection(api, kubeconfig):
-    path = kubeconfig()
-    for quick in (False, True):
-        client = _client.Client({"kubeconfig": path}, quick=quick)
-        assert isinstance(client._configuration, _kubeconfig.PlainConfiguration) == quick
+    # A member that changes nothing, but is left to the library.
+    for extensions in ([], [{"name": "x", "extension": {}}]):
+        path = kubeconfig({"extensions": extensions} if extensions else None)
+        client = _client.Client({"kubeconfig": path})
+        assert isinstance(client._configuration, _kubeconfig.PlainConfiguration) == (not extensions)
         assert (client.host, client.origin) == (api.url, f"kubeconfig {path}")
         assert client.get("/api/v1/namespaces/default")["metadata"]["name"] == "default"
 
 
 def test_options_win_over_the_kubeconfig(api, kubeconfig):
-    client = _client.Client({"kubeconfig": kubeconfig(), "api_key": "wrong"}, quick=True)
+    client = _client.Client({"kubeconfig": kubeconfig(), "api_key": "wrong"})
     with pytest.raises(_errors.KubeError, match="doesn't accept the credentials of the option api_key"):
         client.get("/api/v1/namespaces/default")
 
@@ -100,14 +100,14 @@ def test_certificates_that_are_none_are_named(kubeconfig):
     }
     path = kubeconfig(cluster)
     with pytest.raises(_errors.KubeError, match=f"The certificates of kubeconfig {path} can't be used: "):
-        _client.Client({"kubeconfig": path}, quick=True)
+        _client.Client({"kubeconfig": path})
 
 
 def test_the_library_is_not_loaded(api, kubeconfig, collections):
     script = (
         "import sys\n"
         "from ansible_collections.turtles.kubevirt.plugins.module_utils._client import Client\n"
-        "client = Client({'kubeconfig': sys.argv[1]}, quick=True)\n"
+        "client = Client({'kubeconfig': sys.argv[1]})\n"
         "assert client.list('/api/v1/namespaces')[0]\n"
         "assert 'kubernetes' not in sys.modules\n"
     )
@@ -148,12 +148,12 @@ def test_certificates_of_a_kubeconfig(kubeconfig, behind_tls):
     data = {name: base64.b64encode(value).decode() for name, value in (("crt", certificate), ("key", key))}
     user = {"client-certificate-data": data["crt"], "client-key-data": data["key"]}
     cluster = {"server": url, "certificate-authority-data": data["crt"]}
-    assert _client.Client({"kubeconfig": kubeconfig(cluster, user)}, quick=True).get("/x") == {"path": "/x"}
+    assert _client.Client({"kubeconfig": kubeconfig(cluster, user)}).get("/x") == {"path": "/x"}
     files = {"client-certificate": "crt.pem", "client-key": "key.pem"}
     cluster = {"server": url, "insecure-skip-tls-verify": True}
-    assert _client.Client({"kubeconfig": kubeconfig(cluster, files)}, quick=True).get("/x") == {"path": "/x"}
+    assert _client.Client({"kubeconfig": kubeconfig(cluster, files)}).get("/x") == {"path": "/x"}
     cluster = {"server": url, "certificate-authority": "crt.pem"}
     with pytest.raises(_errors.KubeError, match="can't be reached"):
-        _client.Client({"kubeconfig": kubeconfig(cluster)}, quick=True).get("/x")
+        _client.Client({"kubeconfig": kubeconfig(cluster)}).get("/x")
     with pytest.raises(_errors.KubeError, match=r"CERTIFICATE_VERIFY_FAILED.*Set ca_cert to the authority"):
-        _client.Client({"kubeconfig": kubeconfig({"server": url}, files)}, quick=True).get("/x")
+        _client.Client({"kubeconfig": kubeconfig({"server": url}, files)}).get("/x")
