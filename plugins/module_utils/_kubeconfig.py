@@ -106,7 +106,7 @@ def _read(path):
         return None
     try:
         with open(path, encoding="utf-8") as file:
-            return yaml.load(file, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - a safe one
+            return yaml.safe_load(file)
     except (OSError, ValueError, yaml.YAMLError):
         return None
 
