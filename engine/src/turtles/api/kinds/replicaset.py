@@ -22,7 +22,7 @@ from turtles.api.kind import (
 )
 from turtles.api.kinds.vmi.former import of_template
 from turtles.api.kinds.vmi.schema import VMI_SPEC
-from turtles.api.kinds.vmi.validation import metadata_causes, spec_causes
+from turtles.api.kinds.vmi.validation import label_causes, spec_causes
 from turtles.api.language import BOOLEAN, INT32, INVALID, REQUIRED, STRING, Cause, Struct, field
 from turtles.api.objects import get, is_deleted
 from turtles.api.rules import check_metadata, schema_causes
@@ -76,7 +76,7 @@ def validate(replicaset: Any, context: Context = DEFAULT_CONTEXT) -> list[Cause]
         message = f"spec.replicas '{spec['replicas']}': must be greater than or equal to 0."
         causes.append(Cause(INVALID, message, "spec.replicas"))
     metadata = spec["template"].get("metadata") or {}
-    causes += metadata_causes(metadata, "spec.template.metadata", context)
+    causes += label_causes(metadata, "spec.template.metadata", context)
     causes += spec_causes(spec["template"]["spec"], "spec.template.spec", context.config)
     if wrong := selector_causes(spec["selector"], "spec.selector"):
         causes += wrong

@@ -178,11 +178,16 @@ def _reserved(metadata: Any) -> dict[str, Any]:
     return {key: found[key] for key in labels.RESERVED_VMI_LABELS if key in found} if isinstance(found, dict) else {}
 
 
-def metadata_causes(metadata: Mapping[str, Any], path: str, context: Context) -> Causes:
-    """Return which labels and annotations at `path` a user may not set."""
+def label_causes(metadata: Mapping[str, Any], path: str, context: Context) -> Causes:
+    """Return which labels at `path` a user may not set."""
     if not context.privileged and _reserved(metadata):
         message = "creation of the following reserved kubevirt.io/ labels on a VMI object is prohibited"
         yield Cause(NOT_SUPPORTED, message, f"{path}.labels")
+
+
+def metadata_causes(metadata: Mapping[str, Any], path: str, context: Context) -> Causes:
+    """Return which labels and annotations at `path` a user may not set."""
+    yield from label_causes(metadata, path, context)
     annotations = metadata.get("annotations") or {}
     gates = ((labels.IGNITION, IGNITION, IGNITION), (hook_sidecars.ANNOTATION, SIDECAR, "sidecar"))
     for key, required, gate in gates:
