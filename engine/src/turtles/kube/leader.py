@@ -124,7 +124,7 @@ class LeaderElector:
             self._socket.close()
 
     def in_touch_since(self) -> float:
-        """Return the moment (monotonic) since which the server has answered without long pauses, whoever leads."""
+        """Return since when (monotonic) the server has answered without long pauses, no matter who leads."""
         return self._in_touch_since
 
     def _run(self) -> None:

@@ -11,7 +11,7 @@ launcher gets its VMI from the node agent (:mod:`turtles.domain.handover`).
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from turtles.api import labels
@@ -36,6 +36,11 @@ LAUNCHER_GRACE, POD_GRACE = 15, 30
 #: Annotations of a VMI that mean something else on a Pod, or repeat the VMI.
 _OWN_ANNOTATIONS = frozenset(("kubectl.kubernetes.io/last-applied-configuration", *labels.OBSERVED_VERSIONS))
 _LABEL_VALUE = 63
+#: Fields of a VMI's spec that are a Pod's as well.
+_TAKEN_OVER = (
+    *("subdomain", "dnsPolicy", "dnsConfig", "schedulerName", "priorityClassName"),
+    *("tolerations", "topologySpreadConstraints", "serviceAccountName"),
+)
 
 
 def pod_name(vmi: Object) -> str:
@@ -48,36 +53,16 @@ def launcher_pod(vmi: Object, config: LauncherConfig) -> Object:
 
     :param vmi: with metadata.uid, and status.volumeStatus where it has claims.
     """
-    metadata, spec = vmi["metadata"], vmi["spec"]
-    architecture = spec.get("architecture") or "amd64"
-    grace = grace_period(spec)
-    host = hostname(vmi)
+    spec = vmi["spec"]
     hooks = bool(sidecars_of(vmi, config.cluster.bindings))
     overhead = memory.overhead(spec, kvm=config.kvm, ratio=config.cluster.overhead_ratio, hooks=hooks)
     overhead += networks.memory(vmi, config.cluster.bindings)
     block = paths.block_volumes(vmi)
     brought = volumes_of(spec, config, block)
-    command = [
-        "/usr/bin/virt-launcher",
-        "--name",
-        metadata["name"],
-        "--uid",
-        metadata["uid"],
-        "--namespace",
-        metadata["namespace"],
-        "--kubevirt-share-dir",
-        str(paths.PUBLIC_DIR),
-        "--ephemeral-disk-dir",
-        str(paths.EPHEMERAL_DISKS_DIR),
-        "--grace-period-seconds",
-        str(grace + LAUNCHER_GRACE),
-    ]
-    if config.image_volumes:
-        command.append("--image-volume")
     pod_spec: Object = {
         "restartPolicy": "Never",
-        "hostname": host,
-        "terminationGracePeriodSeconds": grace + POD_GRACE,
+        "hostname": hostname(vmi),
+        "terminationGracePeriodSeconds": grace_period(spec) + POD_GRACE,
         "enableServiceLinks": False,
         "automountServiceAccountToken": False,
         "readinessGates": [{"conditionType": labels.UNPAUSED_READINESS_GATE}],
@@ -87,40 +72,18 @@ def launcher_pod(vmi: Object, config: LauncherConfig) -> Object:
             **(spec.get("nodeSelector") or {}),
             **placement.machine_selector(spec, kvm=config.kvm),
             labels.NODE_SCHEDULABLE: "true",
-            labels.ARCH: architecture,
+            labels.ARCH: spec.get("architecture") or "amd64",
         },
-        "containers": [
-            {
-                "name": "compute",
-                "image": config.image,
-                "imagePullPolicy": pull_policy(config),
-                "command": command,
-                "env": [
-                    # For virsh in the Pod: kubectl exec POD -- virsh list
-                    {"name": "LIBVIRT_DEFAULT_URI", "value": f"qemu:///session?socket={paths.LIBVIRT_SOCKET}"},
-                ],
-                "resources": resources(spec, config, overhead),
-                "securityContext": security("NET_BIND_SERVICE", readOnlyRootFilesystem=True),
-                "terminationMessagePolicy": "FallbackToLogsOnError",
-                "volumeMounts": brought.mounts,
-                **probes(vmi),
-            }
-        ],
+        "containers": [_compute(vmi, config, overhead, brought.mounts, block)],
         "volumes": brought.volumes,
     }
     add_access_credentials(spec, pod_spec)
     add_state(vmi, pod_spec)
-    if block:
-        pod_spec["containers"][0]["volumeDevices"] = [
-            {"name": volume_name(name), "devicePath": str(paths.claim_device(name))} for name in sorted(block)
-        ]
     if not config.image_volumes:
         add_container_disks(spec, config, pod_spec)
     add_console_log(spec, config, pod_spec)
     add_hook_sidecars(vmi, config, pod_spec)
     sriov.add(config.network_resources, pod_spec)
-    if ports := _ports(spec):
-        pod_spec["containers"][0]["ports"] = ports
     if brought.service_account:
         pod_spec["serviceAccountName"] = brought.service_account
     pull_secrets = list(dict.fromkeys([*brought.pull_secrets, *config.cluster.image_pull_secrets]))
@@ -130,42 +93,69 @@ def launcher_pod(vmi: Object, config: LauncherConfig) -> Object:
         pod_spec["affinity"] = affinity
     if config.cluster.runtime_class:
         pod_spec["runtimeClassName"] = config.cluster.runtime_class
-    for key in (
-        "subdomain",
-        "dnsPolicy",
-        "dnsConfig",
-        "schedulerName",
-        "priorityClassName",
-        "tolerations",
-        "topologySpreadConstraints",
-        "serviceAccountName",
-    ):
-        if spec.get(key):
-            pod_spec[key] = spec[key]
+    pod_spec |= {key: spec[key] for key in _TAKEN_OVER if spec.get(key)}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": _metadata(vmi, config, overhead), "spec": pod_spec}
+
+
+def _compute(
+    vmi: Object, config: LauncherConfig, overhead: int, mounts: Sequence[Object], block: Collection[str]
+) -> Object:
+    """Return the container that runs the guest.
+
+    :param overhead: bytes of memory that it needs besides the guest's. :param block: volumes without a file system.
+    """
+    metadata, spec = vmi["metadata"], vmi["spec"]
+    container: Object = {
+        "name": "compute",
+        "image": config.image,
+        "imagePullPolicy": pull_policy(config),
+        "command": [
+            "/usr/bin/virt-launcher",
+            *("--name", metadata["name"]),
+            *("--uid", metadata["uid"]),
+            *("--namespace", metadata["namespace"]),
+            *("--kubevirt-share-dir", str(paths.PUBLIC_DIR)),
+            *("--ephemeral-disk-dir", str(paths.EPHEMERAL_DISKS_DIR)),
+            *("--grace-period-seconds", str(grace_period(spec) + LAUNCHER_GRACE)),
+            *(("--image-volume",) if config.image_volumes else ()),
+        ],
+        "env": [
+            # For virsh in the Pod: kubectl exec POD -- virsh list
+            {"name": "LIBVIRT_DEFAULT_URI", "value": f"qemu:///session?socket={paths.LIBVIRT_SOCKET}"},
+        ],
+        "resources": resources(spec, config, overhead),
+        "securityContext": security("NET_BIND_SERVICE", readOnlyRootFilesystem=True),
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": mounts,
+        **probes(vmi),
+    }
+    if block:
+        container["volumeDevices"] = [
+            {"name": volume_name(name), "devicePath": str(paths.claim_device(name))} for name in sorted(block)
+        ]
+    if ports := _ports(spec):
+        container["ports"] = ports
+    return container
+
+
+def _metadata(vmi: Object, config: LauncherConfig, overhead: int) -> Object:
+    metadata = vmi["metadata"]
+    annotations = (metadata.get("annotations") or {}).items()
     return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {
-            "name": pod_name(vmi),
-            "namespace": metadata["namespace"],
-            "labels": {
-                **(metadata.get("labels") or {}),
-                labels.APP: labels.APP_LAUNCHER,
-                labels.CREATED_BY: metadata["uid"],
-                labels.VM_NAME: host,
-                labels.VMI_ID: _label_value(metadata["name"]),
-            },
-            "annotations": {
-                **{
-                    key: value
-                    for key, value in (metadata.get("annotations") or {}).items()
-                    if key not in _OWN_ANNOTATIONS
-                },
-                **_annotations(vmi, overhead, config.cluster),
-            },
-            "ownerReferences": [owner_reference(vmi)],
+        "name": pod_name(vmi),
+        "namespace": metadata["namespace"],
+        "labels": {
+            **(metadata.get("labels") or {}),
+            labels.APP: labels.APP_LAUNCHER,
+            labels.CREATED_BY: metadata["uid"],
+            labels.VM_NAME: hostname(vmi),
+            labels.VMI_ID: _label_value(metadata["name"]),
         },
-        "spec": pod_spec,
+        "annotations": {
+            **{key: value for key, value in annotations if key not in _OWN_ANNOTATIONS},
+            **_annotations(vmi, overhead, config.cluster),
+        },
+        "ownerReferences": [owner_reference(vmi)],
     }
 
 
