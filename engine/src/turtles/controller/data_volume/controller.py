@@ -20,12 +20,12 @@ from turtles.controller.changes import merge_diff
 from turtles.controller.claims import claim_names
 from turtles.controller.data_volume import transfer
 from turtles.controller.data_volume.claim import scratch_name
-from turtles.controller.data_volume.objects import create, delete, own
 from turtles.controller.data_volume.plan import Plan, Surroundings, failed, plan
 from turtles.controller.data_volume.pod import ImporterConfig, importer_pod, pod_name, source_of
 from turtles.controller.data_volume.progress import ask
 from turtles.controller.data_volume.status import status
 from turtles.controller.definition import Definition
+from turtles.controller.owned import create, delete, own
 from turtles.kube.client import ApiError, Client, NotFound, Unavailable
 from turtles.kube.events import Recorder
 from turtles.kube.informer import Informer, Key, key_of
