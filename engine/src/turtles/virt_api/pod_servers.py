@@ -7,9 +7,13 @@ only: nothing that it answers leads elsewhere.
 
 from __future__ import annotations
 
+import ssl
+
 import aiohttp
 
 from turtles.api.objects import Object, get, is_deleted
+from turtles.virt_api.nodes import Nodes
+from turtles.virt_api.status import Failure
 
 #: Seconds to connect, and that a transfer may take.
 _CONNECT, _LONGEST = 10.0, 86400.0
@@ -25,6 +29,18 @@ def certificate_of(pod: Object, annotation: str) -> str | None:
     if is_deleted(pod) or not is_known or not any(each.get("ready") for each in containers):
         return None
     return str(certificate)
+
+
+def context_of(nodes: Nodes, certificate: str, called: str) -> ssl.SSLContext:
+    """Return the TLS context for a Pod's server.
+
+    :param nodes: has the certificate that identifies virt-api. :param called: the server, in messages.
+    :raises Failure: the certificate can't be read; whoever may change the Pod may have written it.
+    """
+    try:
+        return nodes.client_context(certificate)
+    except ssl.SSLError as error:
+        raise Failure(503, f"{called} has a certificate that can't be read; delete its Pod") from error
 
 
 def url_of(pod: Object, port: int) -> str:

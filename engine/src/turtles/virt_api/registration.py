@@ -26,7 +26,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from turtles import __version__
-from turtles.api import cdi, uploads
+from turtles.api import cdi, exports, uploads
 from turtles.api.configuration import ClusterConfiguration, Rotation
 from turtles.api.kind import GROUP, UPDATE, Kind, Webhook
 from turtles.api.kinds import KINDS
@@ -74,7 +74,7 @@ _RETRY = 1.0
 def serving_names(namespace: str, url: str | None = None, bind: str = "") -> list[str]:
     """Return the names and addresses the serving certificate is for."""
     names = {"localhost", "127.0.0.1"}
-    for name in (SERVICE_NAME, uploads.PROXY_SERVICE):
+    for name in (SERVICE_NAME, uploads.PROXY_SERVICE, exports.PROXY_SERVICE):
         service = f"{name}.{namespace}"
         names |= {name, service, f"{service}.svc", f"{service}.svc.cluster.local"}
     if url and (host := urlsplit(url).hostname):
@@ -147,11 +147,11 @@ def webhooks(
 
 
 def apiservices(
-    bundle: str, namespace: str, groups: Mapping[str, Sequence[str]] = discovery.GROUPS
+    bundle: str, namespace: str, groups: Mapping[str, Sequence[str]] = discovery.GROUPS, url: str | None = None
 ) -> list[tuple[Resource, Object]]:
     """Return the APIServices of the aggregated APIs, the preferred version first.
 
-    `groups`: those that aren't somebody else's, with their versions.
+    `groups`: those that aren't somebody else's, with their versions; `url`: where users reach virt-api, if it is known.
     """
     return [
         (
@@ -159,7 +159,11 @@ def apiservices(
             {
                 "apiVersion": APISERVICE.api_version,
                 "kind": APISERVICE.kind,
-                "metadata": _metadata(f"{version}.{group}"),
+                "metadata": {
+                    **_metadata(f"{version}.{group}"),
+                    # For the links of exports
+                    **({"annotations": {exports.ADDRESS: url.rstrip("/")}} if url else {}),
+                },
                 "spec": {
                     "group": group,
                     "version": version,
@@ -313,7 +317,9 @@ class Registration:
         kinds = self._kinds()
         is_ours = DATA_VOLUME in kinds
         groups = {name: versions for name, versions in discovery.GROUPS.items() if is_ours or name != uploads.GROUP}
-        found = webhooks(bundle, self._namespace, self._url, kinds) + apiservices(bundle, self._namespace, groups)
+        found = webhooks(bundle, self._namespace, self._url, kinds) + apiservices(
+            bundle, self._namespace, groups, self._url
+        )
         found += [upload_proxy(bundle, self._url)] if is_ours else []
         return found + (endpoints(self._namespace, self._url) if self._url else [])
 
@@ -427,7 +433,11 @@ def _signed(wanted: Object) -> Object:
     """Return an object with the annotations of the build that registers it."""
     parts = {key: value for key, value in _trusting(wanted, "").items() if key != "metadata"}
     identifier = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
-    annotations = {_VERSION: f"v{__version__}", _IDENTIFIER: identifier}
+    annotations = {
+        **(wanted["metadata"].get("annotations") or {}),
+        _VERSION: f"v{__version__}",
+        _IDENTIFIER: identifier,
+    }
     return {**wanted, "metadata": {**wanted["metadata"], "annotations": annotations}}
 
 

@@ -21,7 +21,7 @@ from turtles.api.objects import Object
 from turtles.kube.client import Client, NotFound
 from turtles.kube.resources import POD, PVC
 from turtles.virt_api.nodes import Nodes
-from turtles.virt_api.pod_servers import CHUNK, certificate_of, session, url_of
+from turtles.virt_api.pod_servers import CHUNK, certificate_of, context_of, session, url_of
 from turtles.virt_api.status import Failure
 from turtles.virt_api.upload_tokens import Claim, Tokens
 
@@ -92,7 +92,9 @@ class UploadProxy:
         while True:
             try:
                 pod, certificate = await asyncio.to_thread(self._look, claim)
-                return pod, self._nodes.client_context(certificate)
+                name = f"{claim.namespace}/{claim.name}"
+                called = f"the upload server of PersistentVolumeClaim {name}"
+                return pod, context_of(self._nodes, certificate, called)
             except Failure as error:
                 if error.code != 503 or asyncio.get_running_loop().time() > deadline:
                     raise
