@@ -299,7 +299,7 @@ class Export(ResourceModule):
         wanted = {key: value for key, value in spec.items() if value is not None}
         if live is None:
             return {"spec": wanted}
-        for name, key in (("source", "source"), ("token_secret", "tokenSecretRef"), ("ttl", "ttlDuration")):
+        for name, key in ((option, "source"), ("token_secret", "tokenSecretRef"), ("ttl", "ttlDuration")):
             have = live["spec"].get(key)
             if key in wanted and _plain(wanted[key]) != _plain(have):
                 raise KubeError(

@@ -138,7 +138,10 @@ def test_an_export_is_made_once(api, exporter, run):
     source = {"apiGroup": "kubevirt.io", "kind": "VirtualMachine", "name": "web"}
     assert made["result"]["spec"] == {"source": source, "ttlDuration": "1h"}
     assert not run("export", **options)["changed"]
-    assert "can't be changed" in run("export", **{**options, "vm": "db"}).msg
+    assert (
+        "vm: export default/web has VirtualMachine web, not VirtualMachine db"
+        in run("export", **{**options, "vm": "db"}).msg
+    )
     assert "can't be changed" in run("export", **{**options, "ttl": "2h"}).msg
     assert not run("export", name="web", namespace="default")["changed"]
     assert run("export", name="web", namespace="default", state="absent")["changed"]
