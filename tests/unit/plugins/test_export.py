@@ -198,7 +198,7 @@ def test_a_download_is_gone_on_with(exporter, run, options, tmp_path):
     exporter.breaks = [middle, 100, 503, 100]
     run("export", **options)
     assert (tmp_path / "dest/root.img").read_bytes() == DISK
-    ranges = [asked for method, _, asked in exporter.requests if method == "GET"]
+    ranges = [asked for method, _path, asked in exporter.requests if method == "GET"]
     assert ranges == ["", f"bytes={middle}-", f"bytes={middle + 100}-", f"bytes={middle + 100}-",
                       f"bytes={middle + 200}-"]  # fmt: skip
 
@@ -230,7 +230,7 @@ def test_what_cannot_be_gone_on_with_begins_again(exporter, run, options, tmp_pa
     exporter.breaks = [1000, 2000]
     run("export", **options)
     assert gzip.decompress((tmp_path / "dest/root.img.gz").read_bytes()) == DISK
-    assert [asked for _, _, asked in exporter.requests] == [""] * 4
+    assert [asked for _method, _path, asked in exporter.requests] == [""] * 4
 
 
 def test_all_volumes_and_the_manifest(exporter, run, options, tmp_path):
