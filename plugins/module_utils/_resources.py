@@ -68,6 +68,8 @@ _KNOWN = {
         "VirtualMachineInstanceReplicaSet": ("virtualmachineinstancereplicasets", True),
     },
 }
+_KNOWN["export.kubevirt.io/v1"] = {"VirtualMachineExport": ("virtualmachineexports", True)}
+_KNOWN["export.kubevirt.io/v1beta1"] = _KNOWN["export.kubevirt.io/v1"]
 _KNOWN["pool.kubevirt.io/v1beta1"] = {"VirtualMachinePool": ("virtualmachinepools", True)}
 _KNOWN["pool.kubevirt.io/v1alpha1"] = _KNOWN["pool.kubevirt.io/v1beta1"]
 _KNOWN["kubevirt.io/v1alpha3"] = _KNOWN["kubevirt.io/v1"]

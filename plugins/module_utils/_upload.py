@@ -154,20 +154,29 @@ class Proxy:
 
 
 class Meter:
-    """Shows how much has been sent, at most once in a while.
+    """Shows how much has been transferred, at most once in a while.
 
-    :param total: bytes. :param say: shows a line. :param every: seconds between two lines; 0 for none.
+    :param total: bytes; 0 if nobody knows. :param say: shows a line. :param every: seconds between two lines; 0 for
+        none. :param done: what has become of the bytes.
     """
 
-    def __init__(self, total, say, every):
-        self._total, self._say, self._every = total, say, every
+    def __init__(self, total, say, every, done="sent"):
+        self._total, self._say, self._every, self._done = total, say, every, done
         self._last = self._began = time.monotonic()
+        self._first = None
 
-    def __call__(self, sent):
-        """Note that so many bytes have been sent."""
+    def __call__(self, count):
+        """Note that there are so many bytes."""
         now = time.monotonic()
+        if self._first is None:
+            # What was there before this began says nothing about how fast it is
+            self._first = 0 if count <= CHUNK else count
         if not self._every or now - self._last < self._every:
             return
         self._last = now
-        rate = sent / (now - self._began) / (1 << 20)
-        self._say("%.1f%% of %d MiB sent, %.1f MiB/s" % (100.0 * sent / self._total, self._total >> 20, rate))
+        rate = (count - self._first) / (now - self._began) / (1 << 20)
+        if self._total:
+            part = "%.1f%% of %d MiB" % (100.0 * count / self._total, self._total >> 20)
+        else:
+            part = "%d MiB" % (count >> 20)
+        self._say("%s %s, %.1f MiB/s" % (part, self._done, rate))

@@ -7,12 +7,9 @@ own; neither verifies the server. It listens only if configured to.
 
 import logging
 import re
-import socket
-import ssl
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from http.server import BaseHTTPRequestHandler
 
 from prometheus_client import CollectorRegistry, Metric, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
@@ -20,6 +17,7 @@ from prometheus_client.registry import Collector
 
 from turtles import endpoint
 from turtles.metrics import Description, Sample, Source
+from turtles.tls_server import TlsServer
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +74,7 @@ class HealthServer:
 
         context = endpoint.server_context()
         endpoint.load(context, *endpoint.own_certificate(component))
-        self._server = _Server(endpoint.listen(bind, port), Handler, context)
+        self._server = TlsServer(endpoint.listen(bind, port), Handler, context)
         self.port = int(self._server.server_address[1])
         threading.Thread(target=self._server.serve_forever, name="health", daemon=True).start()
         log.info("health is served", extra={"bind": bind, "port": self.port})
@@ -93,23 +91,6 @@ class HealthServer:
         """Stop serving."""
         self._server.shutdown()
         self._server.server_close()
-
-
-class _Server(ThreadingHTTPServer):
-    """Speaks TLS; a handshake is made by the connection's own thread, where it blocks no other."""
-
-    def __init__(self, listener: socket.socket, handler: type[BaseHTTPRequestHandler], context: ssl.SSLContext) -> None:
-        super().__init__(listener.getsockname(), handler, bind_and_activate=False)
-        self.socket.close()
-        self.socket, self._context = listener, context
-
-    def get_request(self) -> tuple[socket.socket, Any]:
-        connection, address = super().get_request()
-        return self._context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False), address
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """Pass over who doesn't speak TLS, or leaves in the middle."""
-        log.debug("a client of the health server failed", exc_info=True, extra={"client": str(client_address)})
 
 
 class _Samples(Collector):

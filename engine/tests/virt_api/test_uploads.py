@@ -189,6 +189,10 @@ async def test_what_the_proxy_refuses(rig: Uploads) -> None:
         rig.put_pod(ready=False)
         assert (await send(path, IMAGE))[0] == 503
         rig.put_pod()
+        rig.client.objects[POD.path("ns", "cdi-upload-disk")]["metadata"]["annotations"][uploads.CERTIFICATE] = "junk"
+        status, words = await send(path, IMAGE)
+        assert (status, "certificate that can't be read" in words) == (503, True)
+        rig.put_pod()
         status, words = await send(path, bytes(4 << 20))
         assert (status, "larger PVC is required" in words) == (400, True), words
         assert (await send("v1beta1/upload-form", IMAGE))[0] == 400

@@ -21,6 +21,7 @@ from turtles.controller.data_volume.controller import DataVolumeController
 from turtles.controller.data_volume.upload.controller import UploadController
 from turtles.controller.disruption import DisruptionController
 from turtles.controller.evacuation import EvacuationController
+from turtles.controller.export.controller import ExportController
 from turtles.controller.kubevirt.controller import KubeVirtController
 from turtles.controller.migration.controller import MigrationController
 from turtles.controller.node import NodeController
@@ -61,12 +62,14 @@ class VirtController:
         in_touch_since: Callable[[], float] = lambda: 0.0,
         macs: Range | None = None,
         importer_image: str = "",
+        exporter_image: str = "",
     ) -> None:
         """Put them together.
 
         :param macs: addresses for interfaces; without them, they are derived.
         :param namespace: the engine's.
         :param importer_image: of importers; that of launchers if not given.
+        :param exporter_image: of export servers; likewise.
         :param in_touch_since: see :class:`NodeController`.
         """
         self.configuration = ConfigurationWatch(client, namespace)
@@ -98,6 +101,7 @@ class VirtController:
             DataVolumeController(client, manager, caches, recorder, image, current, vmis.mounts_images),
             UploadController(client, manager, caches, image, current),
             ConsumerController(client, manager, caches, vmis.launcher_config),
+            ExportController(client, manager, caches, recorder, exporter_image or config.image, current, namespace),
             KubeVirtController(client, manager, caches, recorder, namespace, config.image),
         ):
             manager.add(controller.controller())
@@ -139,6 +143,7 @@ def _command() -> Command:
         help="image of launcher Pods (default: %(default)s)",
     )
     add("--importer-image", default="", help="image of importers' Pods (default: that of launcher Pods)")
+    add("--exporter-image", default="", help="image of export servers' Pods (default: that of launcher Pods)")
     add(
         "--image-volumes",
         default="auto",
@@ -196,6 +201,7 @@ def _run(command: Command, options: argparse.Namespace) -> int:
         leadership.in_touch_since,
         macs,
         options.importer_image,
+        options.exporter_image,
     )
     controller.configuration.follow_verbosity("virtController", options.log_level)
     log.info("started", extra={"version": __version__, "server": client.url, "pid": os.getpid()})

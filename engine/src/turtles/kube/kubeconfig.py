@@ -39,7 +39,7 @@ def load(path: str | os.PathLike[str] | None = None) -> ApiClient:
     """
     settings = Configuration()
     settings.socket_options = _KEEPALIVE
-    settings.connection_pool_maxsize = 32
+    settings.connection_pool_maxsize = 64
     # The official client writes certificates that are in a kubeconfig to files and reads them again with every new
     # connection. Where the authority's is all there is, it is kept in memory: /tmp is cleaned by others.
     files = tempfile.TemporaryDirectory(prefix="turtles-")

@@ -79,6 +79,7 @@ CLUSTERROLEBINDING = Resource("rbac.authorization.k8s.io", "v1", "ClusterRoleBin
 ROLE = Resource("rbac.authorization.k8s.io", "v1", "Role", "roles", True)
 ROLEBINDING = Resource("rbac.authorization.k8s.io", "v1", "RoleBinding", "rolebindings", True)
 NETWORKPOLICY = Resource("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies", True)
+INGRESS = Resource("networking.k8s.io", "v1", "Ingress", "ingresses", True)
 #: Of the Network Plumbing Working Group, which Multus serves on clusters.
 NETWORK = Resource("k8s.cni.cncf.io", "v1", "NetworkAttachmentDefinition", "network-attachment-definitions", True)
 #: Of the Kubernetes Storage SIG: snapshots of volumes, which a cluster serves if its CSI driver can make them.

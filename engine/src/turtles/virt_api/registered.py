@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from turtles import __version__
+from turtles.api import exports
 from turtles.api.kind import GROUP, UPDATE, Kind, Webhook
 from turtles.api.kinds import KINDS
 from turtles.api.kinds.cdi_config import CDI_CONFIG
@@ -99,11 +100,11 @@ def webhooks(
 
 
 def apiservices(
-    bundle: str, namespace: str, groups: Mapping[str, Sequence[str]] = discovery.GROUPS
+    bundle: str, namespace: str, groups: Mapping[str, Sequence[str]] = discovery.GROUPS, url: str | None = None
 ) -> list[tuple[Resource, Object]]:
     """Return the APIServices of the aggregated APIs, the preferred version first.
 
-    `groups`: those that aren't somebody else's, with their versions.
+    `groups`: those that aren't somebody else's, with their versions; `url`: where users reach virt-api, if it is known.
     """
     return [
         (
@@ -111,7 +112,11 @@ def apiservices(
             {
                 "apiVersion": APISERVICE.api_version,
                 "kind": APISERVICE.kind,
-                "metadata": _metadata(f"{version}.{group}"),
+                "metadata": {
+                    **_metadata(f"{version}.{group}"),
+                    # For the links of exports
+                    **({"annotations": {exports.ADDRESS: url.rstrip("/")}} if url else {}),
+                },
                 "spec": {
                     "group": group,
                     "version": version,
@@ -187,7 +192,11 @@ def signed(wanted: Object) -> Object:
     """Return an object with the annotations of the build that registers it."""
     parts = {key: value for key, value in trusting(wanted, "").items() if key != "metadata"}
     identifier = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
-    annotations = {_VERSION: f"v{__version__}", _IDENTIFIER: identifier}
+    annotations = {
+        **(wanted["metadata"].get("annotations") or {}),
+        _VERSION: f"v{__version__}",
+        _IDENTIFIER: identifier,
+    }
     return {**wanted, "metadata": {**wanted["metadata"], "annotations": annotations}}
 
 

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from datetime import datetime
 from urllib.parse import urlsplit
 
-from turtles.api import cdi, uploads
+from turtles.api import cdi, exports, uploads
 from turtles.api.configuration import ClusterConfiguration, Rotation
 from turtles.api.kind import Kind
 from turtles.api.kinds import KINDS
@@ -68,7 +68,7 @@ _RETRY = 1.0
 def serving_names(namespace: str, url: str | None = None, bind: str = "") -> list[str]:
     """Return the names and addresses the serving certificate is for."""
     names = {"localhost", "127.0.0.1"}
-    for name in (SERVICE_NAME, uploads.PROXY_SERVICE):
+    for name in (SERVICE_NAME, uploads.PROXY_SERVICE, exports.PROXY_SERVICE):
         service = f"{name}.{namespace}"
         names |= {name, service, f"{service}.svc", f"{service}.svc.cluster.local"}
     if url and (host := urlsplit(url).hostname):
@@ -174,7 +174,8 @@ class Registration:
         kinds = self._kinds()
         is_ours = DATA_VOLUME in kinds
         groups = {name: versions for name, versions in discovery.GROUPS.items() if is_ours or name != uploads.GROUP}
-        found = webhooks(bundle, self._namespace, self._url, kinds) + apiservices(bundle, self._namespace, groups)
+        found = webhooks(bundle, self._namespace, self._url, kinds)
+        found += apiservices(bundle, self._namespace, groups, self._url)
         found += [upload_proxy(bundle, self._url)] if is_ours else []
         return found + (endpoints(self._namespace, self._url) if self._url else [])
 

@@ -16,6 +16,7 @@ from turtles.api.kinds.cdi_config import NAME as CDI_CONFIG_NAME
 from turtles.api.kinds.clone import CLONE
 from turtles.api.kinds.data_source import DATA_SOURCE
 from turtles.api.kinds.data_volume import DATA_VOLUME
+from turtles.api.kinds.export import EXPORT
 from turtles.api.kinds.migration_policy import MIGRATION_POLICY
 from turtles.api.kinds.pool import POOL
 from turtles.api.kinds.snapshot import CONTENT, RESTORE, SNAPSHOT
@@ -98,6 +99,8 @@ def _virt_api() -> list[Object]:
         _rule(SNAPSHOT.group, [SNAPSHOT.plural], ["get"]),
         _rule("apps", ["controllerrevisions"], ["get"]),
         _rule("", ["persistentvolumeclaims"], ["get"]),
+        # Where exports are served
+        _rule(EXPORT.group, [EXPORT.plural], ["get"]),
         # What a disk is to be a copy of
         _rule(DATA_SOURCE.group, [DATA_SOURCE.plural, DATA_VOLUME.plural], ["get"]),
         _definition(["get"]),
@@ -160,6 +163,7 @@ def _virt_controller() -> list[Object]:
         ),
         _rule(GROUP, ["virtualmachineinstances"], [*READ, "create", "patch", "delete"]),
         *_snapshots(),
+        *_exports(),
         _rule("", ["pods"], [*READ, "create", "patch", "delete"]),
         _rule("", ["pods/status"], ["patch"]),
         # Of machines that are to get the launcher of a new version and can't be migrated
@@ -183,7 +187,7 @@ def _virt_controller() -> list[Object]:
         _rule("", ["persistentvolumes"], ["get", "patch"]),
         _rule(DATA_VOLUME.group, [f"{DATA_VOLUME.plural}/status"], ["patch"]),
         _rule(DATA_VOLUME.group, [f"{DATA_VOLUME.plural}/finalizers"], ["update"]),
-        # The identities of upload servers, which can't be read again, nor changed
+        # The identities of upload and export servers and tokens of exports, which can't be read again, nor changed
         _rule("", ["secrets"], ["create"]),
         _rule("storage.k8s.io", ["storageclasses"], READ),
         _definition(READ),
@@ -223,6 +227,20 @@ def _snapshots() -> list[Object]:
     ]
 
 
+def _exports() -> list[Object]:
+    """Return virt-controller's rules for exports, and for what they consist of."""
+    return [
+        # delete: those whose time is over
+        _rule(EXPORT.group, [EXPORT.plural], [*READ, "delete"]),
+        _rule(EXPORT.group, [f"{EXPORT.plural}/status"], ["patch"]),
+        # To own what blocks its deletion
+        _rule(EXPORT.group, [f"{EXPORT.plural}/finalizers"], ["update"]),
+        _rule("", ["services"], [*READ, "create"]),
+        # Objects that make an exported machine again, for the export's server
+        _rule("", ["configmaps"], ["create"]),
+    ]
+
+
 def _virt_controller_local(with_workloads: bool) -> list[Object]:
     rules = [
         _rule("coordination.k8s.io", ["leases"], ["create"]),
@@ -231,6 +249,8 @@ def _virt_controller_local(with_workloads: bool) -> list[Object]:
         _rule(GROUP, ["kubevirts/status"], ["patch"]),
         # What runs of the engine
         _rule("apps", ["deployments", "daemonsets"], READ),
+        # Whether exports are reached from outside
+        _rule("networking.k8s.io", ["ingresses"], READ),
     ]
     if with_workloads:
         # Where they run, and how many, the KubeVirt object says

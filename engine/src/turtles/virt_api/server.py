@@ -20,6 +20,7 @@ from turtles.virt_api import authentication, discovery, status, streams, subreso
 from turtles.virt_api.admission import Admission
 from turtles.virt_api.authentication import FrontProxy, User
 from turtles.virt_api.connections import Connections
+from turtles.virt_api.exports import ExportProxy
 from turtles.virt_api.nodes import Nodes
 from turtles.virt_api.status import Failure
 from turtles.virt_api.upload_tokens import Tokens
@@ -65,6 +66,7 @@ class Server:
         self._streams = streams.handlers(client, nodes)
         self._tokens = Tokens(client, namespace)
         self._uploads = UploadProxy(client, self._tokens, nodes)
+        self._exports = ExportProxy(client, nodes)
         self.connections = Connections()
 
     def trust(self, front_proxy: FrontProxy) -> None:
@@ -98,6 +100,7 @@ class Server:
             f"{group_of_uploads}/{uploads.VERSION}/namespaces/{{namespace}}/{uploads.PLURAL}", self._request_token
         )
         self._uploads.add_to(router)
+        self._exports.add_to(router)
         router.add_route("*", group + "/{version}/namespaces/{namespace}/{operation}", self._operation)
         router.add_route("*", group + "/{version}/namespaces/{namespace}/{resource}/{name}/{sub:.+}", self._subresource)
         return application

@@ -17,10 +17,11 @@ import aiohttp
 from aiohttp import hdrs, web
 
 from turtles.api import cdi, uploads
-from turtles.api.objects import Object, get, is_deleted
+from turtles.api.objects import Object
 from turtles.kube.client import Client, NotFound
 from turtles.kube.resources import POD, PVC
 from turtles.virt_api.nodes import Nodes
+from turtles.virt_api.pod_servers import CHUNK, certificate_of, context_of, session, url_of
 from turtles.virt_api.status import Failure
 from turtles.virt_api.upload_tokens import Claim, Tokens
 
@@ -36,9 +37,6 @@ _PATHS = {
 }
 #: Seconds that an upload server may take to be ready, and between two looks at it.
 _PATIENCE, _LOOK = 10.0, 0.5
-#: Seconds to connect, and that an upload may take.
-_CONNECT, _LONGEST = 10.0, 86400.0
-_CHUNK = 256 << 10
 _ANSWER = 64 << 10
 
 
@@ -93,14 +91,16 @@ class UploadProxy:
         deadline = asyncio.get_running_loop().time() + self._patience
         while True:
             try:
-                pod = await asyncio.to_thread(self._look, claim)
-                return pod, self._nodes.client_context(pod["metadata"]["annotations"][uploads.CERTIFICATE])
+                pod, certificate = await asyncio.to_thread(self._look, claim)
+                name = f"{claim.namespace}/{claim.name}"
+                called = f"the upload server of PersistentVolumeClaim {name}"
+                return pod, context_of(self._nodes, certificate, called)
             except Failure as error:
                 if error.code != 503 or asyncio.get_running_loop().time() > deadline:
                     raise
             await asyncio.sleep(_LOOK)
 
-    def _look(self, claim: Claim) -> Object:
+    def _look(self, claim: Claim) -> tuple[Object, str]:
         name = f"{claim.namespace}/{claim.name}"
         try:
             pvc = self._client.get(PVC, claim.namespace, claim.name)
@@ -119,17 +119,14 @@ class UploadProxy:
             pod = self._client.get(POD, claim.namespace, cdi.pod_name(uploads.PREFIX, claim.name))
         except NotFound:
             raise Failure(503, f"PersistentVolumeClaim {name} has no upload server so far; try again") from None
-        containers = get(pod, "status", "containerStatuses") or ()
-        is_known = uploads.CERTIFICATE in (pod["metadata"].get("annotations") or {}) and get(pod, "status", "podIP")
-        if is_deleted(pod) or not is_known or not any(each.get("ready") for each in containers):
+        certificate = certificate_of(pod, uploads.CERTIFICATE)
+        if certificate is None:
             raise Failure(503, f"the upload server of PersistentVolumeClaim {name} is not ready; try again")
-        return pod
+        return pod, certificate
 
     async def _pass_on(self, request: web.Request, pod: Object, context: ssl.SSLContext) -> tuple[int, str]:
         is_async, is_form = _PATHS[request.path.rpartition("/")[2]]
-        address = get(pod, "status", "podIP")
-        host = f"[{address}]" if ":" in address else address
-        url = f"https://{host}:{uploads.PORT}{uploads.ASYNC_PATH if is_async else uploads.PATH}"
+        url = url_of(pod, uploads.PORT) + (uploads.ASYNC_PATH if is_async else uploads.PATH)
         headers = {hdrs.CONTENT_TYPE: "application/octet-stream"}
         body: Any = _pieces(request)
         if is_form:
@@ -137,11 +134,10 @@ class UploadProxy:
         elif request.content_length is not None:
             # By which an image that is too large is refused before any of it is read
             headers[hdrs.CONTENT_LENGTH] = str(request.content_length)
-        timeout = aiohttp.ClientTimeout(total=_LONGEST, sock_connect=_CONNECT)
         try:
             async with (
-                aiohttp.ClientSession(timeout=timeout) as session,
-                session.post(url, data=body, headers=headers, ssl=context) as answer,
+                session() as client,
+                client.post(url, data=body, headers=headers, ssl=context, allow_redirects=False) as answer,
             ):
                 text = (await answer.content.read(_ANSWER)).decode(errors="replace")
                 return answer.status, text
@@ -152,7 +148,7 @@ class UploadProxy:
 
 
 async def _pieces(request: web.Request) -> AsyncIterator[bytes]:
-    async for piece in request.content.iter_chunked(_CHUNK):
+    async for piece in request.content.iter_chunked(CHUNK):
         yield piece
 
 
@@ -170,5 +166,5 @@ async def _file(request: web.Request) -> AsyncIterator[bytes]:
 
 
 async def _pieces_of(part: aiohttp.BodyPartReader) -> AsyncIterator[bytes]:
-    while piece := await part.read_chunk(_CHUNK):
+    while piece := await part.read_chunk(CHUNK):
         yield bytes(piece)

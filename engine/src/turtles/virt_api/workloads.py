@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from turtles.api import components, uploads
+from turtles.api import components, exports, uploads
 from turtles.api.objects import Object
 from turtles.virt_api import names
 
@@ -154,6 +154,7 @@ def objects(values: Values, namespace: str) -> list[Object]:
         },
         _service(names.SERVICE, namespace, {"kubevirt.io": "virt-api"}, "https", 443, API_PORT),
         _service(uploads.PROXY_SERVICE, namespace, {"kubevirt.io": "virt-api"}, "https", 443, API_PORT),
+        _service(exports.PROXY_SERVICE, namespace, {"kubevirt.io": "virt-api"}, "https", 443, API_PORT),
         _service(METRICS_SERVICE, namespace, {_LABEL_PROMETHEUS: "true"}, "metrics", 443, "metrics"),
         _deployment(values, namespace, "virt-api", _api_container(values, namespace)),
         _deployment(values, namespace, "virt-controller", _controller_container(values, namespace)),

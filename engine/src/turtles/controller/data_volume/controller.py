@@ -19,12 +19,12 @@ from turtles.controller.caches import BY_CLAIM, Caches
 from turtles.controller.claims import claim_names
 from turtles.controller.data_volume import transfer
 from turtles.controller.data_volume.claim import scratch_name
-from turtles.controller.data_volume.objects import create, own
 from turtles.controller.data_volume.plan import Plan, Surroundings, failed, plan
 from turtles.controller.data_volume.pod import ImporterConfig, importer_pod, pod_name, source_of
 from turtles.controller.data_volume.progress import ask
 from turtles.controller.data_volume.status import status
 from turtles.controller.definition import Definition
+from turtles.controller.owned import create, own
 from turtles.kube.client import ApiError, Client, NotFound, Unavailable
 from turtles.kube.events import Recorder
 from turtles.kube.informer import Key, key_of

@@ -13,10 +13,8 @@ from turtles.api.configuration import DEFAULT, ClusterConfiguration
 from turtles.api.kinds.data_volume.validation import image_of
 from turtles.api.objects import Object, owner_reference
 from turtles.controller.data_volume.claim import disk_size, is_block, scratch_name
-from turtles.controller.pod.config import pod_security, security
+from turtles.controller.pod.config import METRICS_PORT, pod_security, security
 
-#: Port of the importer's metrics, over TLS.
-METRICS_PORT = 8443
 #: Seconds that an import may take.
 TIMEOUT = 86400
 #: Exit statuses of the importer (:mod:`turtles.importer.errors`).

@@ -10,7 +10,7 @@ import re
 import ssl
 
 from turtles.api.objects import Object, get
-from turtles.controller.data_volume.pod import METRICS_PORT
+from turtles.controller.pod.config import METRICS_PORT
 
 _SECONDS = 2.0
 _LONGEST = 256 << 10

@@ -10,6 +10,9 @@ from turtles.api.configuration import ClusterConfiguration
 from turtles.api.guests import QEMU_UID
 from turtles.api.objects import Object
 
+#: Port of the metrics of importers and export servers, over TLS.
+METRICS_PORT = 8443
+
 
 @dataclass(frozen=True)
 class LauncherConfig:

@@ -8,7 +8,7 @@ from typing import Any
 
 import jsonpatch
 
-from turtles.api import labels, quantity
+from turtles.api import labels
 from turtles.api.kinds.vm import VM
 from turtles.api.objects import Object, get
 from turtles.api.run_strategies import HALTED
@@ -20,12 +20,9 @@ from turtles.api.snapshots import (
     RESTORE_UID,
     restored_by,
 )
+from turtles.controller.restored_claims import APPLIED, own_annotations, restored_spec
 
 _SOURCE_NAME, _SOURCE_NAMESPACE = "restore.kubevirt.io/source-vm-name", "restore.kubevirt.io/source-vm-namespace"
-#: Annotations of a claim that say what became of it, and not what it is to be.
-_OF_STORAGE = ("pv.kubernetes.io", "volume.beta.kubernetes.io", "volume.kubernetes.io", "cdi.kubevirt.io",
-               "k8s.io/CloneRequest", "k8s.io/CloneOf", "kubevirt.io/memory-dump")  # fmt: skip
-_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
 
 class NotPossible(Exception):
@@ -63,21 +60,8 @@ def claim(restore: Object, content: Object, entry: Object, volume_snapshot: Obje
     backup = next(each for each in content["spec"]["volumeBackups"] if each["volumeName"] == volume)
     before, override = backup["persistentVolumeClaim"], _overrides(restore).get(volume, {})
     metadata, source = before["metadata"], content["spec"]["source"]["virtualMachine"]["metadata"]
-    annotations = {
-        key: value
-        for key, value in (metadata.get("annotations") or {}).items()
-        if not key.startswith(_OF_STORAGE) and key != _APPLIED
-    }
+    annotations = own_annotations(metadata)
     marks = {RESTORE_NAME: restore["metadata"]["name"], RESTORE_UID: restore["metadata"]["uid"]}
-    spec = copy.deepcopy(before["spec"])
-    for key in ("volumeName", "dataSource", "dataSourceRef"):
-        spec.pop(key, None)
-    spec["resources"] = {"requests": {"storage": _size(before["spec"], volume_snapshot)}}
-    spec["dataSource"] = {
-        "apiGroup": "snapshot.storage.k8s.io",
-        "kind": "VolumeSnapshot",
-        "name": entry["volumeSnapshotName"],
-    }
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
@@ -92,7 +76,7 @@ def claim(restore: Object, content: Object, entry: Object, volume_snapshot: Obje
             },
             "annotations": {**annotations, **(override.get("annotations") or {}), **marks},
         },
-        "spec": spec,
+        "spec": restored_spec(backup, volume_snapshot),
     }
 
 
@@ -123,7 +107,7 @@ def restored(restore: Object, content: Object, entries: Sequence[Object], target
     annotations = {
         key: value
         for key, value in (source["metadata"].get("annotations") or {}).items()
-        if key not in (_APPLIED, LAST_RESTORE)
+        if key not in (APPLIED, LAST_RESTORE)
     }
     vm: Object = {
         "apiVersion": VM.api_version,
@@ -194,9 +178,3 @@ def _checked(vm: Object) -> Object:
 
 def _overrides(restore: Object) -> dict[str, Object]:
     return {each["volumeName"]: each for each in restore["spec"].get("volumeRestoreOverrides") or ()}
-
-
-def _size(spec: Object, volume_snapshot: Object) -> str:
-    """Return the storage to request: as much as before, and at least what is in the snapshot."""
-    before, least = str(spec["resources"]["requests"]["storage"]), get(volume_snapshot, "status", "restoreSize")
-    return str(least) if least is not None and quantity.parse(least) > quantity.parse(before) else before

@@ -19,12 +19,13 @@ from turtles.api.configuration import ClusterConfiguration
 from turtles.api.objects import Object, controller_of, get, is_deleted
 from turtles.controller.caches import Caches
 from turtles.controller.data_volume.claim import scratch_name
-from turtles.controller.data_volume.objects import create, own
 from turtles.controller.data_volume.pod import ImporterConfig
 from turtles.controller.data_volume.progress import ask
 from turtles.controller.data_volume.upload.plan import Plan, Surroundings, is_outdated, is_target, plan
-from turtles.controller.data_volume.upload.pod import identity, name_of, scratch_claim, upload_pod
+from turtles.controller.data_volume.upload.pod import name_of, scratch_claim, upload_pod
 from turtles.controller.definition import Definition
+from turtles.controller.identity import identity
+from turtles.controller.owned import create, own
 from turtles.kube.client import AlreadyExists, ApiError, Client
 from turtles.kube.informer import Key, key_of
 from turtles.kube.kubevirt import DATA_VOLUME
@@ -147,7 +148,8 @@ class UploadController:
         metadata = pod["metadata"]
         pair = pki.issue(None, uploads.COMPONENT, [metadata["name"]], datetime.now(UTC), _LIFETIME)
         try:
-            self._client.create(SECRET, identity(pod, pair.certificate_pem, pair.key_pem, authorities))
+            labels = {cdi.APP: cdi.APP_IMPORTER}
+            self._client.create(SECRET, identity(pod, pair.certificate_pem, pair.key_pem, labels, authorities))
         except AlreadyExists:
             # One of which the certificate wasn't noted, and its Secret can't be read: again with another one
             self._writer.delete(self._pods, pod)

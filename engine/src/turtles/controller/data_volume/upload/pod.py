@@ -1,20 +1,19 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The Pod that takes an upload into a claim, and its identity, as pure functions.
+"""The Pod that takes an upload into a claim, as pure functions.
 
 The Pod's name and label are CDI's. What it may do, and use, is what an importer may.
 """
 
 from __future__ import annotations
 
-import base64
 import hashlib
 
 from turtles.api import cdi, uploads
 from turtles.api.objects import Object, owner_reference
 from turtles.controller.data_volume.claim import scratch
-from turtles.controller.data_volume.pod import METRICS_PORT, ImporterConfig, importer_pod
-
-_IDENTITY = "identity"
+from turtles.controller.data_volume.pod import ImporterConfig, importer_pod
+from turtles.controller.identity import mount_identity
+from turtles.controller.pod.config import METRICS_PORT
 
 
 def name_of(claim: Object) -> str:
@@ -45,35 +44,8 @@ def upload_pod(
         "periodSeconds": 2,
         "timeoutSeconds": 5,
     }
-    container["volumeMounts"].append({"name": _IDENTITY, "mountPath": "/identity", "readOnly": True})
-    spec["volumes"].append({"name": _IDENTITY, "secret": {"secretName": secret}})
+    mount_identity(spec, secret)
     return pod
-
-
-def secret_of(pod: Object) -> str:
-    """Return the name of the Secret with a Pod's identity."""
-    volume = next(each for each in pod["spec"]["volumes"] if each["name"] == _IDENTITY)
-    return str(volume["secret"]["secretName"])
-
-
-def identity(pod: Object, certificate: str, key: str, authorities: str) -> Object:
-    """Return the Secret with a Pod's identity, which goes with it.
-
-    :param certificate: with its key, in PEM. :param authorities: those of the client that the server serves.
-    """
-    data = {"tls.crt": certificate, "tls.key": key, "ca.crt": authorities}
-    return {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": {
-            "name": secret_of(pod),
-            "namespace": pod["metadata"]["namespace"],
-            "labels": {cdi.APP: cdi.APP_IMPORTER},
-            "ownerReferences": [owner_reference({**pod, "apiVersion": "v1", "kind": "Pod"})],
-        },
-        "type": "kubernetes.io/tls",
-        "data": {name: base64.b64encode(value.encode()).decode() for name, value in data.items()},
-    }
 
 
 def fingerprint(authorities: str) -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What belongs to a DataVolume or to its claim."""
+"""Creates and deletes what belongs to another object, such as the Pod of a DataVolume."""
 
 from __future__ import annotations
 

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Objects that make an exported machine again, with disks from the export. Pure.
+
+They are those of KubeVirt's export: a ConfigMap with the authorities of the server, the machine, and a DataVolume for
+each of its disks. None names a namespace, so that they can be created in any.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping, Sequence
+
+from turtles.api import cdi, exports, labels
+from turtles.api.kinds.vm import VM
+from turtles.api.objects import Object, get, owner_reference
+from turtles.controller.export.sources import Volume
+from turtles.controller.identity import secret_of
+from turtles.controller.restored_claims import APPLIED
+
+
+def config_map(pod: Object, lists: Mapping[str, Object]) -> Object:
+    """Return the ConfigMap that a Pod serves manifests from, and that goes with it.
+
+    :param lists: by link, the objects, as a List.
+    """
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {
+            "name": secret_of(pod),
+            "namespace": pod["metadata"]["namespace"],
+            "labels": {labels.APP: exports.APP},
+            "ownerReferences": [owner_reference({**pod, "apiVersion": "v1", "kind": "Pod"})],
+        },
+        "data": {link: json.dumps(found, indent=2) for link, found in lists.items()},
+    }
+
+
+def objects(
+    export: Object,
+    vm: Object,
+    volumes: Sequence[Volume],
+    claims: Mapping[str, Object],
+    address: str,
+    authorities: str,
+) -> Object:
+    """Return the objects, as a List.
+
+    :param vm: the machine, expanded. :param claims: the specs of its claims, by the names of volumes.
+    :param address: of the server, without a slash at its end. :param authorities: of its certificate, in PEM.
+    """
+    name = export["metadata"]["name"]
+    disks = {each.name: each for each in volumes if each.is_disk}
+
+    def source(volume: str) -> Object:
+        http = {
+            "url": f"{address}/{exports.volume_path(volume, exports.GZIP)}",
+            "secretExtraHeaders": [exports.header_secret(name)],
+        }
+        return {"http": {**http, "certConfigMap": exports.authorities_config_map(name)} if authorities else http}
+
+    made = _machine(vm)
+    templates = made["spec"].get("dataVolumeTemplates") or []
+    for template in templates:
+        volume = get(template, "metadata", "name")
+        if volume in disks:
+            template["spec"] = {key: value for key, value in template["spec"].items() if key != "sourceRef"}
+            template["spec"]["source"] = source(volume)
+    own = {get(template, "metadata", "name") for template in templates}
+    found: list[Object] = []
+    if authorities:
+        metadata = {"name": exports.authorities_config_map(name)}
+        found.append({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"ca.pem": authorities}})
+    found.append(made)
+    found += [
+        _data_volume(volume, claims[volume], source(volume))
+        for volume in disks
+        if volume in claims and volume not in own
+    ]
+    return {"apiVersion": "v1", "kind": "List", "metadata": {}, "items": found}
+
+
+def _machine(vm: Object) -> Object:
+    metadata = vm["metadata"]
+    annotations = {key: value for key, value in (metadata.get("annotations") or {}).items() if key != APPLIED}
+    kept = {"name": metadata["name"], "labels": metadata.get("labels"), "annotations": annotations}
+    return {
+        "apiVersion": VM.api_version,
+        "kind": VM.kind,
+        "metadata": {key: value for key, value in kept.items() if value},
+        "spec": copy.deepcopy(vm["spec"]),
+    }
+
+
+def _data_volume(name: str, claim: Object, source: Object) -> Object:
+    """Return the DataVolume of a disk whose claim the user made.
+
+    That claim may be full of the disk, so the new one has the form that adds what a file system needs for itself.
+    """
+    kept = ("accessModes", "volumeMode", "resources")
+    spec = {key: copy.deepcopy(claim[key]) for key in kept if claim.get(key) is not None}
+    return {
+        "apiVersion": f"{cdi.GROUP}/v1beta1",
+        "kind": "DataVolume",
+        "metadata": {"name": name},
+        "spec": {"source": source, "storage": spec},
+    }
