@@ -324,13 +324,35 @@ def test_an_image() -> None:
     spec = importer_pod(dv, pvc(dv), CONFIG, scratch=False)["spec"]
     assert spec["volumes"][1] == {"name": "image", "image": {"reference": "registry.example.com/a:1"}}
     assert spec["containers"][0]["args"][-1] == "--image=registry.example.com/a:1"
-    decided = decide(dv, target=pvc(dv), mounts_images=False)
+    only = data_volume({"registry": {"url": "docker://registry.example.com/a:1", "pullMethod": "node"}})
+    decided = decide(only, target=pvc(only), mounts_images=False)
     assert not decided.create_pod
     assert "mount container images as volumes" in said(decided)[2]
     waiting = {"waiting": {"reason": "ErrImagePull", "message": "no such image"}}
     decided = decide(dv, target=pvc(dv), pod=pod(dv, "Pending", state=waiting))
     assert decided.status["phase"] == "ImportScheduled"
     assert said(decided)[2] == "ErrImagePull: no such image"
+
+
+def test_an_image_that_the_importer_pulls() -> None:
+    registry = {"url": "docker://registry.example.com/a:1", "secretRef": "login", "certConfigMap": "ca"}
+    dv = data_volume({"registry": {**registry, "platform": {"architecture": "arm64"}}})
+    decided = decide(dv, target=pvc(dv))
+    assert (decided.create_pod, decided.create_scratch is not None) == (True, True)
+    spec = importer_pod(dv, pvc(dv), CONFIG, scratch=True)["spec"]
+    arguments = spec["containers"][0]["args"]
+    assert arguments[0] == "pulled"
+    assert {"--image=registry.example.com/a:1", "--architecture=arm64", "--scratch=/scratch"} < set(arguments)
+    sources = {volume["name"]: volume for volume in spec["volumes"]}
+    assert sources["credentials"]["secret"] == {"secretName": "login"}
+    assert sources["authorities"]["configMap"] == {"name": "ca"}
+    assert "image" not in sources
+    # Where no node mounts images, the importer pulls whatever doesn't ask for the node
+    plain = data_volume({"registry": {"url": "docker://a/b:1"}})
+    assert decide(plain, target=pvc(plain), mounts_images=False).create_scratch is not None
+    made = importer_pod(plain, pvc(plain), CONFIG, scratch=True, mounts_images=False)
+    assert made["spec"]["containers"][0]["args"][0] == "pulled"
+    assert decide(plain, target=pvc(plain)).create_scratch is None
 
 
 def test_a_copy_of_another_claim() -> None:

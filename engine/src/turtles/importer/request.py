@@ -81,8 +81,8 @@ def _pem(path: Path) -> str:
     return "\n".join(file.read_text() for file in files)
 
 
-def credentials(folder: Path) -> dict[str, str]:
-    """Return the header for the user and the password in a Secret that is mounted at a folder.
+def login(folder: Path) -> tuple[str, str]:
+    """Return the user and the password in a Secret that is mounted at a folder.
 
     :raises ImportRefused: it has none.
     """
@@ -90,7 +90,15 @@ def credentials(folder: Path) -> dict[str, str]:
         user, password = ((folder / key).read_text() for key in (_USER, _PASSWORD))
     except (OSError, UnicodeError) as error:
         raise ImportRefused(f"the Secret of secretRef needs the keys {_USER} and {_PASSWORD}") from error
-    text = f"{user}:{password}".encode()
+    return user, password
+
+
+def credentials(folder: Path) -> dict[str, str]:
+    """Return the header for the user and the password in a Secret that is mounted at a folder.
+
+    :raises ImportRefused: it has none.
+    """
+    text = ":".join(login(folder)).encode()
     return {"Authorization": f"Basic {base64.b64encode(text).decode()}"}
 
 

@@ -233,7 +233,14 @@ class DataVolumeController:
             scratch = self._create(PVC, decided.create_scratch, self._claims)
         if decided.create_pod and target is not None:
             config = ImporterConfig(self._image, self._configuration())
-            wanted = importer_pod(data_volume, target, config, scratch=scratch is not None, source=around.source)
+            wanted = importer_pod(
+                data_volume,
+                target,
+                config,
+                scratch=scratch is not None,
+                source=around.source,
+                mounts_images=around.mounts_images,
+            )
             if self._create(POD, wanted, self._pods) is None:
                 # One without the labels of an importer, or one that is on its way out
                 return _AGAIN

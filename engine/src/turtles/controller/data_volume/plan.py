@@ -17,7 +17,14 @@ from turtles.api.data_sources import CopySource
 from turtles.api.objects import Object, controller_of, get, is_deleted
 from turtles.controller.data_volume import claim as claims
 from turtles.controller.data_volume import transfer
-from turtles.controller.data_volume.pod import REFUSED, SCRATCH_NEEDED, has_scratch, is_known_to_need_scratch, source_of
+from turtles.controller.data_volume.pod import (
+    REFUSED,
+    SCRATCH_NEEDED,
+    has_scratch,
+    is_known_to_need_scratch,
+    is_pulled_by_node,
+    source_of,
+)
 from turtles.controller.data_volume.status import UNKNOWN_PROGRESS, Running, is_copy, status
 from turtles.controller.vmi.status import container_trouble
 
@@ -287,9 +294,9 @@ def _uploading(data_volume: Object, around: Surroundings, target: Object) -> _St
 
 def _start(data_volume: Object, around: Surroundings, target: Object) -> _Step:
     """There is no importer: whether there is to be one."""
-    if source_of(data_volume) == "registry" and not around.mounts_images:
+    if not around.mounts_images and is_pulled_by_node(data_volume):
         message = "the source registry needs nodes that mount container images as volumes (Kubernetes 1.35, or 1.31 "
-        message += "with its gate ImageVolume): use http, or a containerDisk"
+        message += "with its gate ImageVolume): leave out pullMethod node, and the importer pulls the image"
         return _Step(_phase(data_volume, cdi.PENDING), failed(message))
     if source_of(data_volume) == "pvc" and (why := _unusable(data_volume, around)):
         return _Step(_scheduled(data_volume), failed(why))
@@ -305,7 +312,7 @@ def _start(data_volume: Object, around: Surroundings, target: Object) -> _Step:
         if not immediately:
             return _Step(cdi.WAIT_FOR_FIRST_CONSUMER)
     phase = cdi.PVC_BOUND if bound else cdi.PENDING
-    if around.scratch is None and is_known_to_need_scratch(data_volume):
+    if around.scratch is None and is_known_to_need_scratch(data_volume, mounts_images=around.mounts_images):
         return _Step(phase, create_scratch=claims.scratch(data_volume, target), create_pod=True)
     return _Step(phase, create_pod=True)
 

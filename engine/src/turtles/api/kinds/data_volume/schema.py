@@ -45,8 +45,6 @@ def _claim(doc: str, *more: Field) -> Struct:
     )
 
 
-_BY_NODE = "{path}: nodes pull images, with their own settings: give credentials and authorities to them"
-
 _HTTP = Struct(
     "A server's file.",
     field("url", STRING, "Its address, with http or https.", required=True),
@@ -61,11 +59,23 @@ _HTTP = Struct(
 _REGISTRY = Struct(
     "A container image with one disk image in /disk.",
     field("url", STRING, "Its reference after docker://; on one machine also oci-archive: and a file.", required=True),
-    field("pullMethod", Choice("node"), "The node pulls it, with its own settings for registries.", absent="node"),
+    field(
+        "pullMethod",
+        STRING,
+        "Who pulls it: node, with its own settings for registries, or pod, which is the importer. If not given, the "
+        "importer does where credentials, authorities or a platform are given, or nodes don't mount images.",
+    ),
     unsupported("imageStream", "An image stream of OpenShift."),
-    unsupported("secretRef", "Credentials for the registry.", refusal=_BY_NODE),
-    unsupported("certConfigMap", "Authorities of the registry's certificate.", refusal=_BY_NODE),
-    unsupported("platform", "The platform of the image."),
+    field("secretRef", STRING, "Secret with user (accessKeyId) and password (secretKey), for the importer."),
+    field("certConfigMap", STRING, "ConfigMap with the authorities that the importer verifies the registry by."),
+    field(
+        "platform",
+        Struct(
+            "The platform of the image that the importer pulls.",
+            field("architecture", STRING, "Such as arm64; the importer's own if not given."),
+        ),
+        "The platform of the image that the importer pulls.",
+    ),
 )
 
 PVC = Struct(

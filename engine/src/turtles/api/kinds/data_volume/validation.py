@@ -24,6 +24,9 @@ _URL = re.compile(
     r"(?::(?P<port>[0-9]{1,5}))?(?:[/?#][^\s\x00-\x1f\x7f]*)?"
 )
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[ \t]*[^\r\n\0]*")
+#: Who pulls the image of a registry, and the fields that are about the importer's pulling.
+BY_NODE, BY_IMPORTER = "node", "pod"
+_IMPORTERS = ("secretRef", "certConfigMap", "platform")
 #: Headers that the importer sets itself.
 _OWN_HEADERS = ("host", "range", "if-range", "accept-encoding", "content-length", "transfer-encoding", "connection")
 
@@ -73,6 +76,33 @@ def image_of(url: str) -> str:
     return f"{scheme}:{rest[2:] if rest.startswith('//') else rest}"
 
 
+def is_pulled_by_importer(registry: Spec, *, mounts_images: bool = True) -> bool:
+    """Say whether the importer pulls an image of a registry, and not the node.
+
+    :param mounts_images: nodes mount images.
+    """
+    if registry.get("pullMethod"):
+        return bool(registry["pullMethod"] == BY_IMPORTER)
+    # The importer has no files of its node
+    has_scheme = str(registry["url"]).startswith("docker:")
+    return any(registry.get(name) for name in _IMPORTERS) or (has_scheme and not mounts_images)
+
+
+def _registry_causes(registry: Spec) -> Causes:
+    here, url, method = "spec.source.Registry", registry["url"], registry.get("pullMethod")
+    if not image_of(url):
+        yield Cause(INVALID, f"Illegal registry source URL scheme {url}", f"{here}.URL")
+    elif method and method not in (BY_IMPORTER, BY_NODE):
+        message = f'ImportMethod {method} is neither {BY_IMPORTER}, {BY_NODE} or ""'
+        yield Cause(INVALID, message, f"{here}.importMethod")
+    elif method == BY_NODE and (given := [name for name in _IMPORTERS if registry.get(name)]):
+        message = f"spec.source.registry.{given[0]} is the importer's, and nodes have settings of their own; "
+        yield Cause(INVALID, f"{message}leave out pullMethod {BY_NODE}", f"spec.source.registry.{given[0]}")
+    elif is_pulled_by_importer(registry) and not url.startswith("docker:"):
+        message = f"spec.source.registry.url {url!r} is a file of the node, which the importer doesn't see; "
+        yield Cause(INVALID, f"{message}use pullMethod {BY_NODE}", "spec.source.registry.url")
+
+
 def _causes(spec: Spec) -> Causes:
     claim, storage = spec.get("pvc"), spec.get("storage")
     if claim is None and storage is None:
@@ -98,9 +128,8 @@ def _causes(spec: Spec) -> Causes:
     yield from _copy_causes(source)
     if source.get("http") is not None:
         yield from _http_causes(source["http"])
-    if source.get("registry") is not None and not image_of(source["registry"]["url"]):
-        message = f"Illegal registry source URL scheme {source['registry']['url']}"
-        yield Cause(INVALID, message, "spec.source.Registry.URL")
+    if source.get("registry") is not None:
+        yield from _registry_causes(source["registry"])
 
 
 def _claim_causes(claim: Spec, form: str) -> Causes:
