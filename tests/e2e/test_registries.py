@@ -7,16 +7,18 @@ from __future__ import annotations
 import base64
 import ipaddress
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from cluster import Cluster
 from conftest import VARIABLES
 from image_registry import PASSWORD, USER, ImageRegistry, layer, registry_at
+from kubernetes.client.exceptions import ApiException
 from test_data_volumes import create, data_volume, failure, wait
 
 pytestmark = pytest.mark.skipif(shutil.which("docker-registry") is None, reason="needs docker-registry")
+CRONS = ("cdi.kubevirt.io", "v1beta1")
 MIB = 1 << 20
 SIZE = "40Mi"
 Object = dict[str, Any]
@@ -78,3 +80,75 @@ def test_a_private_registry(cluster: Cluster, namespace: str, registry: ImageReg
     registry.push("nothing", layer(("disk/root.img", b"at last!" * MIB)))
     wait(cluster, namespace, "missing", succeeded, timeout=120)
     assert start_of(cluster, namespace, "missing") == b"at last!"
+
+
+def cron_status(
+    cluster: Cluster, namespace: str, name: str, done: Callable[[Object], Any], what: str, timeout: float = 60
+) -> Object:
+    group, version = CRONS
+    found = cluster.wait(
+        namespace,
+        "dataimportcrons",
+        name,
+        lambda cron: done((cron or {}).get("status") or {}),
+        timeout=timeout,
+        what=what,
+        group=group,
+        version=version,
+    )
+    assert found is not None
+    return dict(found["status"])
+
+
+def is_up_to_date(status: Object) -> bool:
+    return any(each["type"] == "UpToDate" and each["status"] == "True" for each in status.get("conditions") or ())
+
+
+def disk_of(cluster: Cluster, namespace: str) -> bytes:
+    source = cluster.custom.get_namespaced_custom_object(*CRONS, namespace, "datasources", "web")
+    return start_of(cluster, namespace, source["spec"]["source"]["pvc"]["name"])
+
+
+def test_a_data_source_follows_a_tag(cluster: Cluster, namespace: str, registry: ImageRegistry, access: Object) -> None:
+    first = registry.push("stable", layer(("disk/root.img", b"version1" * MIB)))
+    template = {"spec": data_volume("x", source(registry, "stable:1", **access), SIZE)["spec"]}
+    cron: Object = {
+        "apiVersion": "/".join(CRONS),
+        "kind": "DataImportCron",
+        "metadata": {"name": "web", "labels": {"instancetype.kubevirt.io/default-preference": "debian"}},
+        "spec": {
+            "template": template,
+            "schedule": "*/1 * * * *",
+            "managedDataSource": "web",
+            "importsToKeep": 1,
+            "retentionPolicy": "None",
+        },
+    }
+    wrong = {**cron, "spec": {**cron["spec"], "schedule": "every day"}}
+    with pytest.raises(ApiException) as error:
+        cluster.custom.create_namespaced_custom_object(*CRONS, namespace, "dataimportcrons", wrong)
+    assert "Illegal cron schedule" in str(error.value.body)
+    cluster.custom.create_namespaced_custom_object(*CRONS, namespace, "dataimportcrons", cron)
+    status = cron_status(cluster, namespace, "web", is_up_to_date, "the first import")
+    (current,) = status["currentImports"]
+    assert current == {"DataVolumeName": f"web-{first[7:19]}", "Digest": first}
+    assert status["lastImportedPVC"] == {"namespace": namespace, "name": current["DataVolumeName"]}
+    assert disk_of(cluster, namespace) == b"version1"
+    # The tag moves, and whoever sees to it dies
+    second = registry.push("stable", layer(("disk/root.img", b"version2" * MIB)))
+    cluster.kill("virt-controller")
+
+    def has_second(found: Object) -> bool:
+        return is_up_to_date(found) and found["currentImports"][0]["Digest"] == second
+
+    cron_status(cluster, namespace, "web", has_second, "the second import", timeout=150)
+    assert disk_of(cluster, namespace) == b"version2"
+    source_ = cluster.custom.get_namespaced_custom_object(*CRONS, namespace, "datasources", "web")
+    assert source_["metadata"]["labels"]["instancetype.kubevirt.io/default-preference"] == "debian"
+    # One is kept, and none without the DataImportCron
+    group, version = CRONS
+    where = {"group": group, "version": version, "timeout": 30}
+    cluster.wait(namespace, "datavolumes", f"web-{first[7:19]}", lambda found: found is None, what="its end", **where)
+    cluster.custom.delete_namespaced_custom_object(*CRONS, namespace, "dataimportcrons", "web")
+    for plural, name in (("datasources", "web"), ("datavolumes", f"web-{second[7:19]}")):
+        cluster.wait(namespace, plural, name, lambda found: found is None, what="its end", **where)

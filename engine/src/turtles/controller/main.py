@@ -19,6 +19,7 @@ from turtles.controller.clone.controller import CloneController
 from turtles.controller.data_source.controller import DataSourceController
 from turtles.controller.data_volume.consumer import ConsumerController
 from turtles.controller.data_volume.controller import DataVolumeController
+from turtles.controller.data_volume.cron.controller import DataImportCronController
 from turtles.controller.data_volume.upload.controller import UploadController
 from turtles.controller.definition import Definition
 from turtles.controller.disruption import DisruptionController
@@ -81,6 +82,7 @@ class VirtController:
             return self.configuration.current
 
         image = importer_image or config.image
+        is_ours = Definition(client, time.monotonic).is_ours
         vmis = VMIController(client, caches, recorder, config, current, noted_ends)
         for controller in (
             VMController(client, caches, recorder, current, noted_ends, macs),
@@ -98,7 +100,8 @@ class VirtController:
             DataSourceController(client, manager, caches),
             StorageProfileController(client, manager),
             DataVolumeController(client, manager, caches, recorder, image, current, vmis.mounts_images),
-            UploadController(client, manager, caches, image, current, Definition(client, time.monotonic).is_ours),
+            UploadController(client, manager, caches, image, current, is_ours),
+            DataImportCronController(client, manager, caches, recorder, image, current, is_ours),
             ConsumerController(client, manager, caches, vmis.launcher_config),
             KubeVirtController(client, manager, caches, recorder, namespace, config.image),
         ):

@@ -77,7 +77,7 @@ def _run(command: Command, options: argparse.Namespace) -> int:
             elif options.source == "digest":
                 ready.set()
                 signal.alarm(options.timeout)
-                with connected(_image(options)) as client:
+                with connected(_image(options), options.scratch) as client:
                     termination.leave(client.digest())
                 return 0
             else:
