@@ -355,6 +355,44 @@ def test_an_image_that_the_importer_pulls() -> None:
     assert decide(plain, target=pvc(plain)).create_scratch is None
 
 
+@pytest.mark.parametrize(
+    ("source", "first", "url"),
+    [
+        (
+            {"s3": {"url": "https://s3.example.com/a/b.qcow2", "secretRef": "login"}},
+            "s3",
+            "https://s3.example.com/a/b.qcow2",
+        ),
+        ({"gcs": {"url": "gs://a/b c.qcow2"}}, "http", "https://storage.googleapis.com/a/b c.qcow2"),
+        (
+            {"gcs": {"url": "https://storage.cloud.google.com/a/b.qcow2"}},
+            "http",
+            "https://storage.cloud.google.com/a/b.qcow2",
+        ),
+    ],
+)
+def test_objects_in_buckets(source: dict, first: str, url: str) -> None:
+    dv = data_volume(source)
+    assert is_known_to_need_scratch(dv)
+    arguments = importer_pod(dv, pvc(dv), CONFIG, scratch=True)["spec"]["containers"][0]["args"]
+    assert arguments[0] == first
+    assert f"--url={url}" in arguments
+    assert ("--credentials=/credentials" in arguments) is (first == "s3")
+
+
+def test_the_files_of_an_archive_need_a_file_system() -> None:
+    blocks = {"metadata": {"name": "blocks"}, "provisioner": "rbd.csi.ceph.com"}
+    storage = {"resources": {"requests": {"storage": "1Gi"}}, "storageClassName": "blocks"}
+    source = {"http": {"url": "http://x/files.qcow2"}}
+    dv = data_volume(source, storage=storage, contentType="archive")
+    made = claim(dv, (blocks,))
+    assert made["spec"]["volumeMode"] == "Filesystem"
+    assert made["metadata"]["annotations"][cdi.CONTENT_TYPE] == "archive"
+    assert not is_known_to_need_scratch(dv)
+    assert "--archive" in importer_pod(dv, made, CONFIG, scratch=False)["spec"]["containers"][0]["args"]
+    assert claim(data_volume(source, storage=storage), (blocks,))["spec"]["volumeMode"] == "Block"
+
+
 def test_a_copy_of_another_claim() -> None:
     dv = data_volume({"pvc": {"namespace": "ns", "name": "golden"}})
     golden = pvc()

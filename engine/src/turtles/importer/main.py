@@ -17,8 +17,9 @@ from pathlib import Path
 from turtles import health, termination
 from turtles.command import Command
 from turtles.images import ImageError
-from turtles.importer import blank, clone, http, pulled, registry, request, restored, upload
+from turtles.importer import blank, clone, http, pulled, registry, request, restored, s3, upload
 from turtles.importer.errors import FAILED, ImportFailed, ImportRefused
+from turtles.importer.folder import Folder
 from turtles.importer.progress import Progress
 from turtles.importer.registry_client import Image, connected
 from turtles.importer.target import DEVICE, DIRECTORY, Target
@@ -39,13 +40,14 @@ def main(argv: list[str] | None = None) -> int:
     command = Command("virt-importer", "Brings the content of a DataVolume onto its claim.")
     command.add_health()
     add = command.parser.add_argument
-    add("source", choices=("http", "registry", "pulled", "digest", "clone", "snapshot", "upload", "blank"))
+    add("source", choices=("http", "s3", "registry", "pulled", "digest", "clone", "snapshot", "upload", "blank"))
     add("--owner", default="", help="uid of the DataVolume, for metrics")
     add("--size", type=int, default=0, help="bytes of the disk")
     add("--block", action="store_true", help="the claim is a device")
     add("--preallocate", action="store_true", help="reserve all of the disk's storage first")
     add("--url", default="", help="of the file on a server")
     add("--checksum", default="", help="its hash, as algorithm:digits")
+    add("--archive", action="store_true", help="the file is an archive, of which the claim gets the files")
     add("--header", action="append", default=[], help="further header of requests, as 'Name: value'")
     add("--secret-headers", type=Path, action="append", default=[], metavar="DIR", help="files with further headers")
     add("--credentials", type=Path, metavar="DIR", help="files accessKeyId and secretKey")
@@ -141,7 +143,10 @@ def _import(options: argparse.Namespace, progress: Progress) -> None:
         return
     try:
         secret = request.secret_headers(options.secret_headers)
-        if options.credentials is not None:
+        sign = None
+        if options.credentials is not None and options.source == "s3":
+            sign = s3.signer(options.credentials)
+        elif options.credentials is not None:
             secret |= request.credentials(options.credentials)
     except (OSError, UnicodeError, ImageError) as error:
         raise ImportRefused(f"the Secrets with headers can't be read: {error}") from error
@@ -151,8 +156,10 @@ def _import(options: argparse.Namespace, progress: Progress) -> None:
         secret,
         options.authorities,
         verify=not options.insecure,
+        sign=sign,
     )
-    http.run(http.Job(wanted, target, options.checksum, options.scratch), progress)
+    folder = Folder(DIRECTORY, options.size) if options.archive else None
+    http.run(http.Job(wanted, target, options.checksum, options.scratch, folder), progress)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@
 import base64
 import re
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,6 +27,7 @@ class Request:
     :param secret_headers: those that nobody but this server may see, credentials included.
     :param authorities: folder with the authorities in PEM that its certificate is verified by; None: the system's.
     :param verify: whether it is verified at all.
+    :param sign: gives further secret headers, for an address at this moment.
     """
 
     url: str
@@ -33,6 +35,7 @@ class Request:
     secret_headers: dict[str, str] = field(default_factory=dict, repr=False)
     authorities: Path | None = None
     verify: bool = True
+    sign: Callable[[str], dict[str, str]] | None = field(default=None, repr=False)
 
     def pool(self) -> urllib3.PoolManager:
         """Return what connections are made with.
@@ -56,6 +59,7 @@ class Request:
 
         :param extra: headers of this one request.
         """
+        secret = self.secret_headers | (self.sign(self.url) if self.sign is not None else {})
         redirects = urllib3.Retry(
             total=None,
             connect=0,
@@ -63,9 +67,9 @@ class Request:
             other=0,
             status=0,
             redirect=_MAX_REDIRECTS,
-            remove_headers_on_redirect=[*self.secret_headers, *self.headers, "Cookie"],
+            remove_headers_on_redirect=[*secret, *self.headers, "Cookie"],
         )
-        headers = {"Accept-Encoding": "identity", "User-Agent": "virt-importer", **self.headers, **self.secret_headers}
+        headers = {"Accept-Encoding": "identity", "User-Agent": "virt-importer", **self.headers, **secret}
         return pool.request(
             "GET",
             self.url,

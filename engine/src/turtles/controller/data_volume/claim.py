@@ -56,7 +56,7 @@ def claim(
     """
     spec, metadata = data_volume["spec"], data_volume["metadata"]
     form = spec.get("storage")
-    wanted = dict(spec["pvc"]) if form is None else _completed(form, classes, profiles)
+    wanted = dict(spec["pvc"]) if form is None else _completed(_with_files(data_volume, form), classes, profiles)
     source = copy_source(data_volume)
     if source is not None and source.kind == SNAPSHOT and source.namespace == metadata["namespace"]:
         group = "snapshot.storage.k8s.io"
@@ -163,6 +163,11 @@ def _completed(storage: Mapping[str, Any], classes: Iterable[Object], profiles: 
         requests = {**storage["resources"]["requests"], "storage": quantity.format_binary(whole)}
         wanted["resources"] = {**storage["resources"], "requests": requests}
     return wanted
+
+
+def _with_files(data_volume: Object, storage: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the form `storage`, for a file system if there are files."""
+    return {**storage, "volumeMode": "Filesystem"} if data_volume["spec"].get("contentType") == "archive" else storage
 
 
 def _passed_on(annotations: Mapping[str, str]) -> dict[str, str]:

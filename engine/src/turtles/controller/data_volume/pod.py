@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from turtles.api import cdi
 from turtles.api.configuration import DEFAULT, ClusterConfiguration
-from turtles.api.kinds.data_volume.validation import image_of, is_pulled_by_importer
+from turtles.api.kinds.data_volume.validation import ARCHIVE, gcs_address, image_of, is_pulled_by_importer
 from turtles.api.objects import Object, owner_reference
 from turtles.controller.data_volume.claim import disk_size, is_block, scratch_name
 from turtles.controller.pod.config import pod_security, security
@@ -57,13 +57,22 @@ def is_known_to_need_scratch(data_volume: Object, *, mounts_images: bool = True)
     """
     if registry := data_volume["spec"]["source"].get("registry"):
         return is_pulled_by_importer(registry, mounts_images=mounts_images)
-    http = data_volume["spec"]["source"].get("http")
-    if http is None:
+    http = file_of(data_volume)
+    if http is None or data_volume["spec"].get("contentType") == ARCHIVE:
         return False
     path = http["url"].lower().partition("?")[0].partition("#")[0]
     for ending in _PACKED:
         path = path.removesuffix(ending)
     return bool(path.endswith(_CONVERTED))
+
+
+def file_of(data_volume: Object) -> Object | None:
+    """Return a source that is a server's file, as `http` has it; None for any other one."""
+    source = data_volume["spec"]["source"]
+    if gcs := source.get("gcs"):
+        return {"url": gcs_address(gcs["url"])}
+    found: Object | None = source.get("http") or source.get("s3")
+    return found
 
 
 def is_pulled_by_node(data_volume: Object) -> bool:
@@ -99,6 +108,7 @@ def importer_pod(
     registry = spec["source"].get("registry")
     by_importer = registry is not None and is_pulled_by_importer(registry, mounts_images=mounts_images)
     what = "pulled" if by_importer else source_of(data_volume)
+    what = "http" if what == "gcs" else what
     arguments = [
         "clone" if source is not None else what,
         f"--owner={data_volume['metadata']['uid']}",
@@ -116,8 +126,10 @@ def importer_pod(
     if scratch:
         mount(pod_spec, "scratch", {"persistentVolumeClaim": {"claimName": scratch_name(data_volume)}}, "/scratch")
         arguments.append("--scratch=/scratch")
-    if http := spec["source"].get("http"):
+    if (http := file_of(data_volume)) is not None:
         arguments += _http_arguments(http, pod_spec)
+        if spec.get("contentType") == ARCHIVE:
+            arguments.append("--archive")
     if source is not None:
         _add_source(source, pod_spec, arguments)
     if by_importer:
