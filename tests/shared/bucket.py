@@ -41,7 +41,8 @@ class Bucket(FileServer):
 
     def _answer(self, request: Any) -> None:
         headers = {name.lower(): value for name, value in request.headers.items()}
-        if not headers.get("authorization", "").endswith(f"Signature={signature(request.path, headers)}"):
+        given = headers.get("authorization", "")
+        if not given or not given.endswith(f"Signature={signature(request.path, headers)}"):
             request.send_error(403)
             return
         super()._answer(request)

@@ -7,6 +7,7 @@ import pytest
 
 from turtles.api import cdi
 from turtles.api.conditions import get_condition
+from turtles.api.import_settings import ImportSettings
 from turtles.api.storage_profiles import status
 from turtles.controller.data_volume.claim import ClaimError, claim, disk_size, scratch
 from turtles.controller.data_volume.plan import MAX_RESTARTS, Plan, Surroundings, plan
@@ -117,6 +118,29 @@ def test_scratch_space_is_as_large_as_the_disk() -> None:
     made = scratch(data_volume(), pvc())
     assert made["spec"]["resources"]["requests"] == {"storage": "1090Mi"}
     assert made["metadata"]["name"] == "disk-scratch"
+
+
+def test_an_administrators_settings() -> None:
+    settings = ImportSettings(
+        overheads={"local-path": 0.5},
+        scratch_class="scratch",
+        insecure=frozenset(["a:5000"]),
+        proxies={"HTTP_PROXY": "http://proxy:3128"},
+        preallocation=True,
+    )
+    config = ImporterConfig("importer:1", settings=settings)
+    dv = data_volume({"registry": {"url": "docker://a:5000/b:1", "pullMethod": "pod"}})
+    made = claim(dv, CLASSES, settings=settings)
+    assert made["spec"]["resources"]["requests"] == {"storage": "2Gi"}
+    assert scratch(dv, made, settings)["spec"]["storageClassName"] == "scratch"
+    bare = data_volume(pvc={**made["spec"], "resources": {"requests": {"storage": "100Mi"}}})
+    assert disk_size(bare, claim(bare, CLASSES), settings) == 50 * MIB
+    container = importer_pod(dv, made, config, scratch=True)["spec"]["containers"][0]
+    assert {"--insecure", "--preallocate"} <= set(container["args"])
+    assert container["env"] == [{"name": "HTTP_PROXY", "value": "http://proxy:3128"}]
+    dv["spec"]["preallocation"] = False
+    container = importer_pod(dv, made, config, scratch=True)["spec"]["containers"][0]
+    assert "--preallocate" not in container["args"]
 
 
 # What comes next

@@ -15,6 +15,7 @@ from turtles.api.configuration import ClusterConfiguration
 from turtles.command import Command
 from turtles.controller import metrics
 from turtles.controller.caches import Caches
+from turtles.controller.cdi_config import CDIConfigController
 from turtles.controller.clone.controller import CloneController
 from turtles.controller.data_source.controller import DataSourceController
 from turtles.controller.data_volume.consumer import ConsumerController
@@ -99,6 +100,7 @@ class VirtController:
             DisruptionController(client, manager, caches),
             DataSourceController(client, manager, caches),
             StorageProfileController(client, manager),
+            CDIConfigController(client, manager),
             DataVolumeController(client, manager, caches, recorder, image, current, vmis.mounts_images),
             UploadController(client, manager, caches, image, current, is_ours),
             DataImportCronController(client, manager, caches, recorder, image, current, is_ours),

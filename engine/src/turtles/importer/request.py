@@ -4,9 +4,11 @@
 import base64
 import re
 import ssl
+import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import urllib3
 
@@ -50,6 +52,8 @@ class Request:
                 context.load_verify_locations(cadata=_pem(self.authorities))
             except (OSError, ssl.SSLError, ValueError) as error:
                 raise ImportRefused(f"the authorities of certConfigMap can't be used: {error}") from error
+        if proxy := _proxy(self.url):
+            return urllib3.ProxyManager(proxy, num_pools=2, ssl_context=context, timeout=_TIMEOUT)
         return urllib3.PoolManager(num_pools=2, ssl_context=context, timeout=_TIMEOUT)
 
     def open(self, pool: urllib3.PoolManager, extra: dict[str, str]) -> urllib3.BaseHTTPResponse:
@@ -78,6 +82,14 @@ class Request:
             preload_content=False,
             decode_content=False,
         )
+
+
+def _proxy(url: str) -> str | None:
+    """Return the proxy through which the environment says a server is reached; None if it says nothing."""
+    parts = urlsplit(url)
+    if not parts.hostname or urllib.request.proxy_bypass(parts.hostname):
+        return None
+    return urllib.request.getproxies().get(parts.scheme)
 
 
 def _pem(path: Path) -> str:

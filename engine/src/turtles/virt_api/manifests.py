@@ -234,6 +234,8 @@ def _virt_controller() -> list[Object]:
         _rule(DATA_IMPORT_CRON.group, [DATA_IMPORT_CRON.plural], [*READ, "patch"]),
         _rule(DATA_IMPORT_CRON.group, [f"{DATA_IMPORT_CRON.plural}/status"], ["patch"]),
         _rule(DATA_IMPORT_CRON.group, [f"{DATA_IMPORT_CRON.plural}/finalizers"], ["update"]),
+        _rule(CDI_CONFIG.group, [CDI_CONFIG.plural], ["list", "watch"]),
+        _rule(CDI_CONFIG.group, [CDI_CONFIG.plural], ["get", "patch"], [CDI_CONFIG_NAME]),
         # create: one for each StorageClass
         _rule(STORAGE_PROFILE.group, [STORAGE_PROFILE.plural], [*READ, "create"]),
         _rule(STORAGE_PROFILE.group, [f"{STORAGE_PROFILE.plural}/status"], ["patch"]),

@@ -314,8 +314,16 @@ class Registration:
         is_ours = DATA_VOLUME in kinds
         groups = {name: versions for name, versions in discovery.GROUPS.items() if is_ours or name != uploads.GROUP}
         found = webhooks(bundle, self._namespace, self._url, kinds) + apiservices(bundle, self._namespace, groups)
-        found += [upload_proxy(bundle, self._url)] if is_ours else []
+        found += [upload_proxy(bundle, self._upload_url())] if is_ours else []
         return found + (endpoints(self._namespace, self._url) if self._url else [])
+
+    def _upload_url(self) -> str | None:
+        """Return where uploads are sent, if anybody says: first of all an administrator."""
+        try:
+            config = self._client.get(RESOURCES[CDI_CONFIG.kind], None, CDI_CONFIG_NAME)
+        except NotFound:
+            return self._url
+        return (config.get("spec") or {}).get("uploadProxyURLOverride") or self._url
 
     def _kinds(self) -> list[Kind]:
         """Return the kinds that this engine serves: not those of CDI where upstream's has defined them."""

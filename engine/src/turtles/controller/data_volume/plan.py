@@ -14,6 +14,7 @@ from typing import Any
 from turtles.api import cdi, quantity, uploads
 from turtles.api.conditions import get_condition
 from turtles.api.data_sources import CopySource
+from turtles.api.import_settings import DEFAULT, ImportSettings
 from turtles.api.objects import Object, controller_of, get, is_deleted
 from turtles.controller.data_volume import claim as claims
 from turtles.controller.data_volume import transfer
@@ -49,7 +50,7 @@ class Surroundings:
     :param source: the claim to copy. :param users: machines that use it, so that it may change.
     :param snapshot: the VolumeSnapshot to restore.
     :param aside: what there is beside a source in another namespace.
-    :param profiles: all StorageProfiles.
+    :param profiles: all StorageProfiles. :param settings: those of all imports.
     """
 
     target: Object | None = None
@@ -64,6 +65,7 @@ class Surroundings:
     snapshot: Object | None = None
     aside: transfer.Aside = transfer.NOTHING
     profiles: Iterable[Object] = ()
+    settings: ImportSettings = DEFAULT
 
 
 @dataclass(frozen=True)
@@ -202,7 +204,7 @@ def _begin(data_volume: Object, around: Surroundings) -> _Step:
         message = "the DataSource of spec.sourceRef led to nothing when the DataVolume was created; create it again"
         return _Step(cdi.PENDING, failed(message))
     try:
-        target = claims.claim(data_volume, around.classes, around.source, around.profiles)
+        target = claims.claim(data_volume, around.classes, around.source, around.profiles, around.settings)
     except claims.ClaimError as error:
         return _Step(cdi.PENDING, failed(str(error)))
     if source_of(data_volume) == "snapshot" and (why := _unrestorable(data_volume, around.snapshot, target)):
@@ -313,7 +315,7 @@ def _start(data_volume: Object, around: Surroundings, target: Object) -> _Step:
             return _Step(cdi.WAIT_FOR_FIRST_CONSUMER)
     phase = cdi.PVC_BOUND if bound else cdi.PENDING
     if around.scratch is None and is_known_to_need_scratch(data_volume, mounts_images=around.mounts_images):
-        return _Step(phase, create_scratch=claims.scratch(data_volume, target), create_pod=True)
+        return _Step(phase, create_scratch=claims.scratch(data_volume, target, around.settings), create_pod=True)
     return _Step(phase, create_pod=True)
 
 
@@ -351,7 +353,7 @@ def _watch(data_volume: Object, around: Surroundings, target: Object, pod: Objec
     if ended.get("reason") == "OOMKilled":
         message = "the importer needed more memory than its limit allows"
     if ended.get("exitCode") == SCRATCH_NEEDED and not has_scratch(pod):
-        create = None if around.scratch is not None else claims.scratch(data_volume, target)
+        create = None if around.scratch is not None else claims.scratch(data_volume, target, around.settings)
         return _Step(_phase(data_volume, _scheduled(data_volume)), note=noted, create_scratch=create, delete_pod=True)
     if ended.get("exitCode") == REFUSED:
         return _give_up(data_volume, around, message)

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 from turtles.api import cdi
 from turtles.api.configuration import DEFAULT, ClusterConfiguration
+from turtles.api.import_settings import DEFAULT as NO_SETTINGS
+from turtles.api.import_settings import ImportSettings
 from turtles.api.kinds.data_volume.validation import ARCHIVE, gcs_address, image_of, is_pulled_by_importer
 from turtles.api.objects import Object, owner_reference
 from turtles.controller.data_volume.claim import disk_size, is_block, scratch_name
@@ -33,11 +35,12 @@ class ImporterConfig:
     """What the installation says about importers' Pods.
 
     :param image: of the container.
-    :param cluster: what the KubeVirt object says.
+    :param cluster: what the KubeVirt object says. :param settings: what the CDIConfig says.
     """
 
     image: str
     cluster: ClusterConfiguration = DEFAULT
+    settings: ImportSettings = NO_SETTINGS
 
 
 def pod_name(data_volume: Object) -> str:
@@ -112,7 +115,7 @@ def importer_pod(
     arguments = [
         "clone" if source is not None else what,
         f"--owner={data_volume['metadata']['uid']}",
-        f"--size={disk_size(data_volume, target)}",
+        f"--size={disk_size(data_volume, target, config.settings)}",
         f"--timeout={TIMEOUT}",
         f"--health-port={METRICS_PORT}",
     ]
@@ -121,7 +124,7 @@ def importer_pod(
         arguments.append("--block")
     else:
         container["volumeMounts"].append({"name": "target", "mountPath": "/data"})
-    if spec.get("preallocation"):
+    if spec.get("preallocation", config.settings.preallocation):
         arguments.append("--preallocate")
     if scratch:
         mount(pod_spec, "scratch", {"persistentVolumeClaim": {"claimName": scratch_name(data_volume)}}, "/scratch")
@@ -133,7 +136,7 @@ def importer_pod(
     if source is not None:
         _add_source(source, pod_spec, arguments)
     if by_importer:
-        arguments += registry_arguments(registry, pod_spec)
+        arguments += registry_arguments(registry, pod_spec, config)
     elif registry:
         image = image_of(registry["url"])
         mount(pod_spec, "image", {"image": {"reference": image}}, "/image")
@@ -170,6 +173,8 @@ def worker_pod(owner: Object, name: str, component: str, config: ImporterConfig)
         "containers": [container],
         "volumes": [],
     }
+    if config.settings.proxies:
+        container["env"] = [{"name": name, "value": value} for name, value in config.settings.proxies.items()]
     if config.cluster.image_pull_secrets:
         pod_spec["imagePullSecrets"] = [{"name": name} for name in config.cluster.image_pull_secrets]
     return {
@@ -194,9 +199,12 @@ def set_arguments(container: Object, arguments: list[str]) -> None:
     container["args"] = [word.replace("$", "$$") for word in arguments]
 
 
-def registry_arguments(registry: Object, pod_spec: Object) -> list[str]:
+def registry_arguments(registry: Object, pod_spec: Object, config: ImporterConfig) -> list[str]:
     """Return the arguments of an importer that asks a registry itself, and mount what they name."""
-    arguments = [f"--image={image_of(registry['url'])}"]
+    image = image_of(registry["url"])
+    arguments = [f"--image={image}"]
+    if image.partition("/")[0] in config.settings.insecure:
+        arguments.append("--insecure")
     arguments += _access(registry, pod_spec)
     if architecture := (registry.get("platform") or {}).get("architecture"):
         arguments.append(f"--architecture={architecture}")

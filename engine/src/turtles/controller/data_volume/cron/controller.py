@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 
 from turtles.api import cdi
 from turtles.api.configuration import ClusterConfiguration
+from turtles.api.import_settings import ImportSettings
+from turtles.api.kinds.cdi_config import NAME as CDI_CONFIG_NAME
 from turtles.api.objects import Object, get, is_deleted
 from turtles.controller.caches import Caches
 from turtles.controller.changes import merge_diff
@@ -26,7 +28,7 @@ from turtles.controller.data_volume.pod import ImporterConfig
 from turtles.kube.client import Client, NotFound
 from turtles.kube.events import Recorder
 from turtles.kube.informer import Informer, Key
-from turtles.kube.kubevirt import DATA_IMPORT_CRON, DATA_SOURCE, DATA_VOLUME
+from turtles.kube.kubevirt import CDI_CONFIG, DATA_IMPORT_CRON, DATA_SOURCE, DATA_VOLUME
 from turtles.kube.manager import Controller, Manager, Trigger, each, owner_of
 from turtles.kube.resources import POD, PVC
 
@@ -61,6 +63,7 @@ class DataImportCronController:
         self._client, self._recorder, self._image, self._now = client, recorder, image, now
         self._configuration, self._is_ours = configuration, is_ours
         self._crons = manager.informer(DATA_IMPORT_CRON, optional=True)
+        self._configs = manager.informer(CDI_CONFIG, optional=True)
         self._sources = manager.informer(DATA_SOURCE, optional=True)
         self._data_volumes, self._claims = caches.data_volumes, caches.pvcs
         self._pods = manager.informer(POD, label_selector=f"{cdi.COMPONENT}={cdi.COMPONENT_POLLER}")
@@ -76,7 +79,7 @@ class DataImportCronController:
             Trigger(self._data_volumes, _labelled),
             Trigger(self._claims, _labelled),
         )
-        return Controller("data_import_cron", self.reconcile, triggers, essential=False)
+        return Controller("data_import_cron", self.reconcile, triggers, reads=(self._configs,), essential=False)
 
     def _managing(self, old: Object | None, new: Object | None) -> list[Key]:
         metadata = (new or old or {})["metadata"]
@@ -135,7 +138,8 @@ class DataImportCronController:
         if decided.delete_poller and around.poller is not None:
             delete(self._client, POD, around.poller, self._pods)
         if decided.create_poller:
-            config = ImporterConfig(self._image, self._configuration())
+            settings = ImportSettings.of(self._configs.get(None, CDI_CONFIG_NAME))
+            config = ImporterConfig(self._image, self._configuration(), settings)
             create(self._client, POD, poller_pod(cron, config), self._pods)
         if decided.create is not None and create(self._client, DATA_VOLUME, decided.create, self._data_volumes):
             name = decided.create["metadata"]["name"]

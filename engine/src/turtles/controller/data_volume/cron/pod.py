@@ -32,6 +32,6 @@ def poller_pod(cron: Object, config: ImporterConfig) -> Object:
     spec["volumes"].append({"name": "work", "emptyDir": {"medium": "Memory", "sizeLimit": "32Mi"}})
     container["volumeMounts"].append({"name": "work", "mountPath": "/work"})
     arguments = ["digest", "--scratch=/work", f"--timeout={_TIMEOUT}", f"--health-port={METRICS_PORT}"]
-    arguments += registry_arguments(cron["spec"]["template"]["spec"]["source"]["registry"], spec)
+    arguments += registry_arguments(cron["spec"]["template"]["spec"]["source"]["registry"], spec, config)
     set_arguments(container, arguments)
     return pod
