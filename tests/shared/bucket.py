@@ -17,7 +17,7 @@ def signature(path: str, headers: dict[str, str]) -> str:
     """The signature of a request (AWS, "Signature Version 4 for API requests")."""
     fields = dict(each.strip().split("=", 1) for each in headers["authorization"].split(" ", 1)[1].split(","))
     names = fields["SignedHeaders"].split(";")
-    target, _, query = path.partition("?")
+    target, query = path.partition("?")[::2]
     canonical = [
         "GET",
         target,
