@@ -7,6 +7,7 @@ import pytest
 
 from turtles.api import cdi
 from turtles.api.conditions import get_condition
+from turtles.api.import_settings import ImportSettings
 from turtles.api.storage_profiles import status
 from turtles.controller.data_volume.claim import ClaimError, claim, disk_size, scratch
 from turtles.controller.data_volume.plan import MAX_RESTARTS, Plan, Surroundings, plan
@@ -117,6 +118,29 @@ def test_scratch_space_is_as_large_as_the_disk() -> None:
     made = scratch(data_volume(), pvc())
     assert made["spec"]["resources"]["requests"] == {"storage": "1090Mi"}
     assert made["metadata"]["name"] == "disk-scratch"
+
+
+def test_an_administrators_settings() -> None:
+    settings = ImportSettings(
+        overheads={"local-path": 0.5},
+        scratch_class="scratch",
+        insecure=frozenset(["a:5000"]),
+        proxies={"HTTP_PROXY": "http://proxy:3128"},
+        preallocation=True,
+    )
+    config = ImporterConfig("importer:1", settings=settings)
+    dv = data_volume({"registry": {"url": "docker://a:5000/b:1", "pullMethod": "pod"}})
+    made = claim(dv, CLASSES, settings=settings)
+    assert made["spec"]["resources"]["requests"] == {"storage": "2Gi"}
+    assert scratch(dv, made, settings)["spec"]["storageClassName"] == "scratch"
+    bare = data_volume(pvc={**made["spec"], "resources": {"requests": {"storage": "100Mi"}}})
+    assert disk_size(bare, claim(bare, CLASSES), settings) == 50 * MIB
+    container = importer_pod(dv, made, config, scratch=True)["spec"]["containers"][0]
+    assert {"--insecure", "--preallocate"} <= set(container["args"])
+    assert container["env"] == [{"name": "HTTP_PROXY", "value": "http://proxy:3128"}]
+    dv["spec"]["preallocation"] = False
+    container = importer_pod(dv, made, config, scratch=True)["spec"]["containers"][0]
+    assert "--preallocate" not in container["args"]
 
 
 # What comes next
@@ -324,13 +348,73 @@ def test_an_image() -> None:
     spec = importer_pod(dv, pvc(dv), CONFIG, scratch=False)["spec"]
     assert spec["volumes"][1] == {"name": "image", "image": {"reference": "registry.example.com/a:1"}}
     assert spec["containers"][0]["args"][-1] == "--image=registry.example.com/a:1"
-    decided = decide(dv, target=pvc(dv), mounts_images=False)
+    only = data_volume({"registry": {"url": "docker://registry.example.com/a:1", "pullMethod": "node"}})
+    decided = decide(only, target=pvc(only), mounts_images=False)
     assert not decided.create_pod
     assert "mount container images as volumes" in said(decided)[2]
     waiting = {"waiting": {"reason": "ErrImagePull", "message": "no such image"}}
     decided = decide(dv, target=pvc(dv), pod=pod(dv, "Pending", state=waiting))
     assert decided.status["phase"] == "ImportScheduled"
     assert said(decided)[2] == "ErrImagePull: no such image"
+
+
+def test_an_image_that_the_importer_pulls() -> None:
+    registry = {"url": "docker://registry.example.com/a:1", "secretRef": "login", "certConfigMap": "ca"}
+    dv = data_volume({"registry": {**registry, "platform": {"architecture": "arm64"}}})
+    decided = decide(dv, target=pvc(dv))
+    assert (decided.create_pod, decided.create_scratch is not None) == (True, True)
+    spec = importer_pod(dv, pvc(dv), CONFIG, scratch=True)["spec"]
+    arguments = spec["containers"][0]["args"]
+    assert arguments[0] == "pulled"
+    assert {"--image=registry.example.com/a:1", "--architecture=arm64", "--scratch=/scratch"} < set(arguments)
+    sources = {volume["name"]: volume for volume in spec["volumes"]}
+    assert sources["credentials"]["secret"] == {"secretName": "login"}
+    assert sources["authorities"]["configMap"] == {"name": "ca"}
+    assert "image" not in sources
+    # Where no node mounts images, the importer pulls whatever doesn't ask for the node
+    plain = data_volume({"registry": {"url": "docker://a/b:1"}})
+    assert decide(plain, target=pvc(plain), mounts_images=False).create_scratch is not None
+    made = importer_pod(plain, pvc(plain), CONFIG, scratch=True, mounts_images=False)
+    assert made["spec"]["containers"][0]["args"][0] == "pulled"
+    assert decide(plain, target=pvc(plain)).create_scratch is None
+
+
+@pytest.mark.parametrize(
+    ("source", "first", "url"),
+    [
+        (
+            {"s3": {"url": "https://s3.example.com/a/b.qcow2", "secretRef": "login"}},
+            "s3",
+            "https://s3.example.com/a/b.qcow2",
+        ),
+        ({"gcs": {"url": "gs://a/b c.qcow2"}}, "http", "https://storage.googleapis.com/a/b c.qcow2"),
+        (
+            {"gcs": {"url": "https://storage.cloud.google.com/a/b.qcow2"}},
+            "http",
+            "https://storage.cloud.google.com/a/b.qcow2",
+        ),
+    ],
+)
+def test_objects_in_buckets(source: dict, first: str, url: str) -> None:
+    dv = data_volume(source)
+    assert is_known_to_need_scratch(dv)
+    arguments = importer_pod(dv, pvc(dv), CONFIG, scratch=True)["spec"]["containers"][0]["args"]
+    assert arguments[0] == first
+    assert f"--url={url}" in arguments
+    assert ("--credentials=/credentials" in arguments) is (first == "s3")
+
+
+def test_the_files_of_an_archive_need_a_file_system() -> None:
+    blocks = {"metadata": {"name": "blocks"}, "provisioner": "rbd.csi.ceph.com"}
+    storage = {"resources": {"requests": {"storage": "1Gi"}}, "storageClassName": "blocks"}
+    source = {"http": {"url": "http://x/files.qcow2"}}
+    dv = data_volume(source, storage=storage, contentType="archive")
+    made = claim(dv, (blocks,))
+    assert made["spec"]["volumeMode"] == "Filesystem"
+    assert made["metadata"]["annotations"][cdi.CONTENT_TYPE] == "archive"
+    assert not is_known_to_need_scratch(dv)
+    assert "--archive" in importer_pod(dv, made, CONFIG, scratch=False)["spec"]["containers"][0]["args"]
+    assert claim(data_volume(source, storage=storage), (blocks,))["spec"]["volumeMode"] == "Block"
 
 
 def test_a_copy_of_another_claim() -> None:

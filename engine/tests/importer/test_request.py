@@ -7,6 +7,8 @@ import ssl
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from file_server import FileServer, serving
@@ -99,3 +101,26 @@ def test_authorities_that_are_none(tls: tuple[FileServer, Path]) -> None:
     (folder / "ca.pem").write_text("no certificate")
     with pytest.raises(ImportRefused, match="authorities of certConfigMap can't be used"):
         fetch(Request(f"{server.url}/disk", authorities=folder))
+
+
+class Proxy(FileServer):
+    """Answers for other servers."""
+
+    def _answer(self, request: Any) -> None:
+        request.path = urlsplit(request.path).path
+        super()._answer(request)
+
+
+def test_a_server_is_reached_through_the_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    proxy = Proxy()
+    try:
+        proxy.files["/disk"] = b"by proxy"
+        monkeypatch.setenv("HTTP_PROXY", proxy.url)
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1,.internal.example.com")
+        assert b"".join(Transfer(Request("http://images.example.com/disk"), 100)) == b"by proxy"
+        assert proxy.requests[0][0] == "http://images.example.com/disk"
+        with serving() as direct:
+            direct.files["/disk"] = b"directly"
+            assert b"".join(Transfer(Request(f"{direct.url}/disk"), 100)) == b"directly"
+    finally:
+        proxy.close()

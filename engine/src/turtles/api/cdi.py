@@ -30,6 +30,8 @@ AWAITS_CONSUMER = (WAIT_FOR_FIRST_CONSUMER, PENDING_POPULATION)
 
 # Conditions of a DataVolume
 BOUND, RUNNING, READY = "Bound", "Running", "Ready"
+# Conditions of a DataImportCron
+PROGRESSING, UP_TO_DATE = "Progressing", "UpToDate"
 
 # Annotations that users set on a DataVolume
 #: "true": the importer is the first consumer of the claim.
@@ -65,7 +67,20 @@ DISK_LABELS = "instancetype.kubevirt.io/default-"
 APP = "app"
 APP_IMPORTER = "containerized-data-importer"
 COMPONENT = "cdi.kubevirt.io"
-COMPONENT_IMPORTER = "importer"
+COMPONENT_IMPORTER, COMPONENT_POLLER = "importer", "poller"
+#: Name of the DataImportCron that something belongs to.
+IMPORT_CRON = "cdi.kubevirt.io/dataImportCron"
+#: "true": it goes with the DataImportCron.
+IMPORT_CRON_CLEANUP = "cdi.kubevirt.io/dataImportCron.cleanup"
+
+# Annotations of a DataImportCron
+#: The digest that its image has now.
+DESIRED_DIGEST = "cdi.kubevirt.io/storage.import.sourceDesiredDigest"
+#: When the registry is asked next, and was asked last.
+NEXT_CRON_TIME = "cdi.kubevirt.io/storage.import.nextCronTime"
+LAST_CRON_TIME = "cdi.kubevirt.io/storage.import.lastCronTime"
+#: When the claim with an import last became the newest one.
+LAST_USE_TIME = "cdi.kubevirt.io/storage.import.lastUseTime"
 
 #: Share of a file system that a disk image leaves free, for claims with volumeMode Filesystem.
 FILESYSTEM_OVERHEAD = 0.06

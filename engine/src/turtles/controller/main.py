@@ -14,10 +14,12 @@ from turtles.api.configuration import ClusterConfiguration
 from turtles.command import Command
 from turtles.controller import metrics
 from turtles.controller.caches import Caches
+from turtles.controller.cdi_config import CDIConfigController
 from turtles.controller.clone.controller import CloneController
 from turtles.controller.data_source.controller import DataSourceController
 from turtles.controller.data_volume.consumer import ConsumerController
 from turtles.controller.data_volume.controller import DataVolumeController
+from turtles.controller.data_volume.cron.controller import DataImportCronController
 from turtles.controller.data_volume.upload.controller import UploadController
 from turtles.controller.disruption import DisruptionController
 from turtles.controller.evacuation import EvacuationController
@@ -98,8 +100,10 @@ class VirtController:
             DisruptionController(client, manager, caches),
             DataSourceController(client, manager, caches),
             StorageProfileController(client, manager),
+            CDIConfigController(client, manager),
             DataVolumeController(client, manager, caches, recorder, image, current, vmis.mounts_images),
             UploadController(client, manager, caches, image, current),
+            DataImportCronController(client, manager, caches, recorder, image, current),
             ConsumerController(client, manager, caches, vmis.launcher_config),
             ExportController(client, manager, caches, recorder, exporter_image or config.image, current, namespace),
             KubeVirtController(client, manager, caches, recorder, namespace, config.image),

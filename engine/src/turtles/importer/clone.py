@@ -24,7 +24,7 @@ def run(source: Path, target: Target, progress: Progress) -> None:
     path = source if source.is_block_device() else source / "disk.img"
     try:
         _copy(path, target, progress)
-    except ImportRefused:
+    except ImportFailed:
         target.discard()
         raise
     except OSError as error:

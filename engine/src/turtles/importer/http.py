@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Protocol
 
 from turtles import images
-from turtles.importer import checkpoint
+from turtles.importer import archive, checkpoint
 from turtles.importer.checkpoint import Checkpoint
 from turtles.importer.compression import compression, decompressed
 from turtles.importer.conversion import import_image, too_large
 from turtles.importer.errors import ImportFailed, ImportRefused, ScratchNeeded, SourceChanged
+from turtles.importer.folder import Folder
 from turtles.importer.progress import Progress
 from turtles.importer.request import Request
 from turtles.importer.target import Target
@@ -59,12 +60,14 @@ class Job:
 
     :param checksum: ``algorithm:digits``, or empty.
     :param scratch: a folder for what has to be stored, or None.
+    :param folder: where the files of an archive go, if the content is one and not a disk.
     """
 
     request: Request
     target: Target
     checksum: str = ""
     scratch: Path | None = None
+    folder: Folder | None = None
 
 
 def run(job: Job, progress: Progress, transfer: Callable[..., Incoming] = Transfer) -> None:
@@ -84,19 +87,30 @@ def run(job: Job, progress: Progress, transfer: Callable[..., Incoming] = Transf
     except OSError as error:
         # Nobody is served by what fills a disk
         _clean(job, folder)
-        raise ImportFailed(f"the disk can't be written: {error.strerror or error}") from error
+        what = "disk" if job.folder is None else "claim"
+        raise ImportFailed(f"the {what} can't be written: {error.strerror or error}") from error
+    except ImportFailed:
+        if job.folder is not None:
+            # Files of an archive are never continued
+            job.folder.clear()
+        raise
     finally:
         job.target.close()
 
 
 def _folder(job: Job) -> Path | None:
     """Return where it is noted how far the import is; None if there is no such place."""
+    if job.folder is not None:
+        return None
     if job.scratch is not None:
         return job.scratch
     return None if job.target.is_device else job.target.draft.parent
 
 
 def _clean(job: Job, folder: Path | None) -> None:
+    if job.folder is not None:
+        job.folder.clear()
+        return
     job.target.discard()
     if folder is not None:
         checkpoint.forget(folder)
@@ -133,6 +147,9 @@ class _Import:
                 raise ImportRefused(f"{url} is compressed twice, with {packed} and {again}; compress it once")
         if not head:
             raise ImportRefused(f"{url} is empty")
+        if self._job.folder is not None:
+            self._unpack(self._job.folder, pieces)
+            return
         format_ = images.format_of(head)
         log.info("importing", extra={"url": url, "format": format_, "compression": packed or "none"})
         if format_ == "raw":
@@ -147,6 +164,18 @@ class _Import:
             with _Spool(_spool_path(self._job.scratch), self._limit) as spool:
                 self._store(transfer, pieces, spool, 0)
             self._convert()
+
+    def _unpack(self, folder: Folder, pieces: Iterator[bytes]) -> None:
+        folder.clear()
+        # Headers, and what fills blocks up, count as well
+        with archive.opened(pieces, 2 * self._limit) as reader:
+            count = folder.take(reader)
+        for _ in pieces:
+            # All of it has a checksum
+            pass
+        if not count:
+            raise ImportRefused(f"{self._job.request.url} is an archive without members")
+        self._verify()
 
     def _continue(self, found: Checkpoint) -> bool:
         """Continue what another process began; return False if what it wrote isn't there."""
@@ -227,7 +256,12 @@ class _Import:
     def _convert(self) -> None:
         assert self._job.scratch is not None
         path = _spool_path(self._job.scratch)
-        import_image(path, self._job.target, self._progress.converted)
+        try:
+            import_image(path, self._job.target, self._progress.converted)
+        except ImportFailed:
+            # What a conversion has written can't be continued, and may be what fills the claim
+            self._job.target.discard()
+            raise
         path.unlink()
         self._forget()
 

@@ -17,9 +17,11 @@ from pathlib import Path
 from turtles import health, termination
 from turtles.command import Command
 from turtles.images import ImageError
-from turtles.importer import blank, clone, http, registry, request, restored, upload
+from turtles.importer import blank, clone, http, pulled, registry, request, restored, s3, upload
 from turtles.importer.errors import FAILED, ImportFailed, ImportRefused
+from turtles.importer.folder import Folder
 from turtles.importer.progress import Progress
+from turtles.importer.registry_client import Image, connected
 from turtles.importer.target import DEVICE, DIRECTORY, Target
 
 log = logging.getLogger(__name__)
@@ -38,20 +40,26 @@ def main(argv: list[str] | None = None) -> int:
     command = Command("virt-importer", "Brings the content of a DataVolume onto its claim.")
     command.add_health()
     add = command.parser.add_argument
-    add("source", choices=("http", "registry", "clone", "snapshot", "upload", "blank"))
+    add("source", choices=("http", "s3", "registry", "pulled", "digest", "clone", "snapshot", "upload", "blank"))
     add("--owner", default="", help="uid of the DataVolume, for metrics")
-    add("--size", type=int, required=True, help="bytes of the disk")
+    add("--size", type=int, default=0, help="bytes of the disk")
     add("--block", action="store_true", help="the claim is a device")
     add("--preallocate", action="store_true", help="reserve all of the disk's storage first")
     add("--url", default="", help="of the file on a server")
     add("--checksum", default="", help="its hash, as algorithm:digits")
+    add("--archive", action="store_true", help="the file is an archive, of which the claim gets the files")
     add("--header", action="append", default=[], help="further header of requests, as 'Name: value'")
     add("--secret-headers", type=Path, action="append", default=[], metavar="DIR", help="files with further headers")
     add("--credentials", type=Path, metavar="DIR", help="files accessKeyId and secretKey")
     add("--authorities", type=Path, metavar="DIR", help="files with the authorities to trust, in PEM")
     add("--insecure", action="store_true", help="don't verify the server's certificate")
-    add("--image", default="", help="reference of the container image that is mounted at the folder of --image-dir")
+    add(
+        "--image",
+        default="",
+        help="reference of a container image; of one that is mounted, for messages",
+    )
     add("--image-dir", type=Path, default=Path("/image"), metavar="DIR", help="default: %(default)s")
+    add("--architecture", default="", help="of the container image, such as amd64 (default: this machine's)")
     add("--source-block", action="store_true", help="the claim to copy is a device")
     add("--scratch", type=Path, metavar="DIR", help="folder for what has to be stored")
     add("--identity", type=Path, default=Path("/identity"), metavar="DIR", help="of the upload server: %(default)s")
@@ -68,6 +76,12 @@ def _run(command: Command, options: argparse.Namespace) -> int:
         with command.health(options, ready.is_set, (progress.source(),)):
             if options.source == "upload":
                 _serve(options, progress, ready)
+            elif options.source == "digest":
+                ready.set()
+                signal.alarm(options.timeout)
+                with connected(_image(options), options.scratch) as client:
+                    termination.leave(client.digest())
+                return 0
             else:
                 ready.set()
                 signal.alarm(options.timeout)
@@ -100,6 +114,16 @@ def _target(options: argparse.Namespace) -> Target:
     return Target(DEVICE if options.block else DIRECTORY, options.size, preallocate=options.preallocate)
 
 
+def _image(options: argparse.Namespace) -> Image:
+    return Image(
+        options.image,
+        options.credentials,
+        options.authorities,
+        verify=not options.insecure,
+        architecture=options.architecture,
+    )
+
+
 def _import(options: argparse.Namespace, progress: Progress) -> None:
     target = _target(options)
     if options.source == "blank":
@@ -114,9 +138,15 @@ def _import(options: argparse.Namespace, progress: Progress) -> None:
     if options.source == "registry":
         registry.run(options.image_dir, options.image, target, progress)
         return
+    if options.source == "pulled":
+        pulled.run(_image(options), target, options.scratch, progress)
+        return
     try:
         secret = request.secret_headers(options.secret_headers)
-        if options.credentials is not None:
+        sign = None
+        if options.credentials is not None and options.source == "s3":
+            sign = s3.signer(options.credentials)
+        elif options.credentials is not None:
             secret |= request.credentials(options.credentials)
     except (OSError, UnicodeError, ImageError) as error:
         raise ImportRefused(f"the Secrets with headers can't be read: {error}") from error
@@ -126,8 +156,10 @@ def _import(options: argparse.Namespace, progress: Progress) -> None:
         secret,
         options.authorities,
         verify=not options.insecure,
+        sign=sign,
     )
-    http.run(http.Job(wanted, target, options.checksum, options.scratch), progress)
+    folder = Folder(DIRECTORY, options.size) if options.archive else None
+    http.run(http.Job(wanted, target, options.checksum, options.scratch, folder), progress)
 
 
 if __name__ == "__main__":

@@ -19,11 +19,21 @@ class Progress:
     def __init__(self, owner: str) -> None:
         self._owner = owner
         self._share = 0.0
-        self.done: float | None = None
+        self._start, self._end = 0.0, 1.0
+        self._done: float | None = None
+
+    @property
+    def done(self) -> float | None:
+        """The part of everything that is done; None if that isn't known."""
+        return None if self._done is None else self._start + (self._end - self._start) * self._done
 
     def restart(self) -> None:
         """Nothing is done, and nothing is known of what there is to do."""
-        self._share, self.done = 0.0, None
+        self._share, self._done = 0.0, None
+
+    def begin(self, start: float, end: float) -> None:
+        """What is said from now on is about one step: the part of everything from one point to another."""
+        self._share, self._done, self._start, self._end = 0.0, 0.0, start, end
 
     def expect_conversion(self) -> None:
         """The transfer isn't all."""
@@ -32,11 +42,11 @@ class Progress:
     def transferred(self, position: int, total: int | None) -> None:
         """So many bytes are there."""
         self._share = self._share or 1.0
-        self.done = position / total * self._share if total else None
+        self._done = position / total * self._share if total else None
 
     def converted(self, part: float) -> None:
         """The transfer is done, and so much of the conversion."""
-        self.done = self._share + (1 - self._share) * part
+        self._done = self._share + (1 - self._share) * part
 
     def source(self) -> Source:
         """Return the metric, in per cent; there is none while that isn't known."""

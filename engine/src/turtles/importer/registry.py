@@ -26,7 +26,7 @@ def run(image: Path, reference: str, target: Target, progress: Progress) -> None
     except ImageError as error:
         target.discard()
         raise ImportRefused(f"disk {path.name!r} of image {reference} {error}") from error
-    except ImportRefused:
+    except ImportFailed:
         target.discard()
         raise
     except OSError as error:

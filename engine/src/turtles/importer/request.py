@@ -4,8 +4,11 @@
 import base64
 import re
 import ssl
+import urllib.request
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import urllib3
 
@@ -26,6 +29,7 @@ class Request:
     :param secret_headers: those that nobody but this server may see, credentials included.
     :param authorities: folder with the authorities in PEM that its certificate is verified by; None: the system's.
     :param verify: whether it is verified at all.
+    :param sign: gives further secret headers, for an address at this moment.
     """
 
     url: str
@@ -33,6 +37,7 @@ class Request:
     secret_headers: dict[str, str] = field(default_factory=dict, repr=False)
     authorities: Path | None = None
     verify: bool = True
+    sign: Callable[[str], dict[str, str]] | None = field(default=None, repr=False)
 
     def pool(self) -> urllib3.PoolManager:
         """Return what connections are made with.
@@ -47,6 +52,8 @@ class Request:
                 context.load_verify_locations(cadata=_pem(self.authorities))
             except (OSError, ssl.SSLError, ValueError) as error:
                 raise ImportRefused(f"the authorities of certConfigMap can't be used: {error}") from error
+        if proxy := _proxy(self.url):
+            return urllib3.ProxyManager(proxy, num_pools=2, ssl_context=context, timeout=_TIMEOUT)
         return urllib3.PoolManager(num_pools=2, ssl_context=context, timeout=_TIMEOUT)
 
     def open(self, pool: urllib3.PoolManager, extra: dict[str, str]) -> urllib3.BaseHTTPResponse:
@@ -56,6 +63,7 @@ class Request:
 
         :param extra: headers of this one request.
         """
+        secret = self.secret_headers | (self.sign(self.url) if self.sign is not None else {})
         redirects = urllib3.Retry(
             total=None,
             connect=0,
@@ -63,9 +71,9 @@ class Request:
             other=0,
             status=0,
             redirect=_MAX_REDIRECTS,
-            remove_headers_on_redirect=[*self.secret_headers, *self.headers, "Cookie"],
+            remove_headers_on_redirect=[*secret, *self.headers, "Cookie"],
         )
-        headers = {"Accept-Encoding": "identity", "User-Agent": "virt-importer", **self.headers, **self.secret_headers}
+        headers = {"Accept-Encoding": "identity", "User-Agent": "virt-importer", **self.headers, **secret}
         return pool.request(
             "GET",
             self.url,
@@ -76,13 +84,21 @@ class Request:
         )
 
 
+def _proxy(url: str) -> str | None:
+    """Return the proxy through which the environment says a server is reached; None if it says nothing."""
+    parts = urlsplit(url)
+    if not parts.hostname or urllib.request.proxy_bypass(parts.hostname):
+        return None
+    return urllib.request.getproxies().get(parts.scheme)
+
+
 def _pem(path: Path) -> str:
     files = sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path]
     return "\n".join(file.read_text() for file in files)
 
 
-def credentials(folder: Path) -> dict[str, str]:
-    """Return the header for the user and the password in a Secret that is mounted at a folder.
+def login(folder: Path) -> tuple[str, str]:
+    """Return the user and the password in a Secret that is mounted at a folder.
 
     :raises ImportRefused: it has none.
     """
@@ -90,7 +106,15 @@ def credentials(folder: Path) -> dict[str, str]:
         user, password = ((folder / key).read_text() for key in (_USER, _PASSWORD))
     except (OSError, UnicodeError) as error:
         raise ImportRefused(f"the Secret of secretRef needs the keys {_USER} and {_PASSWORD}") from error
-    text = f"{user}:{password}".encode()
+    return user, password
+
+
+def credentials(folder: Path) -> dict[str, str]:
+    """Return the header for the user and the password in a Secret that is mounted at a folder.
+
+    :raises ImportRefused: it has none.
+    """
+    text = ":".join(login(folder)).encode()
     return {"Authorization": f"Basic {base64.b64encode(text).decode()}"}
 
 

@@ -24,10 +24,13 @@ from turtles.api import cdi, exports, uploads
 from turtles.api.configuration import ClusterConfiguration, Rotation
 from turtles.api.kind import Kind
 from turtles.api.kinds import KINDS
+from turtles.api.kinds.cdi_config import CDI_CONFIG
+from turtles.api.kinds.cdi_config import NAME as CDI_CONFIG_NAME
 from turtles.api.kinds.data_volume import DATA_VOLUME
 from turtles.api.objects import Object
 from turtles.kube.client import AlreadyExists, ApiError, Client, NotFound
 from turtles.kube.informer import Informer
+from turtles.kube.kubevirt import RESOURCES
 from turtles.kube.resources import (
     APISERVICE,
     CRD,
@@ -176,8 +179,16 @@ class Registration:
         groups = {name: versions for name, versions in discovery.GROUPS.items() if is_ours or name != uploads.GROUP}
         found = webhooks(bundle, self._namespace, self._url, kinds)
         found += apiservices(bundle, self._namespace, groups, self._url)
-        found += [upload_proxy(bundle, self._url)] if is_ours else []
+        found += [upload_proxy(bundle, self._upload_url())] if is_ours else []
         return found + (endpoints(self._namespace, self._url) if self._url else [])
+
+    def _upload_url(self) -> str | None:
+        """Return where uploads are sent, if anybody says: first of all an administrator."""
+        try:
+            config = self._client.get(RESOURCES[CDI_CONFIG.kind], None, CDI_CONFIG_NAME)
+        except NotFound:
+            return self._url
+        return (config.get("spec") or {}).get("uploadProxyURLOverride") or self._url
 
     def _kinds(self) -> list[Kind]:
         """Return the kinds that this engine serves: not those of CDI where upstream's has defined them."""
@@ -196,7 +207,10 @@ class Registration:
             )
             self._tell({**secret, "apiVersion": "v1", "kind": "Secret"}, "Warning", "CertificatesExpired", message)
 
-        return certificates.ensure(self._client, self._namespace, self._names, rotation=self._rotation, expired=expired)
+        # An Ingress for uploads that passes TLS through leads to this certificate by a name of its own
+        host = urlsplit(self._upload_url() or "").hostname
+        names = sorted({*self._names, *([host] if host else [])})
+        return certificates.ensure(self._client, self._namespace, names, rotation=self._rotation, expired=expired)
 
     def _informer(self, resource: Resource, namespace: str | None, name: str) -> Informer:
         informer = Informer(self._client, resource, namespace=namespace, field_selector=f"metadata.name={name}")

@@ -14,6 +14,7 @@ from turtles.api.kinds import KINDS, read_by_others
 from turtles.api.kinds.cdi_config import CDI_CONFIG
 from turtles.api.kinds.cdi_config import NAME as CDI_CONFIG_NAME
 from turtles.api.kinds.clone import CLONE
+from turtles.api.kinds.data_import_cron import DATA_IMPORT_CRON
 from turtles.api.kinds.data_source import DATA_SOURCE
 from turtles.api.kinds.data_volume import DATA_VOLUME
 from turtles.api.kinds.export import EXPORT
@@ -178,8 +179,14 @@ def _virt_controller() -> list[Object]:
         # To copy disks for those who may, which it asks for first
         _rule(DATA_VOLUME.group, [f"{DATA_VOLUME.plural}/source"], ["create"]),
         _rule("authorization.k8s.io", ["subjectaccessreviews"], ["create"]),
-        _rule(DATA_SOURCE.group, [DATA_SOURCE.plural], READ),
+        # create, patch: those that lead to the imports of DataImportCrons
+        _rule(DATA_SOURCE.group, [DATA_SOURCE.plural], [*READ, "create", "patch"]),
         _rule(DATA_SOURCE.group, [f"{DATA_SOURCE.plural}/status"], ["patch"]),
+        _rule(DATA_IMPORT_CRON.group, [DATA_IMPORT_CRON.plural], [*READ, "patch"]),
+        _rule(DATA_IMPORT_CRON.group, [f"{DATA_IMPORT_CRON.plural}/status"], ["patch"]),
+        _rule(DATA_IMPORT_CRON.group, [f"{DATA_IMPORT_CRON.plural}/finalizers"], ["update"]),
+        _rule(CDI_CONFIG.group, [CDI_CONFIG.plural], ["list", "watch"]),
+        _rule(CDI_CONFIG.group, [CDI_CONFIG.plural], ["get", "patch"], [CDI_CONFIG_NAME]),
         # create: one for each StorageClass
         _rule(STORAGE_PROFILE.group, [STORAGE_PROFILE.plural], [*READ, "create"]),
         _rule(STORAGE_PROFILE.group, [f"{STORAGE_PROFILE.plural}/status"], ["patch"]),

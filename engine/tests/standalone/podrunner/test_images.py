@@ -17,12 +17,12 @@ from types import SimpleNamespace
 
 import pytest
 
+from turtles.skopeo import readable
 from turtles.standalone.podrunner import images, kept_images, skopeo, watch
 from turtles.standalone.podrunner.confined import Attempt
 from turtles.standalone.podrunner.credentials import logins_for, registry_of, repository_of
 from turtles.standalone.podrunner.image_reference import ImageError, default_policy
 from turtles.standalone.podrunner.images import ImageLimits, ImageStore
-from turtles.standalone.podrunner.skopeo import readable
 
 from . import registries
 from .entry_points import names

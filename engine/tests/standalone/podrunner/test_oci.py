@@ -6,10 +6,10 @@ import json
 
 import pytest
 
+from turtles.image_manifest import ManifestError
 from turtles.standalone.podrunner import image_config, oci, ordinary, users
 from turtles.standalone.podrunner.container import ContainerError
 from turtles.standalone.podrunner.image_config import ImageConfig
-from turtles.standalone.podrunner.image_manifest import ManifestError
 from turtles.standalone.podrunner.spec import Mount
 from turtles.standalone.podrunner.users import User
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from turtles.api import cdi, quantity, storage_profiles, uploads
 from turtles.api.data_sources import SNAPSHOT, copy_source
+from turtles.api.import_settings import DEFAULT, ImportSettings
 from turtles.api.objects import Object, owner_reference
 
 _MIB = 1 << 20
@@ -47,6 +48,7 @@ def claim(
     classes: Iterable[Object],
     origin: Mapping[str, Any] | None = None,
     profiles: Iterable[Object] = (),
+    settings: ImportSettings = DEFAULT,
 ) -> Object:
     """Return the claim to create.
 
@@ -56,7 +58,9 @@ def claim(
     """
     spec, metadata = data_volume["spec"], data_volume["metadata"]
     form = spec.get("storage")
-    wanted = dict(spec["pvc"]) if form is None else _completed(form, classes, profiles)
+    wanted = (
+        dict(spec["pvc"]) if form is None else _completed(_with_files(data_volume, form), classes, profiles, settings)
+    )
     source = copy_source(data_volume)
     if source is not None and source.kind == SNAPSHOT and source.namespace == metadata["namespace"]:
         group = "snapshot.storage.k8s.io"
@@ -91,7 +95,7 @@ def scratch_name(data_volume: Object) -> str:
     return f"{data_volume['metadata']['name']}-scratch"
 
 
-def scratch(data_volume: Object, target: Object) -> Object:
+def scratch(data_volume: Object, target: Object, settings: ImportSettings = DEFAULT) -> Object:
     """Return the claim for what has to be stored meanwhile: as large as the one with the disk.
 
     :param target: that one.
@@ -102,7 +106,9 @@ def scratch(data_volume: Object, target: Object) -> Object:
         "volumeMode": "Filesystem",
         "resources": {"requests": {"storage": spec["resources"]["requests"]["storage"]}},
     }
-    if spec.get("storageClassName") is not None:
+    if settings.scratch_class:
+        wanted["storageClassName"] = settings.scratch_class
+    elif spec.get("storageClassName") is not None:
         wanted["storageClassName"] = spec["storageClassName"]
     return {
         "apiVersion": "v1",
@@ -117,7 +123,7 @@ def scratch(data_volume: Object, target: Object) -> Object:
     }
 
 
-def disk_size(data_volume: Object, target: Object) -> int:
+def disk_size(data_volume: Object, target: Object, settings: ImportSettings = DEFAULT) -> int:
     """Return how many bytes the disk on the claim has.
 
     That is what `storage` asks for; of a claim as `pvc` has it, all that a file system doesn't need for itself.
@@ -128,7 +134,8 @@ def disk_size(data_volume: Object, target: Object) -> int:
     size = quantity.to_int(target["spec"]["resources"]["requests"]["storage"])
     if is_block(target):
         return size
-    return max(_MIB, int(size * (1 - cdi.FILESYSTEM_OVERHEAD)) // _MIB * _MIB)
+    overhead = settings.overhead_of(target["spec"].get("storageClassName"))
+    return max(_MIB, int(size * (1 - overhead)) // _MIB * _MIB)
 
 
 def is_block(target: Mapping[str, Any]) -> bool:
@@ -136,7 +143,9 @@ def is_block(target: Mapping[str, Any]) -> bool:
     return bool(target["spec"].get("volumeMode") == "Block")
 
 
-def _completed(storage: Mapping[str, Any], classes: Iterable[Object], profiles: Iterable[Object]) -> Object:
+def _completed(
+    storage: Mapping[str, Any], classes: Iterable[Object], profiles: Iterable[Object], settings: ImportSettings
+) -> Object:
     """Return a claim's spec, made of the form `storage`."""
     found = storage_class_of(storage.get("storageClassName"), classes)
     name = found["metadata"]["name"] if found else ""
@@ -159,10 +168,16 @@ def _completed(storage: Mapping[str, Any], classes: Iterable[Object], profiles: 
         wanted.setdefault("storageClassName", found["metadata"]["name"])
     if wanted["volumeMode"] == "Filesystem":
         size = quantity.to_int(storage["resources"]["requests"]["storage"])
-        whole = -(-int(size / (1 - cdi.FILESYSTEM_OVERHEAD)) // _MIB) * _MIB
+        overhead = settings.overhead_of(wanted.get("storageClassName"))
+        whole = -(-int(size / (1 - overhead)) // _MIB) * _MIB
         requests = {**storage["resources"]["requests"], "storage": quantity.format_binary(whole)}
         wanted["resources"] = {**storage["resources"], "requests": requests}
     return wanted
+
+
+def _with_files(data_volume: Object, storage: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the form `storage`, for a file system if there are files."""
+    return {**storage, "volumeMode": "Filesystem"} if data_volume["spec"].get("contentType") == "archive" else storage
 
 
 def _passed_on(annotations: Mapping[str, str]) -> dict[str, str]:

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from turtles.api import cdi, times, uploads
 from turtles.api.configuration import ClusterConfiguration
 from turtles.api.data_sources import CLAIM, SNAPSHOT, copy_source
+from turtles.api.import_settings import ImportSettings
+from turtles.api.kinds.cdi_config import NAME as CDI_CONFIG_NAME
 from turtles.api.objects import Object, get, is_deleted
 from turtles.api.phases import is_final, phase_of
 from turtles.controller.caches import BY_CLAIM, Caches
@@ -28,7 +30,7 @@ from turtles.controller.owned import create, own
 from turtles.kube.client import ApiError, Client, NotFound, Unavailable
 from turtles.kube.events import Recorder
 from turtles.kube.informer import Key, key_of
-from turtles.kube.kubevirt import DATA_VOLUME, STORAGE_PROFILE
+from turtles.kube.kubevirt import CDI_CONFIG, DATA_VOLUME, STORAGE_PROFILE
 from turtles.kube.manager import Controller, Manager, Trigger, each, owner_of
 from turtles.kube.resources import POD, PV, PVC, STORAGECLASS, VOLUMESNAPSHOT, Resource
 from turtles.kube.writer import Writer
@@ -70,6 +72,7 @@ class DataVolumeController:
         self._classes = manager.informer(STORAGECLASS)
         self._profiles = manager.informer(STORAGE_PROFILE, optional=True)
         self._snapshots = manager.informer(VOLUMESNAPSHOT, optional=True)
+        self._configs = manager.informer(CDI_CONFIG, optional=True)
         self._data_volumes.add_index(_BY_TARGET, _targets)
 
     def controller(self) -> Controller:
@@ -86,7 +89,7 @@ class DataVolumeController:
             Trigger(self._classes, lambda old, new: self._pending()),
             Trigger(self._profiles, lambda old, new: self._pending()),
         )
-        return Controller("data_volume", self.reconcile, triggers, reads=(self._uploads,), workers=2)
+        return Controller("data_volume", self.reconcile, triggers, reads=(self._uploads, self._configs), workers=2)
 
     def _of_the_name(self, old: Object | None, new: Object | None) -> list[Key]:
         metadata = (new or old or {})["metadata"]
@@ -187,7 +190,11 @@ class DataVolumeController:
             self._snapshots.get(namespace, str(_copied(data_volume, SNAPSHOT))),
             self._aside(data_volume),
             self._profiles.list(),
+            self._settings(),
         )
+
+    def _settings(self) -> ImportSettings:
+        return ImportSettings.of(self._configs.get(None, CDI_CONFIG_NAME))
 
     def _aside(self, data_volume: Object) -> transfer.Aside:
         """Return what there is beside a source in another namespace."""
@@ -232,8 +239,15 @@ class DataVolumeController:
         if decided.create_scratch is not None:
             scratch = create(self._writer, self._claims, decided.create_scratch)
         if decided.create_pod and target is not None:
-            config = ImporterConfig(self._image, self._configuration())
-            wanted = importer_pod(data_volume, target, config, scratch=scratch is not None, source=around.source)
+            config = ImporterConfig(self._image, self._configuration(), around.settings)
+            wanted = importer_pod(
+                data_volume,
+                target,
+                config,
+                scratch=scratch is not None,
+                source=around.source,
+                mounts_images=around.mounts_images,
+            )
             if create(self._writer, self._pods, wanted) is None:
                 # One without the labels of an importer, or one that is on its way out
                 return _AGAIN

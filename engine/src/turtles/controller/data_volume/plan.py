@@ -14,11 +14,19 @@ from typing import Any
 from turtles.api import cdi, quantity, uploads
 from turtles.api.conditions import get_condition
 from turtles.api.data_sources import CopySource
+from turtles.api.import_settings import DEFAULT, ImportSettings
 from turtles.api.objects import Object, controller_of, get, is_deleted
 from turtles.api.phases import phase_of
 from turtles.controller.data_volume import claim as claims
 from turtles.controller.data_volume import transfer
-from turtles.controller.data_volume.pod import REFUSED, SCRATCH_NEEDED, has_scratch, is_known_to_need_scratch, source_of
+from turtles.controller.data_volume.pod import (
+    REFUSED,
+    SCRATCH_NEEDED,
+    has_scratch,
+    is_known_to_need_scratch,
+    is_pulled_by_node,
+    source_of,
+)
 from turtles.controller.data_volume.status import UNKNOWN_PROGRESS, Running, is_copy, status
 from turtles.controller.vmi.status import container_trouble
 
@@ -43,7 +51,7 @@ class Surroundings:
     :param source: the claim to copy. :param users: machines that use it, so that it may change.
     :param snapshot: the VolumeSnapshot to restore.
     :param aside: what there is beside a source in another namespace.
-    :param profiles: all StorageProfiles.
+    :param profiles: all StorageProfiles. :param settings: those of all imports.
     """
 
     target: Object | None = None
@@ -58,6 +66,7 @@ class Surroundings:
     snapshot: Object | None = None
     aside: transfer.Aside = transfer.NOTHING
     profiles: Iterable[Object] = ()
+    settings: ImportSettings = DEFAULT
 
 
 @dataclass(frozen=True)
@@ -196,7 +205,7 @@ def _begin(data_volume: Object, around: Surroundings) -> _Step:
         message = "the DataSource of spec.sourceRef led to nothing when the DataVolume was created; create it again"
         return _Step(cdi.PENDING, failed(message))
     try:
-        target = claims.claim(data_volume, around.classes, around.source, around.profiles)
+        target = claims.claim(data_volume, around.classes, around.source, around.profiles, around.settings)
     except claims.ClaimError as error:
         return _Step(cdi.PENDING, failed(str(error)))
     if source_of(data_volume) == "snapshot" and (why := _unrestorable(data_volume, around.snapshot, target)):
@@ -288,9 +297,9 @@ def _uploading(data_volume: Object, around: Surroundings, target: Object) -> _St
 
 def _start(data_volume: Object, around: Surroundings, target: Object) -> _Step:
     """There is no importer: whether there is to be one."""
-    if source_of(data_volume) == "registry" and not around.mounts_images:
+    if not around.mounts_images and is_pulled_by_node(data_volume):
         message = "the source registry needs nodes that mount container images as volumes (Kubernetes 1.35, or 1.31 "
-        message += "with its gate ImageVolume): use http, or a containerDisk"
+        message += "with its gate ImageVolume): leave out pullMethod node, and the importer pulls the image"
         return _Step(_phase(data_volume, cdi.PENDING), failed(message))
     if source_of(data_volume) == "pvc" and (why := _unusable(data_volume, around)):
         return _Step(_scheduled(data_volume), failed(why))
@@ -306,8 +315,8 @@ def _start(data_volume: Object, around: Surroundings, target: Object) -> _Step:
         if not immediately:
             return _Step(cdi.WAIT_FOR_FIRST_CONSUMER)
     phase = cdi.PVC_BOUND if bound else cdi.PENDING
-    if around.scratch is None and is_known_to_need_scratch(data_volume):
-        return _Step(phase, create_scratch=claims.scratch(data_volume, target), create_pod=True)
+    if around.scratch is None and is_known_to_need_scratch(data_volume, mounts_images=around.mounts_images):
+        return _Step(phase, create_scratch=claims.scratch(data_volume, target, around.settings), create_pod=True)
     return _Step(phase, create_pod=True)
 
 
@@ -345,7 +354,7 @@ def _watch(data_volume: Object, around: Surroundings, target: Object, pod: Objec
     if ended.get("reason") == "OOMKilled":
         message = "the importer needed more memory than its limit allows"
     if ended.get("exitCode") == SCRATCH_NEEDED and not has_scratch(pod):
-        create = None if around.scratch is not None else claims.scratch(data_volume, target)
+        create = None if around.scratch is not None else claims.scratch(data_volume, target, around.settings)
         return _Step(_phase(data_volume, _scheduled(data_volume)), note=noted, create_scratch=create, delete_pod=True)
     if ended.get("exitCode") == REFUSED:
         return _give_up(data_volume, around, message)

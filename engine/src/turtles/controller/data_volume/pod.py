@@ -10,7 +10,9 @@ from dataclasses import dataclass
 
 from turtles.api import cdi
 from turtles.api.configuration import DEFAULT, ClusterConfiguration
-from turtles.api.kinds.data_volume.validation import image_of
+from turtles.api.import_settings import DEFAULT as NO_SETTINGS
+from turtles.api.import_settings import ImportSettings
+from turtles.api.kinds.data_volume.validation import ARCHIVE, gcs_address, image_of, is_pulled_by_importer
 from turtles.api.objects import Object, owner_reference
 from turtles.controller.data_volume.claim import disk_size, is_block, scratch_name
 from turtles.controller.pod.config import METRICS_PORT, pod_security, security
@@ -31,11 +33,12 @@ class ImporterConfig:
     """What the installation says about importers' Pods.
 
     :param image: of the container.
-    :param cluster: what the KubeVirt object says.
+    :param cluster: what the KubeVirt object says. :param settings: what the CDIConfig says.
     """
 
     image: str
     cluster: ClusterConfiguration = DEFAULT
+    settings: ImportSettings = NO_SETTINGS
 
 
 def pod_name(data_volume: Object) -> str:
@@ -48,15 +51,35 @@ def source_of(data_volume: Object) -> str:
     return next((str(name) for name, value in data_volume["spec"]["source"].items() if value is not None), "")
 
 
-def is_known_to_need_scratch(data_volume: Object) -> bool:
-    """Say whether the address of the source tells that its content has to be stored before it is converted."""
-    http = data_volume["spec"]["source"].get("http")
-    if http is None:
+def is_known_to_need_scratch(data_volume: Object, *, mounts_images: bool = True) -> bool:
+    """Say whether the source tells that its content has to be stored before it is converted.
+
+    :param mounts_images: nodes mount images.
+    """
+    if registry := data_volume["spec"]["source"].get("registry"):
+        return is_pulled_by_importer(registry, mounts_images=mounts_images)
+    http = file_of(data_volume)
+    if http is None or data_volume["spec"].get("contentType") == ARCHIVE:
         return False
     path = http["url"].lower().partition("?")[0].partition("#")[0]
     for ending in _PACKED:
         path = path.removesuffix(ending)
     return bool(path.endswith(_CONVERTED))
+
+
+def file_of(data_volume: Object) -> Object | None:
+    """Return a source that is a server's file, as `http` has it; None for any other one."""
+    source = data_volume["spec"]["source"]
+    if gcs := source.get("gcs"):
+        return {"url": gcs_address(gcs["url"])}
+    found: Object | None = source.get("http") or source.get("s3")
+    return found
+
+
+def is_pulled_by_node(data_volume: Object) -> bool:
+    """Say whether the source is a registry's image that a node has to mount, because nothing else can be done."""
+    registry = data_volume["spec"]["source"].get("registry")
+    return registry is not None and not is_pulled_by_importer(registry, mounts_images=False)
 
 
 def has_scratch(pod: Object) -> bool:
@@ -65,14 +88,68 @@ def has_scratch(pod: Object) -> bool:
 
 
 def importer_pod(
-    data_volume: Object, target: Object, config: ImporterConfig, *, scratch: bool, source: Object | None = None
+    data_volume: Object,
+    target: Object,
+    config: ImporterConfig,
+    *,
+    scratch: bool,
+    source: Object | None = None,
+    mounts_images: bool = True,
 ) -> Object:
     """Return the Pod.
 
     :param target: the claim. :param source: the claim to copy, if the source is one.
-    :param scratch: there is a claim for what has to be stored.
+    :param scratch: there is a claim for what has to be stored. :param mounts_images: nodes mount images.
     """
-    metadata, spec = data_volume["metadata"], data_volume["spec"]
+    spec = data_volume["spec"]
+    pod = worker_pod(data_volume, pod_name(data_volume), cdi.COMPONENT_IMPORTER, config)
+    pod_spec = pod["spec"]
+    container = pod_spec["containers"][0]
+    pod_spec["volumes"].append({"name": "target", "persistentVolumeClaim": {"claimName": target["metadata"]["name"]}})
+    registry = spec["source"].get("registry")
+    by_importer = registry is not None and is_pulled_by_importer(registry, mounts_images=mounts_images)
+    what = "pulled" if by_importer else source_of(data_volume)
+    what = "http" if what == "gcs" else what
+    arguments = [
+        "clone" if source is not None else what,
+        f"--owner={data_volume['metadata']['uid']}",
+        f"--size={disk_size(data_volume, target, config.settings)}",
+        f"--timeout={TIMEOUT}",
+        f"--health-port={METRICS_PORT}",
+    ]
+    if is_block(target):
+        container["volumeDevices"] = [{"name": "target", "devicePath": "/dev/cdi-block-volume"}]
+        arguments.append("--block")
+    else:
+        container["volumeMounts"].append({"name": "target", "mountPath": "/data"})
+    if spec.get("preallocation", config.settings.preallocation):
+        arguments.append("--preallocate")
+    if scratch:
+        mount(pod_spec, "scratch", {"persistentVolumeClaim": {"claimName": scratch_name(data_volume)}}, "/scratch")
+        arguments.append("--scratch=/scratch")
+    if (http := file_of(data_volume)) is not None:
+        arguments += _http_arguments(http, pod_spec)
+        if spec.get("contentType") == ARCHIVE:
+            arguments.append("--archive")
+    if source is not None:
+        _add_source(source, pod_spec, arguments)
+    if by_importer:
+        arguments += registry_arguments(registry, pod_spec, config)
+    elif registry:
+        image = image_of(registry["url"])
+        mount(pod_spec, "image", {"image": {"reference": image}}, "/image")
+        arguments.append(f"--image={image}")
+    set_arguments(container, arguments)
+    if spec.get("priorityClassName"):
+        pod_spec["priorityClassName"] = spec["priorityClassName"]
+    return pod
+
+
+def worker_pod(owner: Object, name: str, component: str, config: ImporterConfig) -> Object:
+    """Return the Pod of an importer that has nothing to do so far.
+
+    :param component: value of CDI's label.
+    """
     container: Object = {
         "name": "importer",
         "image": config.image,
@@ -92,62 +169,62 @@ def importer_pod(
         "automountServiceAccountToken": False,
         "securityContext": pod_security(),
         "containers": [container],
-        "volumes": [
-            {"name": "target", "persistentVolumeClaim": {"claimName": target["metadata"]["name"]}},
-        ],
+        "volumes": [],
     }
-    arguments = [
-        "clone" if source is not None else source_of(data_volume),
-        f"--owner={metadata['uid']}",
-        f"--size={disk_size(data_volume, target)}",
-        f"--timeout={TIMEOUT}",
-        f"--health-port={METRICS_PORT}",
-    ]
-    if is_block(target):
-        container["volumeDevices"] = [{"name": "target", "devicePath": "/dev/cdi-block-volume"}]
-        arguments.append("--block")
-    else:
-        container["volumeMounts"].append({"name": "target", "mountPath": "/data"})
-    if spec.get("preallocation"):
-        arguments.append("--preallocate")
-    if scratch:
-        _mount(pod_spec, "scratch", {"persistentVolumeClaim": {"claimName": scratch_name(data_volume)}}, "/scratch")
-        arguments.append("--scratch=/scratch")
-    if http := spec["source"].get("http"):
-        arguments += _http_arguments(http, pod_spec)
-    if source is not None:
-        _add_source(source, pod_spec, arguments)
-    if registry := spec["source"].get("registry"):
-        image = image_of(registry["url"])
-        _mount(pod_spec, "image", {"image": {"reference": image}}, "/image")
-        arguments.append(f"--image={image}")
-    # A Pod's arguments name variables by $(NAME)
-    container["args"] = [word.replace("$", "$$") for word in arguments]
-    if spec.get("priorityClassName"):
-        pod_spec["priorityClassName"] = spec["priorityClassName"]
+    if config.settings.proxies:
+        container["env"] = [{"name": name, "value": value} for name, value in config.settings.proxies.items()]
     if config.cluster.image_pull_secrets:
         pod_spec["imagePullSecrets"] = [{"name": name} for name in config.cluster.image_pull_secrets]
     return {
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {
-            "name": pod_name(data_volume),
-            "namespace": metadata["namespace"],
+            "name": name,
+            "namespace": owner["metadata"]["namespace"],
             "labels": {
                 cdi.APP: cdi.APP_IMPORTER,
-                cdi.COMPONENT: cdi.COMPONENT_IMPORTER,
+                cdi.COMPONENT: component,
                 "prometheus.cdi.kubevirt.io": "true",
             },
-            "ownerReferences": [owner_reference(data_volume)],
+            "ownerReferences": [owner_reference(owner)],
         },
         "spec": pod_spec,
     }
 
 
+def set_arguments(container: Object, arguments: list[str]) -> None:
+    """Set a container's arguments, as they are: a Pod's name variables by $(NAME)."""
+    container["args"] = [word.replace("$", "$$") for word in arguments]
+
+
+def registry_arguments(registry: Object, pod_spec: Object, config: ImporterConfig) -> list[str]:
+    """Return the arguments of an importer that asks a registry itself, and mount what they name."""
+    image = image_of(registry["url"])
+    arguments = [f"--image={image}"]
+    if image.partition("/")[0] in config.settings.insecure:
+        arguments.append("--insecure")
+    arguments += _access(registry, pod_spec)
+    if architecture := (registry.get("platform") or {}).get("architecture"):
+        arguments.append(f"--architecture={architecture}")
+    return arguments
+
+
+def _access(source: Object, pod_spec: Object) -> list[str]:
+    """Return the arguments about a server's certificate and credentials, and mount what they name."""
+    arguments = []
+    if source.get("certConfigMap"):
+        mount(pod_spec, "authorities", {"configMap": {"name": source["certConfigMap"]}}, "/authorities")
+        arguments.append("--authorities=/authorities")
+    if source.get("secretRef"):
+        mount(pod_spec, "credentials", {"secret": {"secretName": source["secretRef"]}}, "/credentials")
+        arguments.append("--credentials=/credentials")
+    return arguments
+
+
 def _add_source(source: Object, pod_spec: Object, arguments: list[str]) -> None:
     claim = {"claimName": source["metadata"]["name"], "readOnly": True}
     if not is_block(source):
-        _mount(pod_spec, "source", {"persistentVolumeClaim": claim}, "/source")
+        mount(pod_spec, "source", {"persistentVolumeClaim": claim}, "/source")
         pod_spec["containers"][0]["volumeMounts"][-1]["readOnly"] = True
         return
     pod_spec["volumes"].append({"name": "source", "persistentVolumeClaim": claim})
@@ -163,19 +240,15 @@ def _http_arguments(http: Object, pod_spec: Object) -> list[str]:
     arguments += [f"--header={header}" for header in http.get("extraHeaders") or ()]
     if http.get("insecureSkipVerify"):
         arguments.append("--insecure")
-    if http.get("certConfigMap"):
-        _mount(pod_spec, "authorities", {"configMap": {"name": http["certConfigMap"]}}, "/authorities")
-        arguments.append("--authorities=/authorities")
-    if http.get("secretRef"):
-        _mount(pod_spec, "credentials", {"secret": {"secretName": http["secretRef"]}}, "/credentials")
-        arguments.append("--credentials=/credentials")
+    arguments += _access(http, pod_spec)
     for number, name in enumerate(http.get("secretExtraHeaders") or ()):
-        _mount(pod_spec, f"headers-{number}", {"secret": {"secretName": name}}, f"/headers/{number}")
+        mount(pod_spec, f"headers-{number}", {"secret": {"secretName": name}}, f"/headers/{number}")
         arguments.append(f"--secret-headers=/headers/{number}")
     return arguments
 
 
-def _mount(pod_spec: Object, name: str, source: Object, path: str) -> None:
+def mount(pod_spec: Object, name: str, source: Object, path: str) -> None:
+    """Add a volume to a Pod, and show it to its container; what isn't a claim can't be written."""
     pod_spec["volumes"].append({"name": name, **source})
     mount: Object = {"name": name, "mountPath": path}
     if "persistentVolumeClaim" not in source:

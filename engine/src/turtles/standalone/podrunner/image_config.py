@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from turtles.standalone.podrunner.image_manifest import MAX_MANIFEST, ManifestError
+from turtles.image_manifest import MAX_MANIFEST, ManifestError
 
 
 @dataclass(frozen=True)

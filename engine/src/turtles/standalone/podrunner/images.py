@@ -16,10 +16,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from turtles.standalone.podrunner import image_manifest
+from turtles import image_manifest
+from turtles.image_manifest import Index, Manifest, ManifestError, digest_of
 from turtles.standalone.podrunner.confined import Attempt, CancelledError, Limits, OverdueError, run
 from turtles.standalone.podrunner.credentials import Login, repository_of
-from turtles.standalone.podrunner.image_manifest import Index, Manifest, ManifestError, digest_of
 from turtles.standalone.podrunner.image_reference import ImageError, LocalImage, local_image
 from turtles.standalone.podrunner.kept_images import KeptImages
 from turtles.standalone.podrunner.skopeo import Skopeo

@@ -18,11 +18,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from turtles import image_manifest
+from turtles.image_manifest import Manifest, ManifestError
 from turtles.standalone.files import read_json, remove_tree, sync_folder, write_json
-from turtles.standalone.podrunner import image_config, image_manifest
+from turtles.standalone.podrunner import image_config
 from turtles.standalone.podrunner.credentials import Login, repository_of
 from turtles.standalone.podrunner.image_config import ImageConfig
-from turtles.standalone.podrunner.image_manifest import Manifest, ManifestError
 from turtles.standalone.podrunner.image_reference import ImageError, LocalImage
 from turtles.standalone.podrunner.pull_records import PullRecords
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from turtles.standalone.podrunner.image_manifest import Index, ManifestError, parse
+from turtles.image_manifest import Index, ManifestError, parse
 from turtles.standalone.podrunner.unpack_budget import Budget, UnpackError
 
 CHUNK = 1 << 20

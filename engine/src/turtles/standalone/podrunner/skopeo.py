@@ -5,16 +5,16 @@ All of it is untrusted input. A download is pinned to a manifest by its digest a
 """
 
 import os
-import re
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from turtles import image_manifest
+from turtles.image_manifest import Manifest, digest_of
+from turtles.skopeo import EXCEEDED, readable
 from turtles.standalone.files import write_json
-from turtles.standalone.podrunner import image_manifest
 from turtles.standalone.podrunner.confined import Attempt, Ended, Limits, run
 from turtles.standalone.podrunner.credentials import Login, registry_of
-from turtles.standalone.podrunner.image_manifest import Manifest, digest_of
 from turtles.standalone.podrunner.watch import DownloadWatch, PullError, SilenceError, SizeWatch, mib
 
 #: Seconds in which a registry has to say what an image is.
@@ -23,8 +23,6 @@ _INSPECT_TIMEOUT = 60.0
 _SLACK = 8 << 20
 #: What skopeo's memory may grow to, as RLIMIT_DATA counts it.
 _DATA = 1 << 30
-#: What it says when RLIMIT_FSIZE ends its writing.
-_EXCEEDED = ("file too large", "short write")
 
 
 class Skopeo:
@@ -126,7 +124,7 @@ class Skopeo:
             watch.check,
         )
         if ended.code:
-            exceeded = any(words in ended.words for words in _EXCEEDED)
+            exceeded = any(words in ended.words for words in EXCEEDED)
             raise PullError(watch.excess if exceeded else readable(ended.words))
 
     def _access(self, prefix: str, registry: str, login: Login | None, scratch: Path) -> list[str]:
@@ -152,11 +150,3 @@ class Skopeo:
         environment = os.environ | {"TMPDIR": str(scratch), "HOME": str(scratch)}
         limits = Limits(self._cpu, _DATA, file_size)
         return run(command, limits, attempt, scratch, output=output, env=environment, check=check)
-
-
-def readable(stderr: str) -> str:
-    """Return the message in skopeo's last log line, without its frame."""
-    lines = [line for line in stderr.strip().splitlines() if line.strip()]
-    fatal = [line for line in lines if "level=fatal" in line] or lines[-1:] or ["skopeo failed without a message"]
-    match = re.search(r'msg="((?:[^"\\]|\\.)*)"', fatal[-1])
-    return (match[1].replace('\\"', '"').replace("\\n", " ") if match else fatal[-1])[:1000]

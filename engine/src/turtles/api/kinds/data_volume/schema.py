@@ -45,8 +45,6 @@ def _claim(doc: str, *more: Field) -> Struct:
     )
 
 
-_BY_NODE = "{path}: nodes pull images, with their own settings: give credentials and authorities to them"
-
 _HTTP = Struct(
     "A server's file.",
     field("url", STRING, "Its address, with http or https.", required=True),
@@ -58,14 +56,44 @@ _HTTP = Struct(
     field("insecureSkipVerify", BOOLEAN, "Don't verify the server's certificate."),
 )
 
+_S3 = Struct(
+    "An object in a bucket.",
+    field("url", STRING, "Its address, such as https://s3.example.com/bucket/disk.qcow2.", required=True),
+    field("secretRef", STRING, "Secret with accessKeyId and secretKey; without it, requests aren't signed."),
+    field("certConfigMap", STRING, "ConfigMap with the authorities that the server's certificate is verified by."),
+)
+
+_GCS = Struct(
+    "An object in a bucket of Google Cloud Storage that anybody may read.",
+    field("url", STRING, "Its address: gs://bucket/object, or with https.", required=True),
+    unsupported(
+        "secretRef",
+        "Key of a service account.",
+        refusal="{path} is not supported by this engine; use the source s3 with an HMAC key of the service account, "
+        "and the address https://storage.googleapis.com/BUCKET/OBJECT",
+    ),
+)
+
 _REGISTRY = Struct(
     "A container image with one disk image in /disk.",
     field("url", STRING, "Its reference after docker://; on one machine also oci-archive: and a file.", required=True),
-    field("pullMethod", Choice("node"), "The node pulls it, with its own settings for registries.", absent="node"),
+    field(
+        "pullMethod",
+        STRING,
+        "Who pulls it: node, with its own settings for registries, or pod, which is the importer. If not given, the "
+        "importer does where credentials, authorities or a platform are given, or nodes don't mount images.",
+    ),
     unsupported("imageStream", "An image stream of OpenShift."),
-    unsupported("secretRef", "Credentials for the registry.", refusal=_BY_NODE),
-    unsupported("certConfigMap", "Authorities of the registry's certificate.", refusal=_BY_NODE),
-    unsupported("platform", "The platform of the image."),
+    field("secretRef", STRING, "Secret with user (accessKeyId) and password (secretKey), for the importer."),
+    field("certConfigMap", STRING, "ConfigMap with the authorities that the importer verifies the registry by."),
+    field(
+        "platform",
+        Struct(
+            "The platform of the image that the importer pulls.",
+            field("architecture", STRING, "Such as arm64; the importer's own if not given."),
+        ),
+        "The platform of the image that the importer pulls.",
+    ),
 )
 
 PVC = Struct(
@@ -95,8 +123,8 @@ _SOURCE = Struct(
     field("pvc", PVC, "Another claim, of which the disk is a copy."),
     field("snapshot", SNAPSHOT, "A VolumeSnapshot, from which the disk is restored."),
     field("upload", Struct("What a client sends."), "What a client sends, such as `virtctl image-upload`."),
-    unsupported("s3", "An object in a bucket."),
-    unsupported("gcs", "An object in a bucket of Google Cloud Storage."),
+    field("s3", _S3, "An object in a bucket."),
+    field("gcs", _GCS, "An object in a bucket of Google Cloud Storage."),
     unsupported("imageio", "A disk of oVirt."),
     unsupported("vddk", "A disk of VMware."),
 )
@@ -111,7 +139,12 @@ SPEC = Struct(
         _claim("The claim, completed with what its StorageClass can do."),
         "The claim, completed with what its StorageClass can do, and enlarged by what a file system needs for itself.",
     ),
-    field("contentType", Choice("kubevirt"), "What the content is: a disk.", absent="kubevirt"),
+    field(
+        "contentType",
+        STRING,
+        "What the content is: kubevirt, a disk, or archive, a tar archive whose files the claim gets.",
+        absent="kubevirt",
+    ),
     field("preallocation", BOOLEAN, "Reserve all of the disk's storage before it is written."),
     field("priorityClassName", STRING, "Priority class of the importer's Pod."),
     unsupported("serviceAccountName", "Service account of the importer's Pod."),

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from turtles.api import quantity
@@ -24,6 +25,11 @@ _URL = re.compile(
     r"(?::(?P<port>[0-9]{1,5}))?(?:[/?#][^\s\x00-\x1f\x7f]*)?"
 )
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[ \t]*[^\r\n\0]*")
+#: What the content is.
+DISK, ARCHIVE = "kubevirt", "archive"
+#: Who pulls the image of a registry, and the fields that are about the importer's pulling.
+BY_NODE, BY_IMPORTER = "node", "pod"
+_IMPORTERS = ("secretRef", "certConfigMap", "platform")
 #: Headers that the importer sets itself.
 _OWN_HEADERS = ("host", "range", "if-range", "accept-encoding", "content-length", "transfer-encoding", "connection")
 
@@ -73,6 +79,33 @@ def image_of(url: str) -> str:
     return f"{scheme}:{rest[2:] if rest.startswith('//') else rest}"
 
 
+def is_pulled_by_importer(registry: Spec, *, mounts_images: bool = True) -> bool:
+    """Say whether the importer pulls an image of a registry, and not the node.
+
+    :param mounts_images: nodes mount images.
+    """
+    if registry.get("pullMethod"):
+        return bool(registry["pullMethod"] == BY_IMPORTER)
+    # The importer has no files of its node
+    has_scheme = str(registry["url"]).startswith("docker:")
+    return any(registry.get(name) for name in _IMPORTERS) or (has_scheme and not mounts_images)
+
+
+def _registry_causes(registry: Spec) -> Causes:
+    here, url, method = "spec.source.Registry", registry["url"], registry.get("pullMethod")
+    if not image_of(url):
+        yield Cause(INVALID, f"Illegal registry source URL scheme {url}", f"{here}.URL")
+    elif method and method not in (BY_IMPORTER, BY_NODE):
+        message = f'ImportMethod {method} is neither {BY_IMPORTER}, {BY_NODE} or ""'
+        yield Cause(INVALID, message, f"{here}.importMethod")
+    elif method == BY_NODE and (given := [name for name in _IMPORTERS if registry.get(name)]):
+        message = f"spec.source.registry.{given[0]} is the importer's, and nodes have settings of their own; "
+        yield Cause(INVALID, f"{message}leave out pullMethod {BY_NODE}", f"spec.source.registry.{given[0]}")
+    elif is_pulled_by_importer(registry) and not url.startswith("docker:"):
+        message = f"spec.source.registry.url {url!r} is a file of the node, which the importer doesn't see; "
+        yield Cause(INVALID, f"{message}use pullMethod {BY_NODE}", "spec.source.registry.url")
+
+
 def _causes(spec: Spec) -> Causes:
     claim, storage = spec.get("pvc"), spec.get("storage")
     if claim is None and storage is None:
@@ -98,9 +131,42 @@ def _causes(spec: Spec) -> Causes:
     yield from _copy_causes(source)
     if source.get("http") is not None:
         yield from _http_causes(source["http"])
-    if source.get("registry") is not None and not image_of(source["registry"]["url"]):
-        message = f"Illegal registry source URL scheme {source['registry']['url']}"
-        yield Cause(INVALID, message, "spec.source.Registry.URL")
+    if source.get("s3") is not None:
+        yield from _url_causes(source["s3"]["url"], "spec.source.S3")
+    if source.get("gcs") is not None:
+        yield from _gcs_causes(source["gcs"]["url"])
+    yield from _content_causes(spec, given[0])
+    if source.get("registry") is not None:
+        yield from _registry_causes(source["registry"])
+
+
+def gcs_address(url: str) -> str:
+    """Return where a server has an object of Google Cloud Storage; empty if the URL names no object."""
+    scheme, _, rest = url.partition("://")
+    if scheme == "gs":
+        return f"https://storage.googleapis.com/{rest}" if all(rest.partition("/")[::2]) else ""
+    return url
+
+
+def _gcs_causes(url: str) -> Causes:
+    here = "spec.source.GCS"
+    yield from _url_causes(url, here, ("gs", "http", "https"))
+    if not gcs_address(url):
+        yield Cause(INVALID, f"spec.source Invalid source URL: {url} names no object of a bucket", f"{here}.url")
+
+
+def _content_causes(spec: Spec, source: str) -> Causes:
+    content, here = spec.get("contentType") or DISK, "spec.contentType"
+    if content not in (DISK, ARCHIVE):
+        yield Cause(INVALID, f"ContentType not one of: {DISK}, {ARCHIVE}", here)
+    elif content == ARCHIVE and source == "blank":
+        yield Cause(INVALID, "SourceType cannot be blank and the contentType be archive", here)
+    elif content == ARCHIVE and source == "registry":
+        yield Cause(INVALID, f"ContentType must be {DISK} when Source is Registry", here)
+    elif content == ARCHIVE and source == "upload":
+        yield Cause(INVALID, "spec.contentType archive is not supported by this engine with the source upload", here)
+    elif content == ARCHIVE and (spec.get("pvc") or spec.get("storage") or {}).get("volumeMode") == "Block":
+        yield Cause(INVALID, "DataVolume with ContentType Archive cannot have block volumeMode", here)
 
 
 def _claim_causes(claim: Spec, form: str) -> Causes:
@@ -121,18 +187,22 @@ def _claim_causes(claim: Spec, form: str) -> Causes:
             yield Cause(INVALID, f'Unsupported value: "{mode}": supported values: {words}', here)
 
 
-def _http_causes(http: Spec) -> Causes:
-    here, url = "spec.source.HTTP", http["url"]
+def _url_causes(url: str, here: str, schemes: Sequence[str] = ("http", "https")) -> Causes:
     parts = _URL.fullmatch(url)
     if not url:
         yield Cause(INVALID, "spec.source source URL is empty", f"{here}.url")
     elif parts is None or int(parts["port"] or 1) not in range(1, 2**16):
         yield Cause(INVALID, f"spec.source Invalid source URL: {url}", f"{here}.url")
-    elif parts["scheme"].lower() not in ("http", "https"):
+    elif parts["scheme"].lower() not in schemes:
         yield Cause(INVALID, f"spec.source Invalid source URL scheme: {url}", f"{here}.url")
     elif parts["user"] is not None:
         message = "spec.source source URL has a user or a password, which anyone who may read it sees; use secretRef"
         yield Cause(INVALID, message, f"{here}.url")
+
+
+def _http_causes(http: Spec) -> Causes:
+    here = "spec.source.HTTP"
+    yield from _url_causes(http["url"], here)
     if (checksum := http.get("checksum")) is not None:
         algorithm, _, digits = checksum.partition(":")
         if len(digits) != CHECKSUMS.get(algorithm) or not re.fullmatch("[0-9a-fA-F]+", digits):

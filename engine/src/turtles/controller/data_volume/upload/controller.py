@@ -16,6 +16,8 @@ from datetime import UTC, datetime, timedelta
 from turtles import pki
 from turtles.api import cdi, uploads
 from turtles.api.configuration import ClusterConfiguration
+from turtles.api.import_settings import ImportSettings
+from turtles.api.kinds.cdi_config import NAME as CDI_CONFIG_NAME
 from turtles.api.objects import Object, controller_of, get, is_deleted
 from turtles.controller.caches import Caches
 from turtles.controller.data_volume.claim import scratch_name
@@ -28,7 +30,7 @@ from turtles.controller.identity import identity
 from turtles.controller.owned import create, own
 from turtles.kube.client import AlreadyExists, ApiError, Client
 from turtles.kube.informer import Key, key_of
-from turtles.kube.kubevirt import DATA_VOLUME
+from turtles.kube.kubevirt import CDI_CONFIG, DATA_VOLUME
 from turtles.kube.manager import Controller, Manager, Trigger, each, owner_of
 from turtles.kube.resources import APISERVICE, POD, PVC, SECRET, STORAGECLASS
 from turtles.kube.writer import Writer
@@ -62,6 +64,7 @@ class UploadController:
         self._claims, self._data_volumes = caches.pvcs, caches.data_volumes
         self._pods = manager.informer(POD, label_selector=f"{cdi.COMPONENT}={uploads.COMPONENT}")
         self._classes = manager.informer(STORAGECLASS)
+        self._configs = manager.informer(CDI_CONFIG, optional=True)
         self._services = manager.informer(APISERVICE, field_selector=f"metadata.name={uploads.API_SERVICE}")
 
     def controller(self) -> Controller:
@@ -73,7 +76,7 @@ class UploadController:
             owner_of(self._claims, PVC.kind),
             Trigger(self._services, lambda old, new: self._targets()),
         )
-        reads = (self._classes, self._data_volumes)
+        reads = (self._classes, self._data_volumes, self._configs)
         return Controller("upload", self.reconcile, triggers, reads=reads)
 
     def _targets(self) -> list[Key]:
@@ -122,9 +125,11 @@ class UploadController:
         if decided.delete_scratch and around.scratch is not None:
             self._writer.delete(self._claims, around.scratch)
         if decided.create_pod:
-            if around.scratch is None and create(self._writer, self._claims, scratch_claim(claim)) is None:
+            settings = ImportSettings.of(self._configs.get(None, CDI_CONFIG_NAME))
+            scratch = scratch_claim(claim, settings)
+            if around.scratch is None and create(self._writer, self._claims, scratch) is None:
                 return _AGAIN
-            config = ImporterConfig(self._image, self._configuration())
+            config = ImporterConfig(self._image, self._configuration(), settings)
             secret = f"{name_of(claim)}-{secrets.token_hex(4)}"
             wanted = upload_pod(claim, self._data_volume(claim), config, secret, around.authorities)
             pod = create(self._writer, self._pods, wanted)

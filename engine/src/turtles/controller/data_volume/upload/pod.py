@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 
 from turtles.api import cdi, uploads
+from turtles.api.import_settings import DEFAULT, ImportSettings
 from turtles.api.objects import Object, owner_reference
 from turtles.controller.data_volume.claim import scratch
 from turtles.controller.data_volume.pod import ImporterConfig, importer_pod
@@ -53,9 +54,9 @@ def fingerprint(authorities: str) -> str:
     return hashlib.sha256(authorities.encode()).hexdigest()[:16]
 
 
-def scratch_claim(claim: Object) -> Object:
+def scratch_claim(claim: Object, settings: ImportSettings = DEFAULT) -> Object:
     """Return the claim for what has to be stored meanwhile."""
-    made = scratch(_described(claim, None), claim)
+    made = scratch(_described(claim, None), claim, settings)
     made["metadata"]["ownerReferences"] = [_owner(claim)]
     return made
 

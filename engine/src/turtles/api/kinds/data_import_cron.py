@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""DataImportCron: a DataSource that leads to the newest image of a registry (CDI user guide, "OS image poll and
+update").
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from turtles.api import cdi
+from turtles.api.core import METADATA
+from turtles.api.kind import (
+    AGE,
+    CREATE,
+    DEFAULT_CONTEXT,
+    MANAGED_BY_USERS,
+    UPDATE,
+    Column,
+    Context,
+    Kind,
+    Version,
+    Webhook,
+)
+from turtles.api.kinds.data_volume import validation as data_volumes
+from turtles.api.kinds.data_volume.schema import CONDITIONS, PVC
+from turtles.api.kinds.data_volume.schema import SPEC as DATA_VOLUME_SPEC
+from turtles.api.language import (
+    DUPLICATE,
+    INT32,
+    INVALID,
+    OPEN_OBJECT,
+    STRING,
+    TIME,
+    Cause,
+    ListOf,
+    Struct,
+    field,
+    unsupported,
+)
+from turtles.api.objects import get, is_deleted
+from turtles.api.rules import Causes, Spec, schema_causes
+from turtles.api.schedules import ScheduleError, next_time
+
+# What becomes of imports that aren't the newest, and of everything with the DataImportCron
+OUTDATED, NEVER = "Outdated", "Never"
+RETAIN_ALL, RETAIN_NONE = "All", "None"
+#: Imports that are kept, if nobody says how many.
+KEPT = 3
+#: Longest name that goes into a label.
+_LONGEST = 63
+_TEMPLATE = "The DataVolumes to create, one for each import."
+
+SPEC = Struct(
+    "What is imported, and when. It can't be changed.",
+    field(
+        "template",
+        Struct(
+            _TEMPLATE,
+            field("metadata", METADATA, "Labels and annotations. Names are the DataSource's, with a part of a digest."),
+            field("spec", DATA_VOLUME_SPEC, "What they are: the source is a registry.", required=True),
+            field("status", OPEN_OBJECT, "Ignored."),
+        ),
+        _TEMPLATE,
+        required=True,
+    ),
+    field("schedule", STRING, "When to look for a newer image, as crontab(5) has it, in UTC; never if empty."),
+    field("managedDataSource", STRING, "Name of the DataSource that leads to the newest import.", required=True),
+    field("importsToKeep", INT32, "How many imports are kept, the newest among them.", absent=KEPT),
+    field("garbageCollect", STRING, "Outdated: older imports are deleted. Never: they aren't.", absent=OUTDATED),
+    field(
+        "retentionPolicy",
+        STRING,
+        "Whether imports and DataSource outlive the DataImportCron: All of them do, or None.",
+        absent=RETAIN_ALL,
+    ),
+    unsupported("createdBy", "Who may read a source in another namespace."),
+)
+
+_STATUS = Struct(
+    "How far it is. Written by the engine only.",
+    field(
+        "currentImports",
+        ListOf(
+            Struct(
+                "An import.",
+                field("DataVolumeName", STRING, "The DataVolume, and its claim.", required=True),
+                field("Digest", STRING, "The digest of the image.", required=True),
+            )
+        ),
+        "The import that is going on, or the newest one.",
+    ),
+    field("lastImportedPVC", PVC, "The claim with the newest complete import."),
+    field("lastImportTimestamp", TIME, "When that was complete."),
+    field("lastExecutionTimestamp", TIME, "When the registry was last asked."),
+    field("sourceFormat", STRING, "What imports are: pvc."),
+    field("conditions", CONDITIONS, "Progressing: an import is going on. UpToDate: the newest image is there."),
+)
+
+
+def validate(cron: Any, context: Context = DEFAULT_CONTEXT) -> list[Cause]:
+    """Return what is wrong with a DataImportCron; the first cause, as CDI does, unless its shape is wrong."""
+    if causes := schema_causes(cron, SPEC):
+        return causes
+    return list(_causes(cron, cron["spec"]))[:1]
+
+
+def validate_update(cron: Any, old: Any, context: Context = DEFAULT_CONTEXT) -> list[Cause]:
+    """Return what is wrong with an updated DataImportCron: its spec can't be changed."""
+    if is_deleted(cron) if isinstance(cron, dict) else False:
+        return []
+    before, after = (SPEC.canonical(get(each, "spec") or {}) for each in (old, cron))
+    if before != after:
+        return [Cause(DUPLICATE, "Cannot update DataImportCron Spec", "DataImportCron.Spec")]
+    return []
+
+
+def _causes(cron: Any, spec: Spec) -> Causes:
+    if len(str(get(cron, "metadata", "name") or "")) > _LONGEST:
+        yield Cause(INVALID, f"Name cannot be longer than {_LONGEST} characters", "metadata.name")
+    template = spec["template"]["spec"]
+    registry = get(template, "source", "registry")
+    if registry is None:
+        yield Cause(INVALID, "Missing registry source", "spec.Template")
+        return
+    for cause in data_volumes.validate({"spec": template}):
+        yield Cause(cause.type, cause.message, f"spec.template.{cause.field}")
+    if not registry["url"].startswith("docker:"):
+        message = f"spec.template.spec.source.registry.url {registry['url']!r} has no digest to ask for; use docker://"
+        yield Cause(INVALID, message, "spec.template.spec.source.registry.url")
+    if "@" in registry["url"]:
+        message = f"spec.template.spec.source.registry.url {registry['url']!r} names a digest, which always stands for "
+        message += "the same image; name a tag"
+        yield Cause(INVALID, message, "spec.template.spec.source.registry.url")
+    if spec.get("schedule"):
+        try:
+            next_time(spec["schedule"], datetime(2026, 1, 1, tzinfo=UTC))
+        except ScheduleError as error:
+            yield Cause(INVALID, f"Illegal cron schedule: {error}", "spec.Schedule")
+    if (kept := spec.get("importsToKeep")) is not None and kept < 0:
+        yield Cause(INVALID, "Illegal ImportsToKeep value", "spec.ImportsToKeep")
+    for name, known in (("garbageCollect", (OUTDATED, NEVER)), ("retentionPolicy", (RETAIN_ALL, RETAIN_NONE))):
+        if spec.get(name) and spec[name] not in known:
+            words = f"{name[0].upper()}{name[1:]}"
+            yield Cause(INVALID, f"Illegal {words} value", f"spec.{words}")
+    if not spec["managedDataSource"]:
+        yield Cause(INVALID, "Illegal ManagedDataSource value", "spec.ManagedDataSource")
+    elif len(spec["managedDataSource"]) > _LONGEST:
+        yield Cause(INVALID, f"Name cannot be longer than {_LONGEST} characters", "spec.ManagedDataSource")
+
+
+DATA_IMPORT_CRON = Kind(
+    kind="DataImportCron",
+    plural="dataimportcrons",
+    group=cdi.GROUP,
+    versions=(Version("v1beta1", storage=True),),
+    short_names=("dic", "dics"),
+    schema=Struct(
+        "A DataSource that leads to the newest image of a registry.",
+        field("spec", SPEC, "What is imported, and when.", required=True),
+        field("status", _STATUS, "How far it is."),
+    ),
+    columns=(Column("Format", "string", ".status.sourceFormat", description="What imports are"), AGE),
+    status_subresource=True,
+    rights=MANAGED_BY_USERS,
+    webhooks=(Webhook("dataimportcron-validate.cdi", "/dataimportcron-validate", (CREATE, UPDATE)),),
+    validate=validate,
+    validate_update=validate_update,
+)
+
+KINDS = (DATA_IMPORT_CRON,)

@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""DataImportCron → imports: reads the caches, asks the plan, and writes what it says."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from turtles.api import cdi
+from turtles.api.configuration import ClusterConfiguration
+from turtles.api.import_settings import ImportSettings
+from turtles.api.kinds.cdi_config import NAME as CDI_CONFIG_NAME
+from turtles.api.objects import Object, get, is_deleted
+from turtles.controller.caches import Caches
+from turtles.controller.data_volume.cron.plan import (
+    Plan,
+    Surroundings,
+    current_import,
+    desired_digest,
+    import_name,
+    plan,
+)
+from turtles.controller.data_volume.cron.pod import poller_name, poller_pod
+from turtles.controller.data_volume.pod import ImporterConfig
+from turtles.controller.definition import Definition
+from turtles.controller.owned import create, own
+from turtles.kube.client import Client, NotFound
+from turtles.kube.events import Recorder
+from turtles.kube.informer import Informer, Key
+from turtles.kube.kubevirt import CDI_CONFIG, DATA_IMPORT_CRON, DATA_SOURCE
+from turtles.kube.manager import Controller, Manager, Trigger, each, owner_of
+from turtles.kube.resources import POD, PVC
+from turtles.kube.writer import Writer
+
+log = logging.getLogger(__name__)
+
+#: Index: the DataImportCron that something belongs to, as "namespace/name".
+_BY_CRON = "cron"
+#: Seconds until another look at a DataSource that another DataImportCron manages.
+_AGAIN = 60.0
+
+
+class DataImportCronController:
+    """Reconciles DataImportCrons."""
+
+    def __init__(
+        self,
+        client: Client,
+        manager: Manager,
+        caches: Caches,
+        recorder: Recorder,
+        image: str,
+        configuration: Callable[[], ClusterConfiguration],
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        """Make the controller.
+
+        :param image: of importers.
+        :param configuration: gives the configuration in force.
+        """
+        self._writer, self._recorder, self._image, self._now = Writer(client), recorder, image, now
+        self._configuration, self._definition = configuration, Definition(manager)
+        self._crons = manager.informer(DATA_IMPORT_CRON, optional=True)
+        self._configs = manager.informer(CDI_CONFIG, optional=True)
+        self._sources = manager.informer(DATA_SOURCE, optional=True)
+        self._data_volumes, self._claims = caches.data_volumes, caches.pvcs
+        self._pods = manager.informer(POD, label_selector=f"{cdi.COMPONENT}={cdi.COMPONENT_POLLER}")
+        for informer in (self._data_volumes, self._claims):
+            informer.add_index(_BY_CRON, _cron_of)
+
+    def controller(self) -> Controller:
+        """Return what the manager needs to run it."""
+        triggers = (
+            each(self._crons),
+            owner_of(self._pods, DATA_IMPORT_CRON.kind),
+            Trigger(self._sources, self._managing),
+            Trigger(self._data_volumes, _labelled),
+            Trigger(self._claims, _labelled),
+            self._definition.decides_on(self._crons),
+        )
+        return Controller("data_import_cron", self.reconcile, triggers, reads=(self._configs,), essential=False)
+
+    def _managing(self, old: Object | None, new: Object | None) -> list[Key]:
+        metadata = (new or old or {})["metadata"]
+        namespace, name = metadata["namespace"], metadata["name"]
+        return [
+            (namespace, cron["metadata"]["name"])
+            for cron in self._crons.list(namespace)
+            if get(cron, "spec", "managedDataSource") == name
+        ]
+
+    def reconcile(self, key: Key) -> float | None:
+        """Bring one DataImportCron up to date; returns seconds after which to look again."""
+        cron = self._crons.get(*key)
+        if cron is None or is_deleted(cron) or not self._definition.is_ours():
+            return None
+        source = self._sources.get(key[0], cron["spec"]["managedDataSource"])
+        if (other := self._manager_of(cron, source)) is not None:
+            message = f"DataSource {cron['spec']['managedDataSource']} is already managed by DataImportCron {other}"
+            self._recorder.event(cron, "Warning", "ErrDataSourceAlreadyManaged", message)
+            return _AGAIN
+        around = self._surroundings(cron, source)
+        decided = plan(cron, around, self._now())
+        self._carry_out(cron, decided, around)
+        return decided.wait
+
+    def _manager_of(self, cron: Object, source: Object | None) -> str | None:
+        """Return the name of another DataImportCron that manages the DataSource."""
+        name = get(source, "metadata", "labels", cdi.IMPORT_CRON)
+        if not name or name == cron["metadata"]["name"]:
+            return None
+        other = self._crons.get(cron["metadata"]["namespace"], name)
+        managed = get(other, "spec", "managedDataSource")
+        return str(name) if managed == cron["spec"]["managedDataSource"] else None
+
+    def _surroundings(self, cron: Object, source: Object | None) -> Surroundings:
+        metadata = cron["metadata"]
+        namespace, key = metadata["namespace"], f"{metadata['namespace']}/{metadata['name']}"
+        current, digest = current_import(cron), desired_digest(cron)
+        volumes, claims = self._data_volumes.by_index(_BY_CRON, key), self._claims.by_index(_BY_CRON, key)
+        name = (current or {}).get("DataVolumeName")
+        following = self._data_volumes.get(namespace, import_name(cron, digest)) if digest else None
+        return Surroundings(
+            next((each for each in volumes if each["metadata"]["name"] == name), None),
+            next((each for each in claims if each["metadata"]["name"] == name), None),
+            volumes,
+            claims,
+            source,
+            own(cron, self._pods.get(namespace, poller_name(cron))),
+            following if following is not None and _cron_of(following) != [key] else None,
+        )
+
+    def _carry_out(self, cron: Object, decided: Plan, around: Surroundings) -> None:
+        namespace = cron["metadata"]["namespace"]
+        if any(cron["metadata"].get("annotations", {}).get(key) != to for key, to in decided.annotations.items()):
+            cron = self._patch(self._crons, cron, {"metadata": {"annotations": decided.annotations}})
+        if decided.delete_poller and around.poller is not None:
+            self._writer.delete(self._pods, around.poller)
+        if decided.create_poller:
+            settings = ImportSettings.of(self._configs.get(None, CDI_CONFIG_NAME))
+            config = ImporterConfig(self._image, self._configuration(), settings)
+            create(self._writer, self._pods, poller_pod(cron, config))
+        if decided.create is not None and create(self._writer, self._data_volumes, decided.create):
+            name = decided.create["metadata"]["name"]
+            log.info("import begun", extra={"namespace": namespace, "dataVolume": name})
+            message = f"Import of a newer image into {name} scheduled"
+            self._recorder.event(cron, "Normal", "ImportScheduled", message)
+        if decided.note and around.claim is not None:
+            self._writer.patch(
+                self._claims, around.claim, {"metadata": {"annotations": dict(decided.note)}}, unchanged=False
+            )
+        if decided.create_source is not None:
+            create(self._writer, self._sources, decided.create_source)
+        if decided.patch_source is not None and around.data_source is not None:
+            self._patch(self._sources, around.data_source, decided.patch_source)
+        for obj in decided.delete:
+            is_claim = obj.get("kind") == PVC.kind or any(obj is claim for claim in around.claims)
+            self._writer.delete(self._claims if is_claim else self._data_volumes, obj)
+        with contextlib.suppress(NotFound):
+            self._writer.store_status(self._crons, cron, decided.status)
+
+    def _patch(self, cache: Informer, obj: Object, patch: Object) -> Object:
+        """Change an object as long as it is the one that has been looked at."""
+        try:
+            return self._writer.patch(cache, obj, patch)
+        except NotFound:
+            return obj
+
+
+def _cron_of(obj: Object) -> list[str]:
+    name = get(obj, "metadata", "labels", cdi.IMPORT_CRON)
+    return [f"{obj['metadata']['namespace']}/{name}"] if name else []
+
+
+def _labelled(old: Object | None, new: Object | None) -> list[Key]:
+    return [
+        (obj["metadata"]["namespace"], key.partition("/")[2])
+        for obj in (old, new)
+        if obj is not None
+        for key in _cron_of(obj)
+    ]

@@ -1,0 +1,289 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a DataImportCron needs next: an answer of its registry, an import, or fewer of them. Pure.
+
+Names, conditions and their words are CDI's (controller of DataImportCrons). Its state is in the annotations and the
+status of the object, so that it goes on from there whatever happens.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from turtles.api import cdi, times
+from turtles.api.conditions import set_condition
+from turtles.api.kinds.data_import_cron import KEPT, NEVER, RETAIN_NONE
+from turtles.api.kinds.data_source import DATA_SOURCE
+from turtles.api.kinds.data_volume import DATA_VOLUME
+from turtles.api.objects import Object, get, is_deleted, owner_reference
+from turtles.api.phases import phase_of
+from turtles.api.schedules import ScheduleError, next_time
+from turtles.controller.vmi.status import container_trouble
+
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+#: Characters of a digest in a DataVolume's name.
+_SHORT = 12
+#: Seconds until a registry is asked again that gave no answer which can be used.
+_AGAIN = 60.0
+_NOTHING: Mapping[str, str] = {}
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What there is for a DataImportCron; None for what doesn't exist.
+
+    :param data_volume: the one of the current import. :param claim: its claim.
+    :param data_volumes: all of the DataImportCron. :param claims: likewise.
+    :param data_source: the one of the name that it manages. :param poller: its poller's Pod.
+    :param in_the_way: the DataVolume of the name of the next import, which isn't the DataImportCron's.
+    """
+
+    data_volume: Object | None = None
+    claim: Object | None = None
+    data_volumes: Sequence[Object] = ()
+    claims: Sequence[Object] = ()
+    data_source: Object | None = None
+    poller: Object | None = None
+    in_the_way: Object | None = None
+
+
+@dataclass
+class Plan:
+    """What is to happen, in this order.
+
+    :ivar annotations: of the DataImportCron from now on, beside others; None removes one.
+    :ivar create_poller: create the poller's Pod. :ivar delete_poller: delete it.
+    :ivar create: the DataVolume to create.
+    :ivar note: annotations of the current claim from now on.
+    :ivar create_source: the DataSource to create. :ivar patch_source: what to change of it.
+    :ivar delete: DataVolumes and claims to delete.
+    :ivar status: of the DataImportCron from now on.
+    :ivar wait: seconds until the next look, or None.
+    """
+
+    status: Object
+    annotations: dict[str, str | None] = field(default_factory=dict)
+    create_poller: bool = False
+    delete_poller: bool = False
+    create: Object | None = None
+    note: Mapping[str, str] = field(default_factory=dict)
+    create_source: Object | None = None
+    patch_source: Object | None = None
+    delete: list[Object] = field(default_factory=list)
+    wait: float | None = None
+
+
+def import_name(cron: Object, digest: str) -> str:
+    """Return the name of the DataVolume with an image."""
+    return f"{cron['spec']['managedDataSource']}-{digest.partition(':')[2][:_SHORT]}"
+
+
+def current_import(cron: Object) -> Mapping[str, str] | None:
+    """Return the import that is going on, or the newest one."""
+    return next(iter(get(cron, "status", "currentImports") or ()), None)
+
+
+def desired_digest(cron: Object) -> str:
+    """Return the digest that the image has, as far as that is known; empty if it isn't."""
+    noted = str((cron["metadata"].get("annotations") or _NOTHING).get(cdi.DESIRED_DIGEST) or "")
+    return noted if _DIGEST.fullmatch(noted) else ""
+
+
+def plan(cron: Object, around: Surroundings, now: datetime) -> Plan:
+    """Decide what is to happen."""
+    decided = Plan(copy.deepcopy(cron.get("status") or {}))
+    trouble = _poll(cron, around.poller, decided, now)
+    digest = decided.annotations.get(cdi.DESIRED_DIGEST) or desired_digest(cron)
+    current = current_import(cron)
+    is_complete, progressing = _progress(around)
+    if is_complete and current is not None:
+        _complete(cron, current, around, decided, times.rfc3339(now))
+    elif current is not None and around.data_volume is None:
+        # Somebody has deleted it: it is imported again
+        current = None
+        decided.status.pop("currentImports", None)
+    is_outdated = bool(digest) and (current is None or current["Digest"] != digest)
+    if is_outdated:
+        state = ("False", "Outdated", "Source digest updated since last import")
+        if around.data_volume is not None and not is_complete and cdi.failure_of(around.data_volume):
+            # What can't be imported is in the way of what came after it
+            decided.delete.append(around.data_volume)
+            decided.status.pop("currentImports", None)
+        elif is_complete or current is None:
+            if around.in_the_way is not None:
+                name = import_name(cron, digest)
+                message = f"DataVolume {name} exists and is not of this DataImportCron; delete it"
+                state = ("False", "ImportFailed", message)
+            else:
+                decided.create = _data_volume(cron, digest)
+                decided.status["currentImports"] = [{"DataVolumeName": import_name(cron, digest), "Digest": digest}]
+    elif is_complete:
+        decided.status["sourceFormat"] = "pvc"
+        state = ("True", "UpToDate", "Latest import is up to date")
+    elif current is not None:
+        state = ("False", "ImportProgressing", "Import is progressing")
+    else:
+        state = ("False", "NoDigest", f"No source digest: {trouble}" if trouble else "No source digest")
+    if trouble and state[1] == "UpToDate":
+        state = (*state[:2], f"{state[2]}, as far as is known: {trouble}")
+    _source(cron, around.data_source, decided)
+    last = decided.annotations.get(cdi.LAST_CRON_TIME) or _annotations(cron).get(cdi.LAST_CRON_TIME)
+    if times.parse_time(last):
+        decided.status["lastExecutionTimestamp"] = last
+    conditions = decided.status.setdefault("conditions", [])
+    for type_, values in ((cdi.PROGRESSING, progressing), (cdi.UP_TO_DATE, state)):
+        set_condition(conditions, type_, *values, times.rfc3339(now), probe_time=False)
+    return decided
+
+
+def _poll(cron: Object, pod: Object | None, decided: Plan, now: datetime) -> str:
+    """Decide about the poller; return why there is no answer, or an empty string."""
+    schedule = cron["spec"].get("schedule")
+    if not schedule:
+        decided.delete_poller = pod is not None and not is_deleted(pod)
+        return ""
+    try:
+        following = next_time(schedule, now)
+    except ScheduleError as error:
+        return str(error)
+    noted = times.parse_time(_annotations(cron).get(cdi.NEXT_CRON_TIME))
+    due = noted if noted is not None and noted <= following else now
+    if pod is None:
+        decided.create_poller = due <= now
+        decided.wait = None if decided.create_poller else (due - now).total_seconds()
+        return ""
+    if is_deleted(pod):
+        return ""
+    container: Object = next(iter(get(pod, "status", "containerStatuses") or ()), {})
+    ended = get(container, "state", "terminated") or get(container, "lastState", "terminated") or {}
+    said = str(ended.get("message") or "").strip()
+    phase = get(pod, "status", "phase")
+    if phase == "Succeeded" and _DIGEST.fullmatch(said):
+        decided.delete_poller = True
+        decided.wait = (following - now).total_seconds()
+        decided.annotations = {
+            cdi.DESIRED_DIGEST: said,
+            cdi.LAST_CRON_TIME: times.rfc3339(now),
+            cdi.NEXT_CRON_TIME: times.rfc3339(following),
+        }
+        return ""
+    if phase in ("Succeeded", "Failed"):
+        decided.delete_poller, decided.wait = True, _AGAIN
+        return str(said or get(pod, "status", "message") or "the poller ended without a digest")
+    return said or ": ".join(container_trouble(pod) or ())
+
+
+def _progress(around: Surroundings) -> tuple[bool, tuple[str, str, str]]:
+    """Return whether the current import is complete, and what is said of it."""
+    nothing = ("False", "NoImport", "No current import")
+    if around.data_volume is None:
+        noted = _annotations(around.claim).get(cdi.POD_PHASE) if around.claim is not None else None
+        return noted == cdi.SUCCEEDED, nothing
+    phase = phase_of(around.data_volume)
+    if phase == cdi.SUCCEEDED:
+        return True, nothing
+    if phase == cdi.IMPORT_SCHEDULED:
+        return False, ("False", "ImportScheduled", _words("Import is scheduled", around.data_volume))
+    if phase == cdi.IMPORT_IN_PROGRESS:
+        return False, ("True", "ImportProgressing", _words("Import is progressing", around.data_volume))
+    phase = phase or cdi.PENDING
+    return False, ("False", phase, _words(f"Import DataVolume phase {phase}", around.data_volume))
+
+
+def _words(text: str, data_volume: Object) -> str:
+    why = cdi.failure_of(data_volume)
+    return f"{text}: {why}" if why else text
+
+
+def _complete(cron: Object, current: Mapping[str, str], around: Surroundings, decided: Plan, now: str) -> None:
+    """The current import is complete: it is what the DataSource leads to, and older ones may go."""
+    namespace, name = cron["metadata"]["namespace"], current["DataVolumeName"]
+    claim = {"namespace": namespace, "name": name}
+    is_new = get(cron, "status", "lastImportedPVC") != claim
+    if is_new:
+        decided.status |= {"lastImportedPVC": claim, "lastImportTimestamp": now}
+    if around.claim is not None and (is_new or cdi.LAST_USE_TIME not in _annotations(around.claim)):
+        decided.note = {cdi.LAST_USE_TIME: now}
+    if (cron["spec"].get("garbageCollect") or "") == NEVER:
+        return
+    kept = cron["spec"].get("importsToKeep")
+    others = [each for each in around.claims if each["metadata"]["name"] != name and not is_deleted(each)]
+    others.sort(key=_last_use, reverse=True)
+    # What the DataSource leads to is kept, however few are
+    others = others[max(0, (KEPT if kept is None else kept) - 1) :]
+    volumes = {each["metadata"]["name"]: each for each in around.data_volumes}
+    decided.delete += [volumes.get(each["metadata"]["name"], each) for each in others]
+    claims = {each["metadata"]["name"] for each in around.claims}
+    decided.delete += [
+        each for called, each in volumes.items() if called != name and called not in claims and not is_deleted(each)
+    ]
+
+
+def _last_use(claim: Object) -> str:
+    return _annotations(claim).get(cdi.LAST_USE_TIME) or str(claim["metadata"].get("creationTimestamp") or "")
+
+
+def _belonging(cron: Object) -> Object:
+    """Return the metadata of what belongs to a DataImportCron."""
+    metadata: Object = {
+        "namespace": cron["metadata"]["namespace"],
+        "labels": {**cdi.disk_labels(cron), cdi.IMPORT_CRON: cron["metadata"]["name"]},
+    }
+    if cron["spec"].get("retentionPolicy") == RETAIN_NONE:
+        metadata["labels"][cdi.IMPORT_CRON_CLEANUP] = "true"
+        metadata["ownerReferences"] = [owner_reference(cron)]
+    return metadata
+
+
+def _data_volume(cron: Object, digest: str) -> Object:
+    template = cron["spec"]["template"]
+    spec = copy.deepcopy(template["spec"])
+    registry = spec["source"]["registry"]
+    head, slash, last = registry["url"].rpartition("/")
+    registry["url"] = f"{head}{slash}{last.partition(':')[0]}@{digest}"
+    metadata, given = _belonging(cron), template.get("metadata") or {}
+    passed = {key: value for key, value in _annotations(cron).items() if key == cdi.RETAIN_POD}
+    return {
+        "apiVersion": DATA_VOLUME.api_version,
+        "kind": DATA_VOLUME.kind,
+        "metadata": {
+            **metadata,
+            "name": import_name(cron, digest),
+            "labels": {**(given.get("labels") or {}), **metadata["labels"]},
+            "annotations": {**(given.get("annotations") or {}), **passed, cdi.BIND_IMMEDIATELY: "true"},
+        },
+        "spec": spec,
+    }
+
+
+def _source(cron: Object, found: Object | None, decided: Plan) -> None:
+    """Decide about the DataSource: one without the DataImportCron's label is its user's, and left as it is."""
+    wanted = _belonging(cron)
+    claim = decided.status.get("lastImportedPVC")
+    source = {"pvc": dict(claim)} if claim else {}
+    if found is None:
+        decided.create_source = {
+            "apiVersion": DATA_SOURCE.api_version,
+            "kind": DATA_SOURCE.kind,
+            "metadata": {**wanted, "name": cron["spec"]["managedDataSource"]},
+            "spec": {"source": source},
+        }
+        return
+    labels = found["metadata"].get("labels") or {}
+    if not labels.get(cdi.IMPORT_CRON):
+        return
+    patch: Object = {}
+    if missing := {key: value for key, value in wanted["labels"].items() if labels.get(key) != value}:
+        patch["metadata"] = {"labels": missing}
+    before = get(found, "spec", "source") or {}
+    if claim and before != source:
+        patch["spec"] = {"source": {**dict.fromkeys(before), **source}}
+    decided.patch_source = patch or None
+
+
+def _annotations(obj: Mapping[str, Any] | None) -> Mapping[str, str]:
+    return ((obj or {}).get("metadata") or {}).get("annotations") or _NOTHING

@@ -1,0 +1,255 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a DataImportCron needs next."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from turtles.api import cdi
+from turtles.api.conditions import get_condition
+from turtles.controller.data_volume.cron.plan import Plan, Surroundings, plan
+from turtles.controller.data_volume.cron.pod import poller_pod
+from turtles.controller.data_volume.pod import ImporterConfig
+
+NOW = datetime(2026, 3, 1, 12, 0, 30, tzinfo=UTC)
+FIRST, SECOND = (f"sha256:{digit * 64}" for digit in "12")
+CURRENT = {"DataVolumeName": "web-111111111111", "Digest": FIRST}
+
+
+def cron(digest: str = "", current: dict | None = None, due: bool = False, **spec: Any) -> dict:
+    registry = {"url": "docker://registry.example.com:5000/web:1", "secretRef": "login"}
+    storage = {"resources": {"requests": {"storage": "1Gi"}}}
+    annotations = {cdi.NEXT_CRON_TIME: "2026-03-01T12:00:00Z" if due else "2026-03-01T13:00:00Z"}
+    if digest:
+        annotations[cdi.DESIRED_DIGEST] = digest
+    return {
+        "apiVersion": "cdi.kubevirt.io/v1beta1",
+        "kind": "DataImportCron",
+        "metadata": {
+            "name": "web",
+            "namespace": "ns",
+            "uid": "cron",
+            "annotations": annotations,
+            "labels": {"instancetype.kubevirt.io/default-preference": "debian"},
+        },
+        "spec": {
+            "template": {
+                "metadata": {"labels": {"team": "images"}, "annotations": {"a": "b"}},
+                "spec": {"source": {"registry": registry}, "storage": storage},
+            },
+            "schedule": "0 * * * *",
+            "managedDataSource": "web",
+            **spec,
+        },
+        "status": {"currentImports": [current]} if current else {},
+    }
+
+
+def imported(name: str = CURRENT["DataVolumeName"], phase: str = "Succeeded", message: str = "") -> dict:
+    condition = {"type": "Running", "status": "False", "reason": "Error" if message else "", "message": message}
+    return {
+        "kind": "DataVolume",
+        "metadata": {"name": name, "namespace": "ns", "labels": {cdi.IMPORT_CRON: "web"}},
+        "status": {"phase": phase, "conditions": [condition]},
+    }
+
+
+def claim(name: str = CURRENT["DataVolumeName"], used: str = "") -> dict:
+    annotations = {cdi.POD_PHASE: "Succeeded", **({cdi.LAST_USE_TIME: used} if used else {})}
+    metadata = {
+        "name": name,
+        "namespace": "ns",
+        "annotations": annotations,
+        "creationTimestamp": "2026-01-01T00:00:00Z",
+    }
+    return {"kind": "PersistentVolumeClaim", "metadata": metadata}
+
+
+def source(leads_to: str = "", **labels: str) -> dict:
+    named = {"pvc": {"namespace": "ns", "name": leads_to}} if leads_to else {}
+    return {"metadata": {"name": "web", "namespace": "ns", "labels": labels}, "spec": {"source": named}}
+
+
+def poller(phase: str = "Running", message: str = "", **container: Any) -> dict:
+    if message:
+        container["state"] = {"terminated": {"exitCode": 0, "message": message}}
+    return {"metadata": {"name": "poll-web"}, "status": {"phase": phase, "containerStatuses": [container]}}
+
+
+def said(decided: Plan, type_: str) -> tuple[str, str, str]:
+    found = get_condition(decided.status["conditions"], type_)
+    assert found is not None
+    return found["status"], found["reason"], found["message"]
+
+
+def test_a_new_one_asks_at_once() -> None:
+    new = cron()
+    del new["metadata"]["annotations"]
+    decided = plan(new, Surroundings(), NOW)
+    assert (decided.create_poller, decided.create) == (True, None)
+    assert said(decided, "UpToDate") == ("False", "NoDigest", "No source digest")
+    assert said(decided, "Progressing") == ("False", "NoImport", "No current import")
+    assert decided.create_source is not None
+    assert decided.create_source["metadata"]["labels"] == {
+        cdi.IMPORT_CRON: "web",
+        "instancetype.kubevirt.io/default-preference": "debian",
+    }
+    assert decided.create_source["spec"] == {"source": {}}
+
+
+def test_its_time_comes() -> None:
+    assert plan(cron(due=True), Surroundings(), NOW).create_poller
+    waiting = plan(cron(), Surroundings(), NOW)
+    assert (waiting.create_poller, waiting.wait) == (False, 3570.0)
+    # A clock that was set, or a note that is none
+    odd = cron()
+    for noted in ("2036-01-01T00:00:00Z", "soon"):
+        odd["metadata"]["annotations"][cdi.NEXT_CRON_TIME] = noted
+        assert plan(odd, Surroundings(), NOW).create_poller
+    assert not plan(cron(due=True, schedule=""), Surroundings(), NOW).create_poller
+    assert plan(cron(schedule=""), Surroundings(poller=poller()), NOW).delete_poller
+
+
+def test_an_answer_begins_an_import() -> None:
+    decided = plan(cron(due=True), Surroundings(poller=poller("Succeeded", FIRST)), NOW)
+    assert decided.delete_poller
+    assert decided.annotations == {
+        cdi.DESIRED_DIGEST: FIRST,
+        cdi.LAST_CRON_TIME: "2026-03-01T12:00:30Z",
+        cdi.NEXT_CRON_TIME: "2026-03-01T13:00:00Z",
+    }
+    assert decided.status["currentImports"] == [CURRENT]
+    assert decided.status["lastExecutionTimestamp"] == "2026-03-01T12:00:30Z"
+    assert said(decided, "UpToDate")[:2] == ("False", "Outdated")
+    made = decided.create
+    assert made is not None
+    registry = {"url": f"docker://registry.example.com:5000/web@{FIRST}", "secretRef": "login"}
+    assert made["spec"]["source"] == {"registry": registry}
+    assert made["metadata"]["annotations"] == {"a": "b", cdi.BIND_IMMEDIATELY: "true"}
+    assert made["metadata"]["labels"]["team"] == "images"
+    assert made["metadata"]["labels"][cdi.IMPORT_CRON] == "web"
+    assert "ownerReferences" not in made["metadata"]
+
+
+def test_imports_that_go_with_it() -> None:
+    made = plan(cron(FIRST, retentionPolicy="None"), Surroundings(), NOW).create
+    assert made is not None
+    assert made["metadata"]["labels"][cdi.IMPORT_CRON_CLEANUP] == "true"
+    assert made["metadata"]["ownerReferences"][0]["uid"] == "cron"
+
+
+@pytest.mark.parametrize(
+    "pod",
+    [
+        poller("Succeeded", "no digest"),
+        poller("Failed", "evicted"),
+        poller(lastState={"terminated": {"exitCode": 1, "message": "unauthorized"}}),
+    ],
+)
+def test_an_answer_that_is_none(pod: dict) -> None:
+    decided = plan(cron(due=True), Surroundings(poller=pod), NOW)
+    assert (decided.annotations, decided.create) == ({}, None)
+    status, reason, message = said(decided, "UpToDate")
+    assert (status, reason) == ("False", "NoDigest")
+    assert message.startswith("No source digest: ")
+    up = Surroundings(imported(), claim(), poller=pod)
+    assert said(plan(cron(FIRST, CURRENT, due=True), up, NOW), "UpToDate")[:2] == ("True", "UpToDate")
+
+
+@pytest.mark.parametrize(
+    ("phase", "progressing"),
+    [
+        ("ImportScheduled", ("False", "ImportScheduled", "Import is scheduled")),
+        ("ImportInProgress", ("True", "ImportProgressing", "Import is progressing")),
+        ("Pending", ("False", "Pending", "Import DataVolume phase Pending")),
+    ],
+)
+def test_an_import_that_goes_on(phase: str, progressing: tuple) -> None:
+    decided = plan(cron(FIRST, CURRENT), Surroundings(imported(phase=phase)), NOW)
+    assert said(decided, "Progressing") == progressing
+    assert said(decided, "UpToDate") == ("False", "ImportProgressing", "Import is progressing")
+    # What comes next waits for it
+    assert plan(cron(SECOND, CURRENT), Surroundings(imported(phase=phase)), NOW).create is None
+
+
+def test_an_import_that_is_complete() -> None:
+    around = Surroundings(imported(), claim(), data_source=source(**{cdi.IMPORT_CRON: "web"}))
+    decided = plan(cron(FIRST, CURRENT), around, NOW)
+    named = {"namespace": "ns", "name": CURRENT["DataVolumeName"]}
+    assert decided.status["lastImportedPVC"] == named
+    assert decided.status["lastImportTimestamp"] == "2026-03-01T12:00:30Z"
+    assert decided.status["sourceFormat"] == "pvc"
+    assert said(decided, "UpToDate") == ("True", "UpToDate", "Latest import is up to date")
+    assert decided.note == {cdi.LAST_USE_TIME: "2026-03-01T12:00:30Z"}
+    assert decided.patch_source is not None
+    assert decided.patch_source["spec"] == {"source": {"pvc": named}}
+    # Nothing is left to do then
+    later = cron(FIRST, CURRENT)
+    later["status"] = decided.status
+    labels = {cdi.IMPORT_CRON: "web", "instancetype.kubevirt.io/default-preference": "debian"}
+    settled = Surroundings(imported(), claim(used="2026-03-01T12:00:30Z"), data_source=source(named["name"], **labels))
+    again = plan(later, settled, NOW + timedelta(minutes=5))
+    assert (again.status, again.patch_source, dict(again.note)) == (decided.status, None, {})
+
+
+def test_a_data_source_that_is_its_users() -> None:
+    decided = plan(cron(FIRST, CURRENT), Surroundings(imported(), claim(), data_source=source("mine")), NOW)
+    assert (decided.patch_source, decided.create_source) == (None, None)
+
+
+def test_a_newer_image_follows_a_complete_import() -> None:
+    decided = plan(cron(SECOND, CURRENT), Surroundings(imported(), claim()), NOW)
+    assert decided.create is not None
+    assert decided.create["metadata"]["name"] == "web-222222222222"
+    assert decided.status["currentImports"][0]["Digest"] == SECOND
+    foreign = Surroundings(imported(), claim(), in_the_way=imported("web-222222222222"))
+    decided = plan(cron(SECOND, CURRENT), foreign, NOW)
+    assert decided.create is None
+    assert "exists and is not of this DataImportCron" in said(decided, "UpToDate")[2]
+
+
+def test_a_newer_image_replaces_an_import_that_fails() -> None:
+    failing = imported(phase="Failed", message="it is broken")
+    decided = plan(cron(FIRST, CURRENT), Surroundings(failing), NOW)
+    assert (decided.delete, decided.create) == ([], None)
+    assert said(decided, "Progressing")[2] == "Import DataVolume phase Failed: it is broken"
+    decided = plan(cron(SECOND, CURRENT), Surroundings(failing), NOW)
+    assert decided.delete == [failing]
+    assert "currentImports" not in decided.status
+
+
+def test_an_import_that_somebody_deletes_is_made_again() -> None:
+    decided = plan(cron(FIRST, CURRENT), Surroundings(), NOW)
+    assert decided.create is not None
+    assert decided.status["currentImports"] == [CURRENT]
+
+
+def test_old_imports_go() -> None:
+    old = [claim(f"web-{number}", f"2026-02-0{number}T00:00:00Z") for number in range(1, 6)]
+    volumes = [imported(), imported("web-1"), imported("web-stray")]
+    around = Surroundings(imported(), claim(), volumes, [claim(), *old])
+
+    def gone(**spec: Any) -> set[str]:
+        decided = plan(cron(FIRST, CURRENT, **spec), around, NOW)
+        return {each["metadata"]["name"] for each in decided.delete}
+
+    assert gone() == {"web-1", "web-2", "web-3", "web-stray"}
+    assert gone(importsToKeep=0) == gone(importsToKeep=1) == {f"web-{n}" for n in range(1, 6)} | {"web-stray"}
+    assert gone(garbageCollect="Never") == set()
+    # With its DataVolume, if it has one
+    kinds = {each["metadata"]["name"]: each["kind"] for each in plan(cron(FIRST, CURRENT), around, NOW).delete}
+    assert (kinds["web-1"], kinds["web-2"]) == ("DataVolume", "PersistentVolumeClaim")
+
+
+def test_the_poller() -> None:
+    pod = poller_pod(cron(), ImporterConfig("importer:1"))
+    assert pod["metadata"]["name"] == "poll-web"
+    assert pod["metadata"]["ownerReferences"][0]["uid"] == "cron"
+    container = pod["spec"]["containers"][0]
+    assert container["args"][0] == "digest"
+    assert "--image=registry.example.com:5000/web:1" in container["args"]
+    assert "--credentials=/credentials" in container["args"]
+    assert pod["spec"]["automountServiceAccountToken"] is False
