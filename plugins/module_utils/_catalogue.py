@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from . import _yaml
-from ._errors import KubeError
+from ._errors import KubeError, why
 from ._keys import check_keys
 from ._values import described
 
@@ -81,7 +81,7 @@ def read(path):
         with open(path, encoding="utf-8") as file:
             content = _yaml.load(file.read(), path)
     except (OSError, UnicodeDecodeError) as exc:
-        raise KubeError("image_catalogue: %s can't be read: %s" % (path, exc)) from exc
+        raise KubeError("image_catalogue: %s can't be read: %s." % (path, why(exc))) from exc
     if not isinstance(content, dict):
         raise KubeError("image_catalogue: %s must map names to images, but is %s." % (path, described(content)))
     for name, entry in content.items():

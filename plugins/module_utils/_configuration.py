@@ -14,7 +14,7 @@ import traceback
 
 from ansible.module_utils.basic import missing_required_lib
 
-from ._errors import KubeError
+from ._errors import KubeError, why
 from ._kubeconfig import PlainConfiguration, plain_configuration
 from ._values import type_name
 
@@ -109,6 +109,11 @@ def configuration_of(options):
         if headers:
             configuration.proxy_headers = urllib3.util.make_headers(**headers)
     configuration.host = configuration.host.rstrip("/")
+    if not configuration.host.startswith(("https://", "http://")):
+        raise KubeError(
+            "%s: the address %r doesn't begin with https:// (or http://)."
+            % (_source_of("host", options) if options.get("host") else "kubeconfig", configuration.host)
+        )
     configuration.connection_pool_maxsize = CONNECTIONS
     return configuration, origin, credentials
 
@@ -116,6 +121,8 @@ def configuration_of(options):
 def _load_kubeconfig(options, configuration):
     """Load the kubeconfig that options name into configuration; return how messages call it."""
     k8s_config = load_library().config
+    import yaml  # which the library requires
+
     kubeconfig = options.get("kubeconfig")
     context = options.get("context")
     persist = bool(options.get("persist_config"))
@@ -152,12 +159,22 @@ def _load_kubeconfig(options, configuration):
         return _origin(options)
     except k8s_config.config_exception.ConfigException as exc:
         source = "given as a mapping" if isinstance(kubeconfig, dict) else (kubeconfig or "(default)")
+        names = [entry.get("name") for entry in _contexts(kubeconfig if isinstance(kubeconfig, dict) else given)[0]]
+        if context and names and context not in names:
+            raise KubeError(
+                "context: kubeconfig %s has no context %s. It has %s." % (source, context, ", ".join(map(str, names)))
+            ) from exc
         raise KubeError("kubeconfig %s can't be used: %s" % (source, exc)) from exc
     except (KeyError, TypeError, AttributeError):
         source = kubeconfig if isinstance(kubeconfig, str) else "given as a mapping" if kubeconfig else "(default)"
         raise KubeError("kubeconfig %s isn't a kubeconfig: a part of it has the wrong type" % source) from None
-    except (OSError, ValueError) as exc:
+    except OSError as exc:
+        raise KubeError("kubeconfig %s can't be read: %s." % (kubeconfig or "(default)", why(exc))) from exc
+    except ValueError as exc:
         raise KubeError("kubeconfig %s can't be read: %s" % (kubeconfig or "(default)", exc)) from exc
+    except yaml.YAMLError as exc:
+        told = " ".join(str(exc).split())
+        raise KubeError("kubeconfig %s isn't YAML: %s" % (kubeconfig or "(default)", told)) from exc
 
 
 def _origin(options):

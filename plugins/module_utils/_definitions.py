@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 
 from . import _yaml
-from ._errors import KubeError
+from ._errors import KubeError, why
 from ._values import described, plain
 
 DEFINITION_ARGUMENTS = {
@@ -28,7 +28,7 @@ def load_definitions(definition, src):
             with open(os.path.expanduser(src), encoding="utf-8") as stream:
                 definition = stream.read()
         except (OSError, UnicodeDecodeError) as exc:
-            raise KubeError("src: %s can't be read: %s" % (src, exc)) from exc
+            raise KubeError("src: %s can't be read: %s." % (src, why(exc))) from exc
     origin = origin_of(src)
     objects, pending = [], [definition]
     while pending:

@@ -53,3 +53,13 @@ def explain_error(exc):
         if message:
             lines.append("%s: %s" % (field, message) if field and field not in message else message)
     return "refused: %s" % "; ".join(lines) if lines else exc.message
+
+
+def why(exc):
+    """Return what an OSError or another error says, without number and file."""
+    return getattr(exc, "strerror", None) or exc
+
+
+def sentence(text):
+    """Return text with a full stop, unless it ends with a question."""
+    return text if text.endswith((".", "?")) else "%s." % text

@@ -12,7 +12,7 @@ from . import _vm_spec
 from ._arguments import wrong_types
 from ._auth import AUTH_ARGUMENTS
 from ._base import WAIT_ARGUMENTS
-from ._errors import KubeError
+from ._errors import KubeError, sentence
 from ._keys import check_keys
 from ._values import described, plain
 from ._vm_task import MachineTask
@@ -59,7 +59,7 @@ def fail_together(wrong):
     """Raise KubeError if there are messages."""
     if wrong:
         more = " And %d more like these." % (len(wrong) - _SHOWN) if len(wrong) > _SHOWN else ""
-        raise KubeError(" ".join("%s." % text.rstrip(".") for text in wrong[:_SHOWN]) + more)
+        raise KubeError(" ".join(sentence(text) for text in wrong[:_SHOWN]) + more)
 
 
 def _machine(place, options, common, arguments):

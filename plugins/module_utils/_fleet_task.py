@@ -10,7 +10,7 @@ from collections import Counter
 from . import _fleet_plan, _resources, _vm_status
 from ._base import WAIT_ARGUMENTS, KubeModule
 from ._configuration import CONNECTIONS
-from ._errors import ApiError, KubeError, explain_error
+from ._errors import ApiError, KubeError, explain_error, sentence
 from ._fleet import Crew, LimitedClient, Member, Probe
 from ._readiness import WAIT_FOR
 from ._view import View
@@ -318,4 +318,4 @@ def _named(members):
 
 def _reasons(members):
     more = " And %d more." % (len(members) - _SHOWN) if len(members) > _SHOWN else ""
-    return " ".join("%s." % member.message.rstrip(".") for member in members[:_SHOWN]) + more
+    return " ".join(sentence(member.message) for member in members[:_SHOWN]) + more

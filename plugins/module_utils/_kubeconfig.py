@@ -14,6 +14,7 @@ import base64
 import os
 import ssl
 import tempfile
+from contextlib import contextmanager
 
 _CLUSTER = {"server", "certificate-authority", "certificate-authority-data", "insecure-skip-tls-verify"}
 _USER = {
@@ -45,7 +46,7 @@ class PlainConfiguration:
     def context(self):
         """Return the ssl.SSLContext.
 
-        :raises OSError: a file can't be read, or isn't what it should be.
+        :raises ValueError: a file can't be read, or isn't what it should be.
         """
         from urllib3.util.ssl_ import create_urllib3_context
 
@@ -54,17 +55,30 @@ class PlainConfiguration:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
         elif self.ssl_ca_cert or self.ca_data:
-            authority = None if self.ssl_ca_cert else self.ca_data.decode("ascii")
-            context.load_verify_locations(cafile=self.ssl_ca_cert, cadata=authority)
+            what = "certificate authority %s" % (self.ssl_ca_cert or "in its data")
+            with _told(what, "Give ca_cert (certificate-authority) a file with certificates in PEM form."):
+                authority = None if self.ssl_ca_cert else self.ca_data.decode("ascii")
+                context.load_verify_locations(cafile=self.ssl_ca_cert, cadata=authority)
         else:
             context.load_default_certs()
         if self.cert_file or self.cert_data:
-            with tempfile.TemporaryDirectory() as folder:
+            what = "client certificate %s" % (self.cert_file or "in its data")
+            remedy = "Give client_cert and client_key (client-certificate, client-key) PEM files that belong together."
+            with _told(what, remedy), tempfile.TemporaryDirectory() as folder:
                 # OpenSSL reads keys from files only.
                 certificate = self.cert_file or _written(folder, "certificate", self.cert_data)
                 key = self.key_file or (_written(folder, "key", self.key_data) if self.key_data else None)
                 context.load_cert_chain(certificate, key)
         return context
+
+
+@contextmanager
+def _told(what, remedy):
+    """Let errors name the file that OpenSSL doesn't name."""
+    try:
+        yield
+    except (OSError, ValueError) as exc:
+        raise ValueError("%s: %s. %s" % (what, exc, remedy)) from exc
 
 
 def _written(folder, name, data):

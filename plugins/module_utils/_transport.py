@@ -164,7 +164,7 @@ class Transport:
         if isinstance(configuration, PlainConfiguration):
             try:
                 return {"context": configuration.context()}
-            except (OSError, ValueError) as exc:
+            except ValueError as exc:
                 raise KubeError("The certificates of %s can't be used: %s" % (self.origin, exc)) from exc
         files = {
             "ca_certs": configuration.ssl_ca_cert,
@@ -235,6 +235,8 @@ class Transport:
         text = _CONNECTION.sub("", to_text(cause))
         if "CERTIFICATE_VERIFY_FAILED" in text:
             remedy = "Set ca_cert to the authority that signed the server's certificate."
+        elif "WRONG_VERSION_NUMBER" in text:
+            remedy = "What listens there doesn't speak TLS: check the port."
         elif "refused" in text or "timed out" in text:
             remedy = "Check that the API server runs and that the address is right."
         else:

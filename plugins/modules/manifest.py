@@ -226,7 +226,9 @@ class Manifest(KubeModule):
         where = "definition, object %d" % (number + 1)
         for member in ("apiVersion", "kind"):
             if not isinstance(obj.get(member), str) or not obj[member]:
-                raise KubeError("%s: %s is missing or isn't text: %r" % (where, member, obj.get(member)))
+                example = "v1 or kubevirt.io/v1" if member == "apiVersion" else "VirtualMachine"
+                given = "is missing" if obj.get(member) is None else "isn't text: %r" % (obj[member],)
+                raise KubeError("%s: %s %s. Give it, such as %s." % (where, member, given, example))
         metadata = obj.get("metadata")
         if not isinstance(metadata, dict) or not (metadata.get("name") or metadata.get("generateName")):
             raise KubeError("%s (%s): metadata.name is missing" % (where, obj["kind"]))

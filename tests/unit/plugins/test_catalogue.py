@@ -65,7 +65,7 @@ def test_a_file_adds_names_and_replaces_some(tmp_path):
         ("- web", " must map names to images, but is a list"),
         ("web: {user: a}\nweb: {user: b}", "the key web is given twice"),
         ("\x00", "isn't valid YAML"),
-        (None, "can't be read: [Errno 2]"),
+        (None, "can't be read: No such file"),
     ],
 )
 def test_a_file_that_is_wrong(tmp_path, content, message):

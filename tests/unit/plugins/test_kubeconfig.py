@@ -157,3 +157,64 @@ def test_certificates_of_a_kubeconfig(kubeconfig, behind_tls):
         _client.Client({"kubeconfig": kubeconfig(cluster)}).get("/x")
     with pytest.raises(_errors.KubeError, match=r"CERTIFICATE_VERIFY_FAILED.*Set ca_cert to the authority"):
         _client.Client({"kubeconfig": kubeconfig({"server": url}, files)}).get("/x")
+
+
+CONTEXTS = {
+    "clusters": [{"name": "c", "cluster": {"server": "https://127.0.0.1:9"}}],
+    "users": [{"name": "u", "user": {"token": "secret"}}],
+    "contexts": [
+        {"name": name, "context": {"cluster": "c", "user": "u", "namespace": name}} for name in ("lab", "shop")
+    ],
+    "current-context": "lab",
+}
+
+
+@pytest.mark.parametrize("extensions", [[], [{"name": "x", "extension": {}}]], ids=["plain", "library"])
+@pytest.mark.parametrize("form", ["file", "mapping", "JSON"])
+@pytest.mark.parametrize(("context", "namespace"), [(None, "lab"), ("shop", "shop")])
+def test_the_namespace_of_the_context_counts(tmp_path, form, extensions, context, namespace):
+    given = {**CONTEXTS, "clusters": [{"name": "c", "cluster": {"server": "https://127.0.0.1:9"}}]}
+    if extensions:
+        given["clusters"][0]["cluster"]["extensions"] = extensions
+    if form == "file":
+        (tmp_path / "kubeconfig").write_text(json.dumps(given))
+    kubeconfig = {"file": str(tmp_path / "kubeconfig"), "mapping": given, "JSON": json.dumps(given)}[form]
+    assert _client.Client({"kubeconfig": kubeconfig, "context": context}).default_namespace == namespace
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "words"),
+    [
+        (json.dumps(CONTEXTS), {"context": "nope"}, r"context: kubeconfig PATH has no context nope. It has lab, shop."),
+        ("not: [a\n", {}, r"kubeconfig PATH isn't YAML: while parsing a flow sequence in "),
+        ("", {}, r"kubeconfig PATH can't be used: .*is empty"),
+        ("a: b\n", {}, r"kubeconfig PATH can't be used: .*current-context"),
+        (
+            "",
+            {"host": "127.0.0.1:6443", "api_key": "x"},
+            r"the option host: the address '127.0.0.1:6443' does",
+        ),
+        (
+            "",
+            {"host": "ftp://a", "api_key": "x"},
+            r"the option host: the address 'ftp://a' doesn't begin with https://",
+        ),
+        ("", {"host": "https://a", "api_key": "x", "ca_cert": "PATH"}, r"certificate authority PATH: .* Give ca_cert"),
+        (
+            "",
+            {"host": "https://a", "client_cert": "PATH", "client_key": "PATH"},
+            r"The certificates of the option host can't be used: client certificate PATH: .* Give client_cert and",
+        ),
+    ],
+)
+def test_mistakes_are_named(tmp_path, text, options, words):
+    path = str(tmp_path / "kubeconfig")
+    (tmp_path / "kubeconfig").write_text(text)
+    options = {name: value.replace("PATH", path) for name, value in {"kubeconfig": "PATH", **options}.items()}
+    with pytest.raises(_errors.KubeError, match=words.replace("PATH", path)):
+        _client.Client(options)
+
+
+def test_a_server_without_tls_is_told(api):
+    with pytest.raises(_errors.KubeError, match="What listens there doesn't speak TLS: check the port"):
+        _client.Client({"host": api.url.replace("http:", "https:"), "api_key": "x", "validate_certs": False}).get("/x")
