@@ -289,3 +289,10 @@ def test_a_condition_of_an_object_is_waited_for(api, run):
     assert run("manifest", definition=CONFIGMAP, wait_for="data.a")["resources"][0]["data"] == {"a": "1"}
     assert "data.b" in run("manifest", definition=CONFIGMAP, wait_for="data.b", wait_timeout=1).msg
     assert "wait_for" in run("manifest", definition=CONFIGMAP, wait_for="data.b", state="absent").msg
+
+
+def test_a_selector_that_is_none_is_named(api, run):
+    message = "unable to parse requirement: found 'b', expected: in, notin, =, ==, !="
+    api.intercept = lambda method, path: status(400, "BadRequest", message)
+    failed = run("vm_info", label_selectors=["a b"])
+    assert failed.msg == "VirtualMachine in all namespaces (label_selectors: a b): %s" % message
