@@ -25,8 +25,10 @@ from ansible.module_utils.errors import UnsupportedError
 from ansible.plugins.action import ActionBase
 
 from ..module_utils._arguments import wrong_types
-from ..module_utils._base import KubeModule  # noqa: F401 (before Ansible forks its workers)
 from ..module_utils._configuration import is_self_contained
+
+# What every module needs, before Ansible forks its workers.
+import_module("..module_utils._base", __package__)
 
 HAS_KUBERNETES = find_spec("kubernetes") is not None
 HAS_JMESPATH = find_spec("jmespath") is not None
