@@ -10,9 +10,8 @@ from programs import BuildError
 
 #: Comes as a distribution package, since it has no wheel: it is compiled against the distribution's libvirt.
 FROM_DISTRIBUTION = ("libvirt-python",)
-
-
-ONLY_STANDALONE = ("PyJWT", "cel-expr-python", "google-re2")
+#: Needed by the components of standalone mode alone, with the name by which Python knows each.
+ONLY_STANDALONE = {"cel-expr-python": "cel_expr_python", "google-re2": "re2"}
 
 
 def _normal(name: str) -> str:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import os
@@ -19,6 +20,7 @@ from types import MappingProxyType
 import engine_image
 import oci
 import pytest
+import wheels
 
 FILES = Path(engine_image.__file__).parent
 EPOCH = 1_700_000_000
@@ -236,3 +238,17 @@ def test_the_two_youngest_images_are_kept(tmp_path: Path) -> None:
     (tmp_path / "cache" / "keys").mkdir()
     found._prune()
     assert sorted(path.name for path in images.iterdir()) == ["1.0-b", "1.0-b.tar", "1.0-c", "1.0-c.tar"]
+
+
+def test_what_images_leave_out_is_imported_by_standalone_mode_alone() -> None:
+    sources = Path(__file__).parents[3] / "engine" / "src" / "turtles"
+    left_out = set(wheels.ONLY_STANDALONE.values())
+    importing: dict[str, set[str]] = {}
+    for path in sources.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
+            for name in left_out.intersection(each.partition(".")[0] for each in names):
+                importing.setdefault(name, set()).add(path.relative_to(sources).parts[0])
+    # A name that nothing imports would be misspelt
+    assert importing == {name: {"standalone"} for name in left_out}
