@@ -13,6 +13,7 @@ from cryptography import x509
 
 from turtles.api.configuration import Rotation
 from turtles.api.kinds import KINDS
+from turtles.kube.kubevirt import RESOURCES
 from turtles.kube.resources import SECRET, VALIDATINGWEBHOOK, Resource
 from turtles.virt_api import certificates, registered, registration
 from turtles.virt_api.authentication import FrontProxy
@@ -202,6 +203,35 @@ def test_registration_restores_what_was_changed():
         {"addresses": [{"ip": "127.0.0.1"}], "ports": [{"name": "https", "port": 8443, "protocol": "TCP"}]}
     ]
     found.stop()
+
+
+def test_what_virt_api_is_asked_about_is_written_once_it_is_ready():
+    class Judged(FakeClient):
+        def _store(self, resource: Resource, obj: dict[str, Any]) -> dict[str, Any]:
+            assert resource.kind != "CDIConfig" or found.done.is_set(), "the webhook leads to nobody"
+            return super()._store(resource, obj)
+
+    client = Judged()
+    found = registration.Registration(client, "kubevirt", lambda _: None)  # type: ignore[arg-type]
+    found.sync()
+    config = client.objects[RESOURCES["CDIConfig"].path(None, "config")]
+    assert config["status"]["uploadProxyCA"].startswith("-----BEGIN")
+
+
+def test_the_certificate_has_the_name_that_uploads_are_sent_to():
+    client = FakeClient()
+    found = registration.Registration(client, "kubevirt", lambda _: None)  # type: ignore[arg-type]
+    found.sync()
+    path = RESOURCES["CDIConfig"].path(None, "config")
+    client.objects[path]["spec"] = {"uploadProxyURLOverride": "https://uploads.example.com/proxy"}
+    found.sync()
+    kept = Certificates.from_secret(client.get(SECRET, "kubevirt", CERTIFICATES_SECRET))
+    assert kept is not None
+    names = x509.load_pem_x509_certificate(kept.certificate.encode()).extensions.get_extension_for_class(
+        x509.SubjectAlternativeName
+    )
+    assert "uploads.example.com" in names.value.get_values_for_type(x509.DNSName)
+    assert client.objects[path]["status"]["uploadProxyURL"] == "https://uploads.example.com/proxy"
 
 
 def old_bundle(found: Certificates, days: int) -> str:

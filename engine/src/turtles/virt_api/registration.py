@@ -162,8 +162,8 @@ class Registration:
 
         :raises turtles.kube.client.ApiError: that isn't possible now.
         """
-        found = self._ensure()
-        for resource, obj in self._wanted(found.bundle):
+        found, kinds = self._ensure(), self._kinds()
+        for resource, obj in self._wanted(found.bundle, kinds):
             self._put(resource, signed(obj), found.bundle)
         # Last: until here clients might not have known a new authority
         if found != self._certificates:
@@ -172,14 +172,16 @@ class Registration:
             self._loaded(found)
             self._certificates = found
         self.done.set()
+        if DATA_VOLUME in kinds:
+            # virt-api is asked about this one, and the Service leads to it only once it is ready
+            resource, obj = upload_proxy(found.bundle, self._upload_url())
+            self._put(resource, signed(obj), found.bundle)
 
-    def _wanted(self, bundle: str) -> list[tuple[Resource, Object]]:
-        kinds = self._kinds()
+    def _wanted(self, bundle: str, kinds: list[Kind]) -> list[tuple[Resource, Object]]:
         is_ours = DATA_VOLUME in kinds
         groups = {name: versions for name, versions in discovery.GROUPS.items() if is_ours or name != uploads.GROUP}
         found = webhooks(bundle, self._namespace, self._url, kinds)
         found += apiservices(bundle, self._namespace, groups, self._url)
-        found += [upload_proxy(bundle, self._upload_url())] if is_ours else []
         return found + (endpoints(self._namespace, self._url) if self._url else [])
 
     def _upload_url(self) -> str | None:
