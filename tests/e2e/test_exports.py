@@ -12,6 +12,7 @@ import json
 import os
 import signal
 import ssl
+import time
 from collections.abc import Callable
 from http.client import HTTPException, HTTPResponse, HTTPSConnection
 from typing import Any
@@ -137,7 +138,11 @@ def test_a_stopped_machine(cluster: Cluster, namespace: str) -> None:
         cluster, namespace, "whole", lambda obj: is_ready(obj) and server not in processes(cluster, namespace, "whole")
     )
     half = first[: len(first) // 2]
-    status, rest = links.get(links.url("data", "raw"), Range=f"bytes={len(half)}-", **{"If-Range": tag})
+    deadline, status = time.monotonic() + cluster.seconds(30), 503
+    # The status may not tell yet that the first process is gone
+    while status == 503 and time.monotonic() < deadline:
+        time.sleep(0.2)
+        status, rest = links.get(links.url("data", "raw"), Range=f"bytes={len(half)}-", **{"If-Range": tag})
     assert status == 206
     assert hashlib.sha256(half + rest).digest() == hashlib.sha256(disk).digest()
 

@@ -133,7 +133,7 @@ def test_guests_behind_services(cluster: Cluster, namespace: str, pair: dict[str
         told = cluster.ssh(pair[client], f"(sleep 5 | nc {address} 2222) | head -c 4")
         assert "SSH-" in told, (client, target)
     # A second family comes. The image has no client for DHCPv6.
-    cluster.ssh(pair["one"], "ip -6 addr add fd10:0:2::2/120 dev eth0 nodad")
+    cluster.ssh(pair["one"], "ip -6 addr add fd10:0:2::2/120 dev eth0")
     kubectl(
         "patch", "service", "one", "--type=merge", "-p", json.dumps({"spec": {"ipFamilyPolicy": "PreferDualStack"}})
     )
