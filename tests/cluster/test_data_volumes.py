@@ -28,6 +28,21 @@ def disk(cluster: Deployed, tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return disk_of(cluster.archive, tmp_path_factory.mktemp("disk"))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def profile(cluster: Deployed) -> Iterator[None]:
+    """An administrator says how the volumes of the default StorageClass are used, which the engine can't know."""
+    profiles = ("cdi.kubevirt.io", "v1beta1", "storageprofiles")
+    (name,) = (
+        each.metadata.name
+        for each in client.StorageV1Api(cluster.core.api_client).list_storage_class().items
+        if (each.metadata.annotations or {}).get("storageclass.kubernetes.io/is-default-class") == "true"
+    )
+    sets = [{"accessModes": ["ReadWriteOnce"], "volumeMode": "Filesystem"}]
+    cluster.custom.patch_cluster_custom_object(*profiles, name, {"spec": {"claimPropertySets": sets}})
+    yield
+    cluster.custom.patch_cluster_custom_object(*profiles, name, {"spec": {"claimPropertySets": None}})
+
+
 @pytest.fixture
 def server(cluster: Deployed, disk: bytes) -> Iterator[FileServer]:
     """A server on this machine, which Pods of the tests' own cluster reach."""
