@@ -4,12 +4,15 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
+import urllib3
 from data_volumes import create, data_volume, disk_of, failure, machine, wait
 from deployed import NAMESPACE, Deployed
 from file_server import FileServer, serving
@@ -126,3 +129,43 @@ def allow(cluster: Deployed, namespace: str, group: str) -> None:
         "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": group}],
     }
     rbac.create_namespaced_role_binding(namespace, binding)
+
+
+def test_an_image_from_the_registry_is_exported_again(cluster: Deployed, namespace: str, tmp_path: Path) -> None:
+    registry = cluster.kubernetes.registry
+    authority = (registry.certificates / "ca.crt").read_text()
+    cluster.core.create_namespaced_config_map(namespace, {"metadata": {"name": "ca"}, "data": {"ca.pem": authority}})
+    source = {"registry": {"url": f"docker://{cluster.image}", "pullMethod": "pod", "certConfigMap": "ca"}}
+    create(cluster, namespace, data_volume("root", source))
+    wait(cluster, namespace, "root", succeeded, timeout=120)
+    exports = ("export.kubevirt.io", "v1")
+    body = {
+        "apiVersion": "/".join(exports),
+        "kind": "VirtualMachineExport",
+        "metadata": {"name": "root"},
+        "spec": {"source": {"kind": "PersistentVolumeClaim", "name": "root"}},
+    }
+    cluster.custom.create_namespaced_custom_object(*exports, namespace, "virtualmachineexports", body)
+    where = {"group": exports[0], "version": exports[1]}
+    done = cluster.wait(
+        namespace,
+        "virtualmachineexports",
+        "root",
+        lambda obj: obj and obj.get("status", {}).get("phase") == "Ready",
+        timeout=60,
+        what="export that is ready",
+        **where,
+    )
+    assert done is not None
+    token = cluster.core.read_namespaced_secret(done["status"]["tokenSecretRef"], namespace).data["token"]
+    link = done["status"]["links"]["internal"]
+    # The certificate is for the name of the Service, which this machine can't look up
+    address = cluster.core.read_namespaced_service(done["status"]["serviceName"], namespace).spec.cluster_ip
+    parts = urlsplit(link["volumes"][0]["formats"][0]["url"])
+    pool = urllib3.HTTPSConnectionPool(
+        address, ca_cert_data=link["cert"], assert_hostname=parts.hostname, server_hostname=parts.hostname
+    )
+    for sent, status in (("wrong", 401), (base64.b64decode(token).decode(), 200)):
+        answer = pool.request("GET", parts.path, headers={"x-kubevirt-export-token": sent}, preload_content=False)
+        assert answer.status == status
+        assert sum(len(piece) for piece in answer.stream(1 << 20)) == 160 << 20 or status == 401
