@@ -10,9 +10,11 @@ from typing import Any
 
 from aging import aged
 from cryptography import x509
+from fakeapi import FakeApi
 
 from turtles.api.configuration import Rotation
 from turtles.api.kinds import KINDS
+from turtles.kube.client import Client
 from turtles.kube.kubevirt import RESOURCES
 from turtles.kube.resources import SECRET, VALIDATINGWEBHOOK, Resource
 from turtles.virt_api import certificates, registered, registration
@@ -232,6 +234,35 @@ def test_the_certificate_has_the_name_that_uploads_are_sent_to():
     )
     assert "uploads.example.com" in names.value.get_values_for_type(x509.DNSName)
     assert client.objects[path]["status"]["uploadProxyURL"] == "https://uploads.example.com/proxy"
+
+
+def test_the_certificate_has_the_host_of_an_ingress_for_exports(api: FakeApi, client: Client):
+    def names() -> list[str]:
+        kept = Certificates.from_secret(client.get(SECRET, "kubevirt", CERTIFICATES_SECRET))
+        assert kept is not None
+        certificate = x509.load_pem_x509_certificate(kept.certificate.encode())
+        present = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+        return present.value.get_values_for_type(x509.DNSName)
+
+    api.put(
+        "/api/v1/namespaces/kubevirt/pods/virt-api-1", {"metadata": {"name": "virt-api-1", "namespace": "kubevirt"}}
+    )
+    found = registration.Registration(client, "kubevirt", lambda _: None, pod="virt-api-1")
+    found.prepare()
+    found.start()
+    try:
+        assert found.done.wait(30)
+        path = [{"backend": {"service": {"name": "virt-exportproxy", "port": {"number": 443}}}}]
+        for name, host, paths in (("other", "www.example.com", []), ("exports", "exports.example.com", path)):
+            obj = {
+                "metadata": {"name": name, "namespace": "kubevirt"},
+                "spec": {"rules": [{"host": host, "http": {"paths": paths}}]},
+            }
+            api.put(f"/apis/networking.k8s.io/v1/namespaces/kubevirt/ingresses/{name}", obj)
+        api.wait(lambda: "exports.example.com" in names())
+        assert "www.example.com" not in names()
+    finally:
+        found.stop()
 
 
 def old_bundle(found: Certificates, days: int) -> str:

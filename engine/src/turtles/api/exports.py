@@ -138,3 +138,18 @@ def _name(prefix: str, name: str) -> str:
         return whole
     digits = hashlib.sha256(name.encode()).hexdigest()[:8]
     return f"{whole.replace('.', '-')[: _LONGEST - len(digits) - 1].rstrip('-')}-{digits}"
+
+
+def host_of(ingress: Object) -> str:
+    """Return the host of an Ingress that leads to virt-api for exports, empty if it does not.
+
+    Source: KubeVirt user guide, "Export API".
+    """
+    spec = ingress.get("spec") or {}
+    rules = spec.get("rules") or ()
+    default = get(spec, "defaultBackend", "service", "name")
+    for rule in rules:
+        backends = [get(path, "backend", "service", "name") for path in get(rule, "http", "paths") or ()]
+        if rule.get("host") and PROXY_SERVICE in (default, *backends):
+            return str(rule["host"])
+    return ""

@@ -35,6 +35,7 @@ from turtles.kube.resources import (
     APISERVICE,
     CRD,
     DEPLOYMENT,
+    INGRESS,
     MUTATINGWEBHOOK,
     POD,
     SECRET,
@@ -128,6 +129,11 @@ class Registration:
         if pod:
             # When it is rolled out, what the build of before registered is replaced
             self._informers.append(self._informer(DEPLOYMENT, namespace, SERVICE_NAME))
+        #: What leads to virt-api from outside of a cluster.
+        self._ingresses = Informer(client, INGRESS, namespace=namespace, optional=True)
+        self._ingresses.add_handler(lambda old, new: self._wake.set())
+        if pod:
+            self._informers.append(self._ingresses)
         self._thread = threading.Thread(target=self._run, name="registration", daemon=True)
 
     def configure(self, configuration: ClusterConfiguration) -> None:
@@ -209,9 +215,9 @@ class Registration:
             )
             self._tell({**secret, "apiVersion": "v1", "kind": "Secret"}, "Warning", "CertificatesExpired", message)
 
-        # An Ingress for uploads that passes TLS through leads to this certificate by a name of its own
-        host = urlsplit(self._upload_url() or "").hostname
-        names = sorted({*self._names, *([host] if host else [])})
+        # An Ingress that passes TLS through, for uploads or exports, leads to this certificate by a name of its own
+        hosts = [urlsplit(self._upload_url() or "").hostname, *map(exports.host_of, self._ingresses.list())]
+        names = sorted({*self._names, *filter(None, hosts)})
         return certificates.ensure(self._client, self._namespace, names, rotation=self._rotation, expired=expired)
 
     def _informer(self, resource: Resource, namespace: str | None, name: str) -> Informer:

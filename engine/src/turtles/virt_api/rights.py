@@ -132,6 +132,8 @@ def _virt_api_local(with_service: bool) -> list[Object]:
     else:
         # Whether replicas of another version are still there
         rules.append(_rule("apps", ["deployments"], READ, ["virt-api"]))
+        # The names by which exports are reached from outside
+        rules.append(_rule("networking.k8s.io", ["ingresses"], READ))
     return rules
 
 

@@ -237,7 +237,7 @@ class ExportController:
         if address := (get(found, "metadata", "annotations") or {}).get(exports.ADDRESS):
             return str(address), authorities
         for ingress in sorted(self._ingresses.list(), key=key_of):
-            if host := _host_of(ingress):
+            if host := exports.host_of(ingress):
                 # One that ends TLS has a certificate of its own, which clients trust as they do others'
                 return f"https://{host}", "" if get(ingress, "spec", "tls") else authorities
         return "", ""
@@ -338,15 +338,3 @@ def _facts(export: Object) -> dict[str, str]:
 
 def _known(informer: Informer, namespace: str, names: Iterable[str]) -> dict[str, Object]:
     return {name: obj for name in names if (obj := informer.get(namespace, name)) is not None}
-
-
-def _host_of(ingress: Object) -> str:
-    """Return the host of an Ingress that leads to virt-api for exports (KubeVirt user guide, "Export API")."""
-    spec = ingress.get("spec") or {}
-    rules = spec.get("rules") or ()
-    default = get(spec, "defaultBackend", "service", "name")
-    for rule in rules:
-        backends = [get(path, "backend", "service", "name") for path in get(rule, "http", "paths") or ()]
-        if rule.get("host") and exports.PROXY_SERVICE in (default, *backends):
-            return str(rule["host"])
-    return ""
