@@ -345,18 +345,20 @@ def test_what_is_taken_away_comes_back(machine):
 
 
 def test_either_server_may_die(machine):
+    machine.admin.create(VMI, {**talk_vmi(), "metadata": {"name": "lasting", "namespace": "default"}})
     machine.stop("virt-api", signal.SIGKILL)
     with pytest.raises(ApiError):
         machine.admin.create(VM, {**vm("meanwhile"), "apiVersion": "kubevirt.io/v1"})
     # What runs doesn't need virt-api
     handler = Client.from_kubeconfig(str(machine.config / "virt-handler.kubeconfig"))
-    handler.patch(VMI, "default", "one", {"status": {"phase": "Scheduled"}})
+    handler.patch(VMI, "default", "lasting", {"status": {"phase": "Scheduled"}})
     machine.start_virt_api()
     machine.admin.create(VM, {**vm("meanwhile"), "apiVersion": "kubevirt.io/v1"})
     machine.stop("apiserver", signal.SIGKILL)
     machine.run("apiserver", "turtles.standalone.main", "apiserver", *machine.address)
     until(lambda: machine.admin.create(VM, {**vm("later"), "apiVersion": "kubevirt.io/v1"}))
     assert machine.stop("virt-api") == 0
+    machine.start_virt_api()
 
 
 def test_log_is_structured(machine):
