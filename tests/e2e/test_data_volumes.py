@@ -88,15 +88,18 @@ def test_a_machine_brings_its_disks_along_whoever_dies(cluster: Cluster, namespa
     cluster.delete(namespace, "web")
     cluster.wait_gone(namespace, "web")
     # The disks go with their machine
-    gone = set()
-    for event in Watch().stream(
-        cluster.core.list_namespaced_persistent_volume_claim, namespace, timeout_seconds=cluster.seconds(20)
-    ):
-        gone |= {event["object"].metadata.name} if event["type"] == "DELETED" else set()
-        if gone == left:
-            break
+    claims = cluster.core.list_namespaced_persistent_volume_claim(namespace)
+    left = {each.metadata.name for each in claims.items}
+    events = Watch().stream(
+        cluster.core.list_namespaced_persistent_volume_claim,
+        namespace,
+        resource_version=claims.metadata.resource_version,
+        timeout_seconds=cluster.seconds(20),
+    )
+    while left and (event := next(events, None)):
+        left -= {event["object"].metadata.name} if event["type"] == "DELETED" else set()
     listed = cluster.custom.list_namespaced_custom_object(*DATA_VOLUMES, namespace, "datavolumes")
-    assert (gone or left, listed["items"]) == (left, [])
+    assert (left, listed["items"]) == (set(), [])
 
 
 def test_what_goes_wrong_is_told(cluster: Cluster, namespace: str, server: FileServer, disk: bytes) -> None:

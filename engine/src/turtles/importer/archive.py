@@ -6,6 +6,7 @@ import resource
 import tarfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from turtles.importer.errors import ImportRefused
@@ -13,8 +14,9 @@ from turtles.importer.errors import ImportRefused
 _READ = 1 << 20
 #: How often an archive may be read beyond its end; tarfile does a few times.
 _MAX_EMPTY_READS = 64
-#: Bytes of data that this process may have while it reads headers, whose sizes are what the archive says.
-_DATA = 512 << 20
+#: Bytes of data that this process may have besides while it reads headers, whose sizes are what the archive says.
+_DATA = 256 << 20
+_STATUS = Path("/proc/self/status")
 _ReadError, _HeaderError = tarfile.ReadError, tarfile.HeaderError
 #: Raised for a block of zeros, which ends an archive.
 _EndError = tarfile.EOFHeaderError  # type: ignore[attr-defined]
@@ -143,9 +145,18 @@ def _judged() -> Iterator[None]:
 @contextmanager
 def _little_memory() -> Iterator[None]:
     before = resource.getrlimit(resource.RLIMIT_DATA)
-    ceiling = _DATA if before[1] == resource.RLIM_INFINITY else min(_DATA, before[1])
+    # Threads that others start meanwhile take some, too: one that gets none waits for ever (CPython)
+    ceiling = _data() + _DATA
+    if before[1] != resource.RLIM_INFINITY:
+        ceiling = min(ceiling, before[1])
     resource.setrlimit(resource.RLIMIT_DATA, (ceiling, before[1]))
     try:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_DATA, before)
+
+
+def _data() -> int:
+    """Return how many bytes of data this process has."""
+    line = next(line for line in _STATUS.read_text().splitlines() if line.startswith("VmData:"))
+    return int(line.split()[1]) << 10
