@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from fakeapi import FakeApi
 
+from turtles.api.kind import Kind
 from turtles.api.objects import Object
 from turtles.kube.client import Client
 from turtles.kube.resources import APISERVICE, DEPLOYMENT, POD, SECRET, VALIDATINGWEBHOOK, Resource
@@ -27,8 +28,8 @@ V1 = APISERVICE.path(None, "v1.subresources.kubevirt.io")
 class Next(Registration):
     """One of the version to come: it validates something else, too."""
 
-    def _wanted(self, bundle: str) -> list[tuple[Resource, Object]]:
-        found = super()._wanted(bundle)
+    def _wanted(self, bundle: str, kinds: list[Kind]) -> list[tuple[Resource, Object]]:
+        found = super()._wanted(bundle, kinds)
         for resource, obj in found:
             if resource == VALIDATINGWEBHOOK:
                 obj["webhooks"].append({**obj["webhooks"][0], "name": "pool-validator.kubevirt.io"})
