@@ -8,7 +8,7 @@ from typing import Any
 import jsonpatch
 import pytest
 from api.objects import put, talk_vm, talk_vmi
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from turtles.api.kinds import KINDS
@@ -215,6 +215,7 @@ JSON = st.recursive(
 
 
 @given(st.sampled_from(sorted(HOOKS.reviews)), JSON, JSON, st.sampled_from(["CREATE", "UPDATE", None]), JSON)
+@example("/virtualmachineinstances-validate-update", {}, {}, "UPDATE", {})
 def test_any_json_is_answered(path, obj, old, operation, user):
     request = {"uid": "1", "operation": operation, "object": obj, "oldObject": old, "userInfo": user}
     response = HOOKS.review(path, {"request": request})["response"]

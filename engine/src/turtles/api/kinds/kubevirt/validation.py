@@ -89,7 +89,7 @@ def warn(kubevirt: Object) -> list[str]:
         if idle := sorted({name for name in names if name not in feature_gates.EFFECTIVE_GATES}):
             known, where = ", ".join(sorted(feature_gates.EFFECTIVE_GATES)), f"{_CONFIGURATION}.developerConfiguration"
             found.append(f"{where}.{key} has no effect for {', '.join(idle)}: this engine honours only {known}")
-    found += (f"{path} has no effect in this engine" for path in KUBEVIRT_SPEC.idle(kubevirt["spec"], "spec"))
+    found += (f"{path} has no effect in this engine" for path in KUBEVIRT_SPEC.idle(kubevirt.get("spec"), "spec"))
     return found
 
 

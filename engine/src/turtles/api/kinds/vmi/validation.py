@@ -160,10 +160,10 @@ def spec_causes(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
 
 def warn(vmi: Object) -> list[str]:
     """Return the warnings about a VirtualMachineInstance that is admitted."""
-    return [*preset_warnings(vmi), *idle_warnings(vmi["spec"], "spec")]
+    return [*preset_warnings(vmi), *idle_warnings(vmi.get("spec"), "spec")]
 
 
-def idle_warnings(spec: Spec, path: str) -> list[str]:
+def idle_warnings(spec: Any, path: str) -> list[str]:
     """Return the warnings about what has no effect in the spec at `path` of an instance or a template."""
     return [f"{here} has no effect in this engine" for here in VMI_SPEC.idle(spec, path)]
 
