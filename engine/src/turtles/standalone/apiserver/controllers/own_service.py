@@ -2,6 +2,7 @@
 """The Service ``default/kubernetes``, which leads to the API server itself, as kube-apiserver keeps it."""
 
 from turtles.endpoint import outgoing_address
+from turtles.standalone.apiserver.builtin.service_families import family_of
 from turtles.standalone.apiserver.wire.errors import Object
 
 NAME = "kubernetes"
@@ -42,7 +43,7 @@ def objects(cluster_ip: str, address: str, port: int) -> list[tuple[str, Object]
     }
     slices = {
         "metadata": {"name": NAME, "labels": {"kubernetes.io/service-name": NAME}},
-        "addressType": "IPv6" if ":" in address else "IPv4",
+        "addressType": family_of(address),
         "endpoints": [{"addresses": [address], "conditions": {"ready": True}}],
         "ports": ports,
     }
