@@ -68,7 +68,8 @@ def names(cluster: Cluster, namespace: str) -> list[str]:
 def test_a_fleet_that_was_interrupted_goes_on(cluster: Cluster, namespace: str, fleet: Run, tmp_path: Path) -> None:
     given = json.dumps({"place": namespace, "image": cluster.image})
     command = [str(Path(sys.executable).parent / "ansible-playbook"), "fleet.yml", "-e", given]
-    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL) as first:
+    said = (tmp_path / "first.log").open("wb")
+    with said, subprocess.Popen(command, cwd=tmp_path, stdin=subprocess.DEVNULL, stdout=said, stderr=said) as first:
         # The canary has been declared, and is starting.
         cluster.wait(namespace, "virtualmachines", "web-1", bool, timeout=60, what="canary")
         # Ansible's workers, one of which runs the task, are in sessions of their own.

@@ -80,6 +80,8 @@ class Session:
             ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            # ssh makes it non-blocking, for all who share it: killed, it leaves it so, and Ansible refuses that.
+            stderr=subprocess.DEVNULL,
             text=True,
         )
 
