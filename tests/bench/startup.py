@@ -102,7 +102,7 @@ class Engine:
                     "spec": {
                         "terminationGracePeriodSeconds": 0,
                         "domain": {
-                            "memory": {"guest": "96Mi"},
+                            "memory": {"guest": "128Mi"},
                             "devices": {
                                 "disks": [
                                     {"name": "root", "disk": {"bus": "virtio"}},

@@ -79,7 +79,7 @@ def test_the_launcher_pod(cluster: Deployed, namespace: str, vm: dict[str, Any])
     assert [(port.container_port, port.protocol, port.name) for port in compute.ports] == [(22, "TCP", "ssh")]
     asked, limits = compute.resources.requests, compute.resources.limits
     assert (asked["cpu"], asked["ephemeral-storage"]) == ("200m", "50M")
-    assert int(asked["memory"]) == (96 << 20) + overhead
+    assert int(asked["memory"]) == (128 << 20) + overhead
     assert limits["devices.kubevirt.io/tun"] == "1"
     # guests of these tests are emulated
     assert "devices.kubevirt.io/kvm" not in limits

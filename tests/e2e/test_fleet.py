@@ -32,7 +32,7 @@ FLEET = """
         template:
           name: web-{{ index }}
           image: "{{ image }}"
-          memory: "{{ memory | default('96Mi') }}"
+          memory: "{{ memory | default('128Mi') }}"
           termination_grace_period: 2
           interfaces: [{name: default}]
         count: "{{ count | default(3) }}"

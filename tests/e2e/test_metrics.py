@@ -86,8 +86,8 @@ def test_prometheus_sees_the_engine_and_its_guests(cluster: Cluster, namespace: 
     assert (info["metric"]["status_group"], info["metric"]["machine_type"]) == ("running", "q35")
     (cpu,) = prometheus(f"kubevirt_vmi_cpu_usage_seconds_total{own}}} > 0")
     assert cpu["metric"]["kubevirt_vmi_label_tier"] == "front"
-    assert value(f"kubevirt_vmi_memory_domain_bytes{own}}}") == 96 * 2**20
-    assert value(f'kubevirt_vm_resource_requests{own},resource="memory",source="guest"}}') == 96 * 2**20
+    assert value(f"kubevirt_vmi_memory_domain_bytes{own}}}") == 128 * 2**20
+    assert value(f'kubevirt_vm_resource_requests{own},resource="memory",source="guest"}}') == 128 * 2**20
     assert value(f'kubevirt_vmi_vcpu_seconds_total{own},id="0",state="running"}} > 0') > 0
     assert value(f'kubevirt_vmi_storage_read_traffic_bytes_total{own},drive="root"}} > 0') > 0
     assert value(f'kubevirt_vmi_network_transmit_packets_total{own},interface="default"}} > 0') > 0

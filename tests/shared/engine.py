@@ -31,7 +31,7 @@ def virtual_machine(
     public_key: str,
     binding: str = "masquerade",
     run_strategy: str = "Always",
-    memory: str = "96Mi",
+    memory: str = "128Mi",
     grace_period: int = 30,
     user_data: str = "",
     labels: dict[str, str] | None = None,

@@ -173,7 +173,7 @@ def test_orphan_deletion_leaves_the_instance(cluster: Engine, namespace: str) ->
 
     # a halted VM of that name doesn't adopt it, as that would shut it down; one that runs does
     vm = cluster.virtual_machine("web", run_strategy="Halted")
-    vm["spec"]["template"]["spec"]["domain"]["memory"]["guest"] = "97Mi"
+    vm["spec"]["template"]["spec"]["domain"]["memory"]["guest"] = "129Mi"
     cluster.create(namespace, vm)
 
     def wait_for(kind: str) -> Object:

@@ -72,8 +72,8 @@ def test_flavors_by_presets(cluster: Engine, tmp_path: Path, monkeypatch: pytest
     output = playbook(str(ROOT / "docs/examples/flavors.yml"), *image, folder=tmp_path).stdout
     assert (recap(output)["changed"], recap(output)["failed"]) == (5, 0), output
     for shown in (
-        "small-machine: 96Mi, 1 cores, time of Europe/Berlin",
-        "large-machine: 128Mi, 2 cores, time of America/New_York",
+        "small-machine: 128Mi, 1 cores, time of Europe/Berlin",
+        "large-machine: 160Mi, 2 cores, time of America/New_York",
     ):
         assert shown in output
 
@@ -84,7 +84,7 @@ def test_sizes_by_instance_types(cluster: Engine, tmp_path: Path, monkeypatch: p
     image = ("-e", f"image={cluster.image}")
     output = playbook(str(ROOT / "docs/examples/sizes.yml"), *image, folder=tmp_path).stdout
     assert (recap(output)["changed"], recap(output)["failed"]) == (8, 0), output
-    for shown in ("small-machine: 96Mi, 1 cores", "large-machine: 128Mi, 2 cores"):
+    for shown in ("small-machine: 128Mi, 1 cores", "large-machine: 128Mi, 2 cores"):
         assert shown in output
 
 

@@ -80,13 +80,13 @@ def test_a_guest_has_the_size_its_machine_was_started_with(
 
 
 def test_another_size_comes_with_the_next_start(cluster: Engine, namespace: str) -> None:
-    for name, guest in (("small", "96Mi"), ("large", "160Mi")):
+    for name, guest in (("small", "128Mi"), ("large", "160Mi")):
         spec = {"cpu": {"guest": 1}, "memory": {"guest": guest}}
         _make(cluster, namespace, "VirtualMachineInstancetype", name, spec)
     kind = {"kind": "VirtualMachineInstancetype"}
     cluster.create(namespace, _machine(cluster, "web", instancetype={**kind, "name": "small"}))
     first = cluster.wait_running(namespace, "web")
-    assert first["spec"]["domain"]["memory"]["guest"] == "96Mi"
+    assert first["spec"]["domain"]["memory"]["guest"] == "128Mi"
     cluster.patch(namespace, "web", {"spec": {"instancetype": {"name": "large"}}})
     cluster.wait(
         namespace,
@@ -111,13 +111,13 @@ def test_machines_that_do_not_fit_what_they_name(cluster: Engine, namespace: str
         namespace,
         "VirtualMachineInstancetype",
         "small",
-        {"cpu": {"guest": 1}, "memory": {"guest": "96Mi"}},
+        {"cpu": {"guest": 1}, "memory": {"guest": "128Mi"}},
     )
     _make(cluster, namespace, "VirtualMachinePreference", "big", {"requirements": {"memory": {"guest": "1Gi"}}})
     small = {"name": "small", "kind": "VirtualMachineInstancetype"}
     big = {"name": "big", "kind": "VirtualMachinePreference"}
     words = (
-        "failure checking preference requirements: insufficient Memory resources of 96Mi provided by instance type, "
+        "failure checking preference requirements: insufficient Memory resources of 128Mi provided by instance type, "
         "preference requires 1Gi"
     )
     with pytest.raises(ApiException) as error:
@@ -144,6 +144,6 @@ def test_an_instance_type_that_comes_later(cluster: Engine, namespace: str) -> N
         what="the condition Failure",
     )
     assert condition(vm or {}, "Failure")["reason"] == "FailedFindInstancetype"
-    _make(cluster, namespace, "VirtualMachineInstancetype", "later", {"cpu": {"guest": 1}, "memory": {"guest": "96Mi"}})
+    _make(cluster, namespace, "VirtualMachineInstancetype", "later", {"cpu": {"guest": 1}, "memory": {"guest": "128Mi"}})
     vmi = cluster.wait_running(namespace, "web")
-    assert vmi["spec"]["domain"]["memory"]["guest"] == "96Mi"
+    assert vmi["spec"]["domain"]["memory"]["guest"] == "128Mi"

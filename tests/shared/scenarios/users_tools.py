@@ -88,7 +88,7 @@ def test_a_loop_declares_a_fleet(cluster: Engine, namespace: str, tmp_path: Path
             "name": "web{{ item }}",
             "state": "present",
             "run_strategy": "Halted",
-            "memory": "96Mi",
+            "memory": "128Mi",
             "image": cluster.image,
         },
         "loop": list(range(12)),
@@ -106,7 +106,7 @@ def test_a_replica_set_keeps_as_many_as_wanted(
 ) -> None:
     in_time = f"--timeout={cluster.seconds(60)}s"
     common = {"kubeconfig": str(cluster.kubeconfig), "namespace": namespace, "name": "web"}
-    machine = {"labels": {"app": "web"}, "image": cluster.image, "memory": "96Mi", "termination_grace_period": 0}
+    machine = {"labels": {"app": "web"}, "image": cluster.image, "memory": "128Mi", "termination_grace_period": 0}
     declared = {**common, **machine, "replicas": 2, "wait_timeout": cluster.seconds(60)}
     assert ansible("turtles.kubevirt.replicaset", declared)["result"]["status"]["readyReplicas"] == 2
     assert not ansible("turtles.kubevirt.replicaset", declared)["changed"]
@@ -132,7 +132,7 @@ def test_a_pool_keeps_named_machines_and_updates_them_one_after_another(
 ) -> None:
     in_time = f"--timeout={cluster.seconds(90)}s"
     common = {"kubeconfig": str(cluster.kubeconfig), "namespace": namespace, "name": "desk"}
-    machine = {"labels": {"app": "desk"}, "image": cluster.image, "memory": "96Mi", "termination_grace_period": 0}
+    machine = {"labels": {"app": "desk"}, "image": cluster.image, "memory": "128Mi", "termination_grace_period": 0}
     order = {"selectionPolicy": {"sortPolicy": "DescendingOrder"}}
     strategies = {"max_unavailable": 1, "scale_in_strategy": {"proactive": order}}
     declared = {**common, **machine, **strategies, "replicas": 2, "wait_timeout": cluster.seconds(90)}
@@ -154,9 +154,9 @@ def test_a_pool_keeps_named_machines_and_updates_them_one_after_another(
     before = kubectl("get", "vmi", "desk-0", "-o", "jsonpath={.metadata.uid}")
     kubectl("scale", "vmpool/desk", "--replicas=2")
     kubectl("wait", "vmpool/desk", "--for=jsonpath={.status.readyReplicas}=2", in_time)
-    assert ansible("turtles.kubevirt.pool", {**common, "memory": "104Mi", "wait": False})["changed"]
+    assert ansible("turtles.kubevirt.pool", {**common, "memory": "136Mi", "wait": False})["changed"]
     for name in ("desk-0", "desk-1"):
-        kubectl("wait", f"vmi/{name}", "--for=jsonpath={.spec.domain.memory.guest}=104Mi", in_time)
+        kubectl("wait", f"vmi/{name}", "--for=jsonpath={.spec.domain.memory.guest}=136Mi", in_time)
     kubectl("wait", "vmpool/desk", "--for=jsonpath={.status.readyReplicas}=2", in_time)
     assert kubectl("get", "vmi", "desk-0", "-o", "jsonpath={.metadata.uid}") != before
     assert "SuccessfulUpdate" in kubectl("describe", "vmpool", "desk")
@@ -214,7 +214,7 @@ def test_the_inventory_lists_machines_and_those_that_run_answer(
     assert set(hosts) == {f"{namespace}-web", f"{namespace}-db"}
     assert set(listed["state_running"]["hosts"]) == set(hosts)
     for host in hosts.values():
-        assert (host["state"], host["memory"]) == ("Running", "96Mi")
+        assert (host["state"], host["memory"]) == ("Running", "128Mi")
         assert host["ansible_host"] == host["vmi_interfaces"][0]["ipAddress"]
     for vmi in ("web", "db"):
         cluster.ssh(
