@@ -8,6 +8,7 @@ import json
 import socket
 import subprocess
 import time
+import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,35 @@ def prometheus(cluster: Cluster, configuration: Path, tmp_path: Path) -> Iterato
     finally:
         process.terminate()
         process.wait(30)
+
+
+def test_a_trace_of_a_start(cluster: Cluster, namespace: str, tmp_path: Path) -> None:
+    cluster.create(namespace, cluster.virtual_machine("web", grace_period=0))
+    cluster.wait_running(namespace, "web")
+    picture = tmp_path / "web.svg"
+    program = f"/opt/{cluster.instance}/venv/bin/virt-trace"
+    trace = [program, "--instance", cluster.instance, "--namespace", namespace]
+    done = subprocess.run(
+        [*trace, "web", "--json", "--picture", str(picture)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    steps = json.loads(done.stdout)
+    order = [
+        ("virt-controller", "VMI created"),
+        ("virt-controller", "Pod created"),
+        ("podrunner", "Pod arrived"),
+        ("podrunner", "network and volumes ready"),
+        ("podrunner", "container started"),
+        ("virt-launcher", "VMI arrived"),
+        ("virt-launcher", "ready for the domain"),
+        ("virt-handler", "guest started"),
+        ("virt-handler", "phase changed"),
+    ]
+    logged = [(step["component"], step["message"]) for step in steps]
+    assert sorted(order, key=logged.index) == order
+    assert ET.parse(picture).getroot().tag.endswith("svg")
+    done = subprocess.run([*trace, "other"], capture_output=True, text=True, check=False)
+    assert (done.returncode, "no log has a start of" in done.stderr) == (1, True), done.stderr
 
 
 def test_prometheus_sees_the_engine_and_its_guests(cluster: Cluster, namespace: str, prometheus: Query) -> None:

@@ -110,7 +110,7 @@ def _port(text: str) -> int | None:
 
 
 class Tool(Command):
-    """A command that does one thing, for administrators and roles: prints a result as JSON, and errors as text."""
+    """A command that does one thing, for administrators and roles: prints a result, and errors as text."""
 
     def report(
         self,
@@ -118,7 +118,19 @@ class Tool(Command):
         argv: Sequence[str] | None,
         failures: tuple[type[Exception], ...] = (),
     ) -> int:
-        """Parse the options, act, and print the result; return the exit code, 1 after a failure.
+        """Parse the options, act, and print the result as JSON; return the exit code, 1 after a failure.
+
+        Parameters are those of :meth:`show`.
+        """
+        return self.show(lambda options: json.dumps(act(options)), argv, failures)
+
+    def show(
+        self,
+        act: Callable[[argparse.Namespace], str],
+        argv: Sequence[str] | None,
+        failures: tuple[type[Exception], ...] = (),
+    ) -> int:
+        """Parse the options, act, and print the text that this gives; return the exit code, 1 after a failure.
 
         :param act: does the work and returns the result.
         :param argv: as for :meth:`run`.
@@ -128,7 +140,7 @@ class Tool(Command):
 
         def main(options: argparse.Namespace) -> int:
             try:
-                print(json.dumps(act(options)))
+                print(act(options))
             except ConfigurationError as error:
                 return self._fail(UNUSABLE, error)
             except known as error:

@@ -7,6 +7,7 @@ from typing import Any
 
 from turtles.api import times
 from turtles.api.objects import Object
+from turtles.api.phases import phase_of
 from turtles.domain import report
 from turtles.domain.end import End
 from turtles.domain.report import Event, Observation
@@ -54,4 +55,8 @@ class Reporter:
         changes = report.changes(vmi["status"], status)
         if changes:
             self._cluster.patch(vmi, changes)
+            if status.get("phase") != phase_of(vmi):
+                metadata = vmi["metadata"]
+                extra = {"namespace": metadata["namespace"], "vmi": metadata["name"], "phase": status.get("phase")}
+                log.info("phase changed", extra=extra)
         return bool(changes)

@@ -237,6 +237,7 @@ class Launcher:
             if vmi is None:
                 return 0
             self._vmi = vmi
+            self._note("VMI arrived")
             self._addressing = Addressing(self._vmi)
             Path(paths.domain_private_dir(self._vmi["metadata"]["uid"])).mkdir(parents=True, exist_ok=True)
             volumes = [] if self._image_volumes else container_disk.volumes(self._vmi["spec"])
@@ -251,6 +252,7 @@ class Launcher:
             disks.prepare(self._vmi, hook=self._hooked if self._hooks else None)
             self._keep_metrics()
             filesystems.start(self._vmi)
+            self._note("disks ready")
             self._supervisor.connect()
             self._supervisor.publish()
             return self._supervise()
@@ -273,13 +275,17 @@ class Launcher:
                 disk = metrics.MetricsDisk(Path(paths.metrics_disk(volume["name"])), self._vmi)
                 every(metrics.INTERVAL_SECONDS, disk.renew)
 
+    def _note(self, message: str) -> None:
+        """Log how far it has come."""
+        metadata = self._vmi["metadata"]
+        log.info(message, extra={"namespace": metadata["namespace"], "vmi": metadata["name"]})
+
     def _is_ending(self) -> bool:
         return self._deadline is not None
 
     def _supervise(self) -> int:
         """Handle events until it is time to end; return the exit status."""
-        metadata = self._vmi["metadata"]
-        log.info("ready for the domain", extra={"namespace": metadata["namespace"], "vmi": metadata["name"]})
+        self._note("ready for the domain")
         # The launcher isn't told of what happened before it listened.
         self._domain_changed = True
         while self._exit_status is None:

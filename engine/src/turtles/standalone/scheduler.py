@@ -279,6 +279,7 @@ class Scheduler:
             log.debug("the Pod was gone or bound already", extra={"pod": metadata["name"]})
             return
         self._assumed[metadata["uid"]] = (node, pod)
+        log.info("Pod bound", extra={"namespace": metadata["namespace"], "pod": metadata["name"], "node": node})
         self._recorder.event(
             pod,
             "Normal",

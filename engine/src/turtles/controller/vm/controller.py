@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """VirtualMachine → VirtualMachineInstance: reads the caches, asks plan and status, and writes what they say."""
 
+import logging
 import random
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -30,6 +31,8 @@ from turtles.kube.events import Recorder
 from turtles.kube.informer import Key
 from turtles.kube.manager import Controller, Trigger, each
 from turtles.kube.writer import Writer
+
+log = logging.getLogger(__name__)
 
 _ORPHAN = "orphan"
 #: Why a VM isn't started whose interfaces get no MAC address, and seconds until that is looked at again.
@@ -204,7 +207,14 @@ class VMController:
 
     def _store(self, vm: Object, vmi: Object | None, decided: Plan, around: Context) -> Object:
         """Write the VM's status if it changed."""
-        return self._writer.store_status(self._vms, vm, status(vm, vmi, decided, around, datetime.now(UTC)))
+        stored = self._writer.store_status(self._vms, vm, status(vm, vmi, decided, around, datetime.now(UTC)))
+        said, says = ((obj.get("status") or {}).get("printableStatus") for obj in (vm, stored))
+        if says != said:
+            metadata = vm["metadata"]
+            log.info(
+                "status changed", extra={"namespace": metadata["namespace"], "vm": metadata["name"], "status": says}
+            )
+        return stored
 
 
 def _missing_metadata(vm: Object) -> Object:

@@ -271,9 +271,14 @@ class VMIController:
         if not patch:
             return old
         try:
-            return self._writer.apply(self._vmis, old, patch)
+            stored = self._writer.apply(self._vmis, old, patch)
         except NotFound:
             return old
+        if phase_of(stored) != phase_of(old):
+            metadata = old["metadata"]
+            extra = {"namespace": metadata["namespace"], "vmi": metadata["name"], "phase": phase_of(stored)}
+            log.info("phase changed", extra=extra)
+        return stored
 
     def _tell_failure(self, vmi: Object, message: str) -> None:
         """A user who looks at the VM must see what its VMI died of: the VMI may be gone by then."""

@@ -49,12 +49,14 @@ class PodDir:
         """File that keeps the attachment to the node's network, or to the one that takes its place."""
         return self.path / "cni.json"
 
-    def create(self, pod: dict[str, Any]) -> None:
-        """Create the directory, and record which Pod it is for."""
-        if not (self.path / "pod.json").exists():
-            self.path.mkdir(parents=True, exist_ok=True, mode=0o750)
-            metadata = pod["metadata"]
-            write_json(self.path / "pod.json", {key: metadata[key] for key in ("namespace", "name", "uid")})
+    def create(self, pod: dict[str, Any]) -> bool:
+        """Create the directory, and record which Pod it is for; return whether it wasn't there."""
+        if (self.path / "pod.json").exists():
+            return False
+        self.path.mkdir(parents=True, exist_ok=True, mode=0o750)
+        metadata = pod["metadata"]
+        write_json(self.path / "pod.json", {key: metadata[key] for key in ("namespace", "name", "uid")})
+        return True
 
     def container(self, name: str) -> Path:
         """Return a container's directory."""

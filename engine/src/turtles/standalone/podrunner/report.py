@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Writes the status of Pods, and their events."""
 
+import logging
 from collections.abc import Mapping
 
 from turtles.api.objects import Object
@@ -21,6 +22,8 @@ from turtles.standalone.podrunner.supervisor import Supervisor
 from turtles.standalone.podrunner.waiting import Waiting
 from turtles.standalone.podrunner.zygote_client import ZygoteClient
 from turtles.standalone.times import now
+
+log = logging.getLogger(__name__)
 
 _ENDED = ("Succeeded", "Failed")
 
@@ -139,6 +142,9 @@ class Reporter:
         for _ in range(5):
             try:
                 self._writer.patch(self._pods, pod, body, subresource="status")
+                if new["phase"] != (pod.get("status") or {}).get("phase"):
+                    extra = {"namespace": metadata["namespace"], "pod": metadata["name"], "phase": new["phase"]}
+                    log.info("phase changed", extra=extra)
                 return
             except Conflict:
                 # Others own some conditions (readiness gates): merge ours into theirs again.

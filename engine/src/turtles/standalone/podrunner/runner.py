@@ -187,7 +187,8 @@ class Runner:
         waits: dict[str, Waiting] = {}
         try:
             self._warn(pod)
-            directory.create(pod)
+            if directory.create(pod):
+                log.info("Pod arrived", extra=_facts(pod))
             again = _sooner(self._advance(pod, directory, waits), self._follow_networks(pod, directory))
             due = self._volumes.renew(pod)
             if due is not None:
@@ -304,6 +305,7 @@ class Runner:
             return 0.0
         started = directory.observe(name, self._zygote)
         self._watch(directory.uid, started)
+        log.info("container started", extra={**_facts(pod), "container": name})
         self._recorder.event(pod, "Normal", "Started", f"Started container {name}")
         if started.running:
             self._supervisor.watch(pod, container, directory, started, fresh=True)
@@ -364,6 +366,11 @@ class Runner:
         self._volumes.remove(directory.uid, directory.path)
         self._cgroups.remove(directory.uid)
         directory.remove()
+
+
+def _facts(pod: Object) -> dict[str, str]:
+    """Return what logs say of a Pod."""
+    return {"namespace": pod["metadata"]["namespace"], "pod": pod["metadata"]["name"]}
 
 
 def _waiting(error: BaseException) -> Waiting:

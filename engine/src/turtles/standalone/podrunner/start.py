@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Starts the containers of Pods."""
 
+import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,8 @@ from turtles.standalone.podrunner.ordinary import Bundles
 from turtles.standalone.podrunner.poddir import Observed, PodDir, seconds_of
 from turtles.standalone.podrunner.volumes import Volumes
 from turtles.standalone.podrunner.zygote_client import ZygoteClient
+
+log = logging.getLogger(__name__)
 
 
 class Starter:
@@ -91,6 +94,11 @@ class Starter:
             volumes = self._volumes.prepare(pod, directory.path, self._images.provide(pod, directory))
         finally:
             attached = attaching.result()
+        if fresh:
+            log.info(
+                "network and volumes ready",
+                extra={"namespace": pod["metadata"]["namespace"], "pod": pod["metadata"]["name"]},
+            )
         known = _addresses(container, attachments.addresses(attached))
         self._write_etc(pod, container, directory, attached)
         netns = None if spec.get("hostNetwork") else network.namespace_path(self._config, directory.uid)
