@@ -28,6 +28,7 @@ import uuid
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -74,6 +75,45 @@ def answers(names: list[str], address: Callable[[str], str | None], begun: float
     return found
 
 
+@dataclass(frozen=True)
+class Usage:
+    """What a process has used: processor time in seconds, with its children that ended; how often it woke up."""
+
+    seconds: float = 0.0
+    wakeups: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(self.seconds + other.seconds, self.wakeups + other.wakeups)
+
+    def __sub__(self, other: Usage) -> Usage:
+        return Usage(self.seconds - other.seconds, self.wakeups - other.wakeups)
+
+
+def usage(process: Path) -> Usage:
+    """What a process has used so far; nothing if it has ended."""
+    with contextlib.suppress(OSError):
+        # Its name, in parentheses, may have spaces. Then 14 to 17 of proc(5) are 11 to 14.
+        fields = (process / "stat").read_text().rpartition(")")[2].split()
+        ticks = sum(map(int, fields[11:15]))
+        lines = (line for task in process.glob("task/*/status") for line in task.read_text().splitlines())
+        wakeups = sum(int(line.split()[1]) for line in lines if line.startswith("voluntary_ctxt_switches"))
+        return Usage(ticks / os.sysconf("SC_CLK_TCK"), wakeups)
+    return Usage()
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What the engine's components and the programs in Pods have used, by name, and how many requests were answered."""
+
+    used: dict[str, Usage]
+    requests: float
+
+    def since(self, before: Cost) -> Cost:
+        """What came to it."""
+        used = {name: value - before.used.get(name, Usage()) for name, value in self.used.items()}
+        return Cost(used, self.requests - before.requests)
+
+
 class Engine:
     """The installed engine, through its API."""
 
@@ -81,6 +121,8 @@ class Engine:
         self.instance, self.image, self.namespace = instance, image, f"bench-{uuid.uuid4().hex[:6]}"
         self.api = config.new_client_from_config(kubeconfig)
         self.custom, self.core = client.CustomObjectsApi(self.api), client.CoreV1Api(self.api)
+        #: What the last start has cost until all machines ran.
+        self.spent = Cost({}, 0)
 
     def __enter__(self) -> Self:
         self.core.create_namespace({"metadata": {"name": self.namespace}})
@@ -145,6 +187,7 @@ class Engine:
                     return
 
         threading.Thread(target=watch, daemon=True).start()
+        before = self.cost()
         start = time.monotonic()
         for name in names:
             self.custom.create_namespaced_custom_object(
@@ -152,6 +195,7 @@ class Engine:
             )
         if not here.wait(RUN_LIMIT):
             raise TimeoutError(f"only {sorted(running)} of {names} ran within {RUN_LIMIT} s")
+        self.spent = self.cost().since(before)
         banners = answers(names, lambda name: running[name][1], start) if ssh else {}
         return [(running[name][0] - start, banners.get(name)) for name in names]
 
@@ -172,20 +216,31 @@ class Engine:
 
     def memory(self) -> dict[str, float]:
         """Private memory a Pod beside QEMU, by program, in MiB, averaged over the running Pods."""
-        pods = self.pods()
-        spaces = {os.stat(f"/run/{self.instance}/netns/{pod.metadata.uid}").st_ino for pod in pods}
         total: dict[str, float] = {}
+        for program, process in self._of_pods():
+            if not program.startswith("qemu"):
+                total[program] = total.get(program, 0) + private_memory(process)
+        pods = len(self.pods())
+        return {program: value / pods for program, value in total.items()}
+
+    def _of_pods(self) -> list[tuple[str, Path]]:
+        """The processes of the running Pods, with their programs' names."""
+        namespaces = [Path(f"/run/{self.instance}/netns", pod.metadata.uid) for pod in self.pods()]
+        spaces = {path.stat().st_ino for path in namespaces}
+        found = []
         for entry in Path("/proc").iterdir():
             with contextlib.suppress(OSError):
                 if entry.name.isdigit() and os.stat(entry / "ns/net").st_ino in spaces:
-                    program = (entry / "comm").read_text().strip()
-                    if not program.startswith("qemu"):
-                        total[program] = total.get(program, 0) + private_memory(entry)
-        return {program: value / len(pods) for program, value in total.items()}
+                    found.append(((entry / "comm").read_text().strip(), entry))
+        return found
 
     def components(self) -> dict[str, float]:
         """Private memory of the engine's own processes in MiB: paid once a machine."""
-        found: dict[str, float] = {}
+        return {name: private_memory(process) for name, process in self._processes().items()}
+
+    def _processes(self) -> dict[str, Path]:
+        """The engine's own processes by what they are called."""
+        found = {}
         for entry in Path("/proc").iterdir():
             with contextlib.suppress(OSError):
                 words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
@@ -195,9 +250,23 @@ class Engine:
                     and os.getpid() != int(entry.name)
                 ):
                     name = " ".join(w.rsplit("/", 1)[-1] for w in words[1:3] if not w.startswith("-"))
-                    if name.startswith("virt-"):
-                        found[name] = found.get(name, 0) + private_memory(entry)
+                    if name.startswith(("virt-", "turtles.")):
+                        found[name.rsplit(".", 1)[-1]] = entry
         return found
+
+    def cost(self) -> Cost:
+        """What the engine has cost so far."""
+        spent = {name: usage(process) for name, process in self._processes().items()}
+        for program, process in self._of_pods():
+            spent[program] = spent.get(program, Usage()) + usage(process)
+        answer = self.api.rest_client.request(
+            "GET",
+            f"{self.api.configuration.host}/metrics",
+            headers={"Authorization": self.api.configuration.get_api_key_with_prefix("BearerToken") or ""},
+        )
+        lines = answer.read().decode().splitlines()
+        counts = (line.split()[-1] for line in lines if line.startswith("apiserver_request_total"))
+        return Cost(spent, sum(map(float, counts)))
 
     def remove(self, names: list[str]) -> None:
         for name in names:
@@ -386,6 +455,7 @@ def main() -> int:
             print(f"{'seconds':>8}  {'':<17} {'engine':>7} {'p95':>7} {'libvirt':>9} {'p95':>7} {'ratio':>7}")
             report("1 VM", ones, peer_ones)
             engine_many = engine.start(many)
+            spent = engine.spent
             memory, components = engine.memory(), engine.components()
             engine.remove(many)
             peer_many = peer.start(many)
@@ -394,6 +464,10 @@ def main() -> int:
     print(f"\nprivate memory a VM beside QEMU, {options.many} running: {sum(memory.values()):.1f} MiB")
     for program, value in sorted(memory.items()):
         print(f"  {program:<24} {value:6.1f} MiB")
+    print(f"\nuntil it runs, a VM costs {spent.requests / options.many:.0f} requests to the API, and")
+    print(f"  {'':<34} {'ms of processor':>15} {'wake-ups':>9}")
+    for program, used in sorted(spent.used.items(), key=lambda entry: -entry[1].seconds):
+        print(f"  {program:<34} {used.seconds * 1000 / options.many:15.0f} {used.wakeups / options.many:9.0f}")
     print(f"\nthe engine itself, once a machine: {sum(components.values()):.0f} MiB")
     for program, value in sorted(components.items()):
         print(f"  {program:<34} {value:6.1f} MiB")
