@@ -180,6 +180,15 @@ def test_what_there_is_not(rig: Rig, path: str) -> None:
     assert rig.get(path)[0] == 404
 
 
+def test_a_name_of_any_bytes(rig: Rig) -> None:
+    name = b"caf\xe9 <&>"
+    (rig.folder / "files/etc" / os.fsdecode(name)).write_bytes(b"latin-1")
+    status, body, _ = rig.get("/volumes/etc/dir/etc/")
+    assert (status, b'<a href="caf%E9%20%3C%26%3E">caf\xe9 &lt;&amp;&gt;</a>' in body) == (200, True), body
+    assert rig.get("/volumes/etc/dir/etc/caf%E9%20%3C%26%3E")[:2] == (200, b"latin-1")
+    assert rig.get("/volumes/etc/dir/etc/caf%E9")[:2] == (404, b"caf\\udce9: No such file or directory\n")
+
+
 def test_a_disk_that_leads_elsewhere(rig: Rig) -> None:
     disk = rig.folder / "disk/disk.img"
     disk.unlink()

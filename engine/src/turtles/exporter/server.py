@@ -7,6 +7,7 @@ import hmac
 import html
 import json
 import logging
+import os
 import re
 import socket
 import ssl
@@ -16,7 +17,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, quote, unquote, urlsplit
+from urllib.parse import parse_qs, quote, unquote_to_bytes, urlsplit
 
 from turtles.api import exports
 from turtles.exporter.content import File, Unreadable, Volume, gzipped
@@ -124,7 +125,8 @@ class _Handler(BaseHTTPRequestHandler):
         tokens = [*parse_qs(parts.query).get(exports.TOKEN_HEADER, ()), *self.headers.get_all(exports.TOKEN_HEADER, ())]
         if not self.served.may(tokens):
             raise _Failure(401, f"send the token of the export in the header {exports.TOKEN_HEADER}")
-        names = [unquote(name) for name in parts.path.split("/")[1:]]
+        # Names of files may be any bytes
+        names = [os.fsdecode(unquote_to_bytes(name)) for name in parts.path.split("/")[1:]]
         match names:
             case ["volumes", name, *rest] if name in self.served.volumes:
                 self._volume(self.served.volumes[name], rest)
@@ -156,13 +158,13 @@ class _Handler(BaseHTTPRequestHandler):
                 self._file(file)
             elif names and names[-1]:
                 self.send_response(301)
-                self.send_header("Location", f"{quote(names[-1])}/")
+                self.send_header("Location", f"{quote(os.fsencode(names[-1]))}/")
                 self.send_header("Content-Length", "0")
                 self.end_headers()
             else:
                 entries = [name + "/" * is_folder for name, is_folder in file.names()]
-                lines = [f'<a href="{quote(entry)}">{html.escape(entry)}</a>' for entry in entries]
-                self._send(200, "\n".join(["<pre>", *lines, "</pre>", ""]).encode(), "text/html; charset=utf-8")
+                lines = [f'<a href="{quote(os.fsencode(entry))}">{html.escape(entry)}</a>' for entry in entries]
+                self._send(200, os.fsencode("\n".join(["<pre>", *lines, "</pre>", ""])), "text/html; charset=utf-8")
 
     def _file(self, file: File) -> None:
         """Send a file, or the part of it that is asked for (RFC 9110, section 14)."""
@@ -238,7 +240,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(200, json.dumps(found, indent=4).encode(), "application/json")
 
     def _text(self, status: int, message: str) -> None:
-        self._send(status, f"{message}\n".encode(), "text/plain; charset=utf-8")
+        self._send(status, f"{message}\n".encode(errors="backslashreplace"), "text/plain; charset=utf-8")
 
     def _send(self, status: int, body: bytes, content_type: str, headers: Mapping[str, str] | None = None) -> None:
         self.send_response(status)
