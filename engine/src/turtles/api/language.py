@@ -461,6 +461,24 @@ def field(
     return Field(name, type_, doc, required, default, absent=absent)
 
 
+def group(name: str, doc: str, *fields: Field, required: bool = False, absent: Any = None) -> Field:
+    """Declare a field that is an object with these fields; see `field` for the rest."""
+    return field(name, Struct(doc, *fields), doc, required=required, absent=absent)
+
+
+def group_list(
+    name: str,
+    doc: str,
+    *fields: Field,
+    kind: str = "atomic",
+    keys: tuple[str, ...] = (),
+    max_items: int = 0,
+    required: bool = False,
+) -> Field:
+    """Declare a field that is a list of objects with these fields; see `ListOf` and `field` for the rest."""
+    return field(name, ListOf(Struct(doc, *fields), kind=kind, keys=keys, max_items=max_items), doc, required=required)
+
+
 def unsupported(name: str, doc: str, *, neutral: tuple[Any, ...] = (), refusal: str = "") -> Field:
     """Declare a field of KubeVirt's which the engine doesn't implement. The schema keeps it; admission refuses it.
 

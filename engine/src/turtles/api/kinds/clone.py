@@ -16,17 +16,7 @@ from turtles.api.clones import GROUP, SNAPSHOT, VM
 from turtles.api.core import CONDITIONS
 from turtles.api.kind import CREATE, DEFAULT_CONTEXT, MANAGED_BY_USERS, UPDATE, Column, Context, Kind, Version, Webhook
 from turtles.api.kinds.snapshot.common import patch_causes
-from turtles.api.language import (
-    INVALID,
-    NOT_SUPPORTED,
-    STRING,
-    STRING_MAP,
-    STRINGS,
-    TIME,
-    Cause,
-    Struct,
-    field,
-)
+from turtles.api.language import INVALID, NOT_SUPPORTED, STRING, STRING_MAP, STRINGS, TIME, Cause, Struct, field, group
 from turtles.api.objects import Object, get
 from turtles.api.rules import Causes, is_well_formed, schema_causes
 from turtles.api.snapshots import PREFIX_TARGET_NAME, RANDOMIZE_NAMES
@@ -62,14 +52,11 @@ _SPEC = Struct(
     ),
     field("labelFilters", STRINGS, _FILTERS.format("labels")),
     field("annotationFilters", STRINGS, _FILTERS.format("annotations")),
-    field(
+    group(
         "template",
-        Struct(
-            "The same for the template, and so for the copy's instances.",
-            field("labelFilters", STRINGS, _FILTERS.format("labels")),
-            field("annotationFilters", STRINGS, _FILTERS.format("annotations")),
-        ),
         "The same for the template, and so for the copy's instances.",
+        field("labelFilters", STRINGS, _FILTERS.format("labels")),
+        field("annotationFilters", STRINGS, _FILTERS.format("annotations")),
     ),
     field("newMacAddresses", STRING_MAP, "MAC addresses by interface; all others are new."),
     field("newSMBiosSerial", STRING, "Serial number of the copy's firmware; without, it is new."),

@@ -33,9 +33,10 @@ from turtles.api.language import (
     STRING,
     TIME,
     Cause,
-    ListOf,
     Struct,
     field,
+    group,
+    group_list,
     unsupported,
 )
 from turtles.api.objects import get, is_deleted
@@ -53,15 +54,12 @@ _TEMPLATE = "The DataVolumes to create, one for each import."
 
 SPEC = Struct(
     "What is imported, and when. It can't be changed.",
-    field(
+    group(
         "template",
-        Struct(
-            _TEMPLATE,
-            field("metadata", METADATA, "Labels and annotations. Names are the DataSource's, with a part of a digest."),
-            field("spec", DATA_VOLUME_SPEC, "What they are: the source is a registry.", required=True),
-            field("status", OPEN_OBJECT, "Ignored."),
-        ),
         _TEMPLATE,
+        field("metadata", METADATA, "Labels and annotations. Names are the DataSource's, with a part of a digest."),
+        field("spec", DATA_VOLUME_SPEC, "What they are: the source is a registry.", required=True),
+        field("status", OPEN_OBJECT, "Ignored."),
         required=True,
     ),
     field("schedule", STRING, "When to look for a newer image, as crontab(5) has it, in UTC; never if empty."),
@@ -79,16 +77,11 @@ SPEC = Struct(
 
 _STATUS = Struct(
     "How far it is. Written by the engine only.",
-    field(
+    group_list(
         "currentImports",
-        ListOf(
-            Struct(
-                "An import.",
-                field("DataVolumeName", STRING, "The DataVolume, and its claim.", required=True),
-                field("Digest", STRING, "The digest of the image.", required=True),
-            )
-        ),
         "The import that is going on, or the newest one.",
+        field("DataVolumeName", STRING, "The DataVolume, and its claim.", required=True),
+        field("Digest", STRING, "The digest of the image.", required=True),
     ),
     field("lastImportedPVC", PVC, "The claim with the newest complete import."),
     field("lastImportTimestamp", TIME, "When that was complete."),

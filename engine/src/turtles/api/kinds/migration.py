@@ -32,9 +32,9 @@ from turtles.api.language import (
     STRING,
     STRING_MAP,
     Cause,
-    ListOf,
     Struct,
     field,
+    group_list,
     unsupported,
 )
 from turtles.api.objects import Object, add_finalizer, get, is_deleted
@@ -64,16 +64,11 @@ _STATUS = Struct(
         STRING,
         "Pending, Scheduling, Scheduled, PreparingTarget, TargetReady, Running, and in the end Succeeded or Failed.",
     ),
-    field(
+    group_list(
         "phaseTransitionTimestamps",
-        ListOf(
-            Struct(
-                "When a phase began.",
-                field("phase", STRING, "The phase."),
-                field("phaseTransitionTimestamp", STRING, "When it began."),
-            )
-        ),
         "When each phase began.",
+        field("phase", STRING, "The phase."),
+        field("phaseTransitionTimestamp", STRING, "When it began."),
     ),
     field("conditions", CONDITIONS, "Aspects of the state."),
     field("migrationState", FREE, "What the instance says of the migration, in the end for good."),

@@ -22,16 +22,7 @@ from turtles.api.kind import (
     Version,
     Webhook,
 )
-from turtles.api.language import (
-    BOOLEAN,
-    INT64,
-    INVALID,
-    QUANTITY,
-    STRING_MAP,
-    Cause,
-    Struct,
-    field,
-)
+from turtles.api.language import BOOLEAN, INT64, INVALID, QUANTITY, STRING_MAP, Cause, Struct, field, group
 from turtles.api.objects import Object, get
 from turtles.api.rules import schema_causes
 
@@ -46,14 +37,11 @@ SETTINGS = (
 
 _SPEC = Struct(
     "Which machines the policy is for, and how they are migrated.",
-    field(
+    group(
         "selectors",
-        Struct(
-            "Labels that a machine must have, of both kinds if both are given.",
-            field("namespaceSelector", STRING_MAP, "Labels of its namespace."),
-            field("virtualMachineInstanceSelector", STRING_MAP, "Labels of its instance."),
-        ),
-        "Which machines the policy is for; without any label, none.",
+        "Labels that a machine must have, of both kinds if both are given; without any label, the policy is for none.",
+        field("namespaceSelector", STRING_MAP, "Labels of its namespace."),
+        field("virtualMachineInstanceSelector", STRING_MAP, "Labels of its instance."),
         required=True,
     ),
     field("allowAutoConverge", BOOLEAN, "Slow guests down whose memory changes faster than it is copied."),
@@ -126,7 +114,7 @@ MIGRATION_POLICY = Kind(
     schema=Struct(
         "How some machines are migrated, in place of what the KubeVirt object says of all.",
         field("spec", _SPEC, "Which machines the policy is for, and how they are migrated.", required=True),
-        field("status", Struct("Empty."), "Empty."),
+        group("status", "Empty."),
     ),
     columns=(AGE,),
     rights={**dict.fromkeys(MANAGED_BY_USERS, READ), "default": READ},

@@ -39,6 +39,7 @@ from turtles.api.language import (
     Field,
     Struct,
     field,
+    group,
 )
 from turtles.api.objects import get, is_deleted
 from turtles.api.rules import Causes, Spec, check_metadata, schema_causes
@@ -58,7 +59,7 @@ _DIGITS = re.compile(r"[+-]?[0-9]+")
 
 
 def _way(name: str, doc: str, *fields: Field) -> Field:
-    return field(name, Struct(doc, *fields), doc)
+    return group(name, doc, *fields)
 
 
 _STATE_PRESERVATION = field(
@@ -68,52 +69,40 @@ _STATE_PRESERVATION = field(
     "default) or Offline. Online does what Offline does: memory isn't kept.",
     absent=DISABLED,
 )
-_SELECTION_POLICY = field(
+_SELECTION_POLICY = group(
     "selectionPolicy",
-    Struct(
-        "Which machines it is about, and in which order.",
-        field(
-            "sortPolicy",
-            Choice(ASCENDING, DESCENDING, NEWEST, OLDEST, RANDOM),
-            "By index (AscendingOrder, DescendingOrder), by age (Newest, Oldest) or at Random, the default.",
-            absent=RANDOM,
-        ),
-        field(
-            "selectors",
-            Struct(
-                "Which machines it is about; all that are given have to match.",
-                field("labelSelector", LABEL_SELECTOR, "Labels of a machine's template."),
-                field("nodeSelectorRequirementMatcher", REQUIREMENTS, "Requirements on a machine's nodeSelector."),
-            ),
-            "Which machines it is about.",
-        ),
-    ),
     "Which machines it is about, and in which order.",
+    field(
+        "sortPolicy",
+        Choice(ASCENDING, DESCENDING, NEWEST, OLDEST, RANDOM),
+        "By index (AscendingOrder, DescendingOrder), by age (Newest, Oldest) or at Random, the default.",
+        absent=RANDOM,
+    ),
+    group(
+        "selectors",
+        "Which machines it is about; all that are given have to match.",
+        field("labelSelector", LABEL_SELECTOR, "Labels of a machine's template."),
+        field("nodeSelectorRequirementMatcher", REQUIREMENTS, "Requirements on a machine's nodeSelector."),
+    ),
 )
 
 POOL_SPEC = Struct(
     "What machines there are to be, and how many.",
     field("replicas", COUNT, "How many; 1 if not given."),
     field("selector", LABEL_SELECTOR, "Labels of the machines that count. It can't be changed.", required=True),
-    field(
+    group(
         "virtualMachineTemplate",
-        Struct(
-            _TEMPLATE,
-            field("metadata", METADATA, "Labels and annotations of the machines. Names are the pool's, with an index."),
-            field("spec", VM_SPEC, "The machines' desired state."),
-        ),
         _TEMPLATE,
+        field("metadata", METADATA, "Labels and annotations of the machines. Names are the pool's, with an index."),
+        field("spec", VM_SPEC, "The machines' desired state."),
         required=True,
     ),
     field("paused", BOOLEAN, "Whether machines are neither created, changed nor deleted."),
-    field(
+    group(
         "nameGeneration",
-        Struct(
-            "What gets a machine's index appended.",
-            field("appendIndexToConfigMapRefs", BOOLEAN, "Names of ConfigMaps in volumes."),
-            field("appendIndexToSecretRefs", BOOLEAN, "Names of Secrets in volumes."),
-        ),
         "What gets a machine's index appended, besides its own name and those of its DataVolumes.",
+        field("appendIndexToConfigMapRefs", BOOLEAN, "Names of ConfigMaps in volumes."),
+        field("appendIndexToSecretRefs", BOOLEAN, "Names of Secrets in volumes."),
     ),
     field(
         "maxUnavailable",
@@ -121,39 +110,30 @@ POOL_SPEC = Struct(
         "How many machines, or which part of them, may be unavailable while instances are replaced by an update.",
         absent="100%",
     ),
-    field(
+    group(
         "scaleInStrategy",
-        Struct(
-            "What happens if there are more machines than wanted.",
-            _way("proactive", "Machines are deleted; the default.", _SELECTION_POLICY, _STATE_PRESERVATION),
-            _way("opportunistic", "Machines leave when somebody else deletes them.", _STATE_PRESERVATION),
-            _way("unmanaged", "Users delete machines themselves."),
-        ),
         "What happens if there are more machines than wanted; proactive if not given.",
+        _way("proactive", "Machines are deleted; the default.", _SELECTION_POLICY, _STATE_PRESERVATION),
+        _way("opportunistic", "Machines leave when somebody else deletes them.", _STATE_PRESERVATION),
+        _way("unmanaged", "Users delete machines themselves."),
     ),
-    field(
+    group(
         "updateStrategy",
-        Struct(
-            "How a changed template reaches the machines.",
-            _way("proactive", "Running instances are replaced; the default.", _SELECTION_POLICY),
-            _way("opportunistic", "Machines have it with their next start."),
-            _way("unmanaged", "New machines alone have it."),
-        ),
         "How a changed template reaches the machines; proactive if not given.",
+        _way("proactive", "Running instances are replaced; the default.", _SELECTION_POLICY),
+        _way("opportunistic", "Machines have it with their next start."),
+        _way("unmanaged", "New machines alone have it."),
     ),
-    field(
+    group(
         "autohealing",
-        Struct(
-            "When a machine that fails to start is replaced.",
-            field("startUpFailureThreshold", POSITIVE, "Failures in a row.", absent=3),
-            field(
-                "minFailingToStartDuration",
-                STRING,
-                "For how long it isn't ready while its status is an error, such as 5m.",
-                absent="5m",
-            ),
-        ),
         "When a machine that fails to start is replaced. Without it none is.",
+        field("startUpFailureThreshold", POSITIVE, "Failures in a row.", absent=3),
+        field(
+            "minFailingToStartDuration",
+            STRING,
+            "For how long it isn't ready while its status is an error, such as 5m.",
+            absent="5m",
+        ),
     ),
 )
 

@@ -23,7 +23,7 @@ from turtles.api.kind import (
 from turtles.api.kinds.vmi.former import of_template
 from turtles.api.kinds.vmi.schema import VMI_SPEC
 from turtles.api.kinds.vmi.validation import label_causes, spec_causes
-from turtles.api.language import BOOLEAN, INT32, INVALID, REQUIRED, STRING, Cause, Struct, field
+from turtles.api.language import BOOLEAN, INT32, INVALID, REQUIRED, STRING, Cause, Struct, field, group
 from turtles.api.objects import get, is_deleted
 from turtles.api.rules import check_metadata, schema_causes
 from turtles.api.selectors import selector_causes, selects
@@ -34,14 +34,11 @@ REPLICASET_SPEC = Struct(
     "What instances there are to be, and how many.",
     field("replicas", INT32, "How many; 1 if not given."),
     field("selector", LABEL_SELECTOR, "Labels of the instances that count; those of the template.", required=True),
-    field(
+    group(
         "template",
-        Struct(
-            _TEMPLATE,
-            field("metadata", METADATA, "Labels and annotations of the instances. Their names begin with its name."),
-            field("spec", VMI_SPEC, "The machines' desired state. A change counts for new instances only."),
-        ),
         _TEMPLATE,
+        field("metadata", METADATA, "Labels and annotations of the instances. Their names begin with its name."),
+        field("spec", VMI_SPEC, "The machines' desired state. A change counts for new instances only."),
         required=True,
     ),
     field("paused", BOOLEAN, "Whether instances are neither created nor deleted."),

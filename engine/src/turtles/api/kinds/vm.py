@@ -47,9 +47,10 @@ from turtles.api.language import (
     TIME,
     Cause,
     Choice,
-    ListOf,
     Struct,
     field,
+    group,
+    group_list,
 )
 from turtles.api.objects import Object, add_annotations, add_finalizer, get, is_deleted
 from turtles.api.operations import MIGRATION, operation_causes
@@ -65,14 +66,11 @@ VM_SPEC = Struct(
     "The machine, and whether it runs.",
     field("running", BOOLEAN, "Deprecated: true means runStrategy Always, false Halted."),
     field("runStrategy", STRING, "Always, RerunOnFailure, Manual, Halted, Once or WaitAsReceiver, if not running."),
-    field(
+    group(
         "template",
-        Struct(
-            "The VirtualMachineInstance to create.",
-            field("metadata", METADATA, "Labels and annotations of the instance."),
-            field("spec", VMI_SPEC, "The machine's desired state."),
-        ),
         "The VirtualMachineInstance to create.",
+        field("metadata", METADATA, "Labels and annotations of the instance."),
+        field("spec", VMI_SPEC, "The machine's desired state."),
         required=True,
     ),
     field(
@@ -104,27 +102,19 @@ VM_STATUS = Struct(
     field("ready", BOOLEAN, "Whether it is ready."),
     field("printableStatus", STRING, "The state in one word, for humans."),
     field("conditions", CONDITIONS, "Conditions of the machine."),
-    field(
+    group_list(
         "stateChangeRequests",
-        ListOf(
-            Struct(
-                "A start or stop that was requested.",
-                field("action", STRING, "Start or Stop.", required=True),
-                field("data", STRING_MAP, "Options of the request: paused."),
-                field("uid", STRING, "The VirtualMachineInstance it is for."),
-            )
-        ),
         "Starts and stops that were requested.",
+        field("action", STRING, "Start or Stop.", required=True),
+        field("data", STRING_MAP, "Options of the request: paused."),
+        field("uid", STRING, "The VirtualMachineInstance it is for."),
     ),
-    field(
+    group(
         "startFailure",
-        Struct(
-            "Why the machine isn't restarted immediately.",
-            field("consecutiveFailCount", INT64, "Failures in a row."),
-            field("lastFailedVMIUID", STRING, "The VirtualMachineInstance that failed last."),
-            field("retryAfterTimestamp", TIME, "When it is restarted."),
-        ),
         "Why the machine isn't restarted immediately.",
+        field("consecutiveFailCount", INT64, "Failures in a row."),
+        field("lastFailedVMIUID", STRING, "The VirtualMachineInstance that failed last."),
+        field("retryAfterTimestamp", TIME, "When it is restarted."),
     ),
     field("runStrategy", STRING, "The run strategy in force when the machine was last started."),
     field("observedGeneration", INT64, "Generation of the template that the instance was created from."),

@@ -18,6 +18,7 @@ from turtles.api.language import (
     MapOf,
     Struct,
     field,
+    group,
     unsupported,
 )
 
@@ -86,13 +87,10 @@ _REGISTRY = Struct(
     unsupported("imageStream", "An image stream of OpenShift."),
     field("secretRef", STRING, "Secret with user (accessKeyId) and password (secretKey), for the importer."),
     field("certConfigMap", STRING, "ConfigMap with the authorities that the importer verifies the registry by."),
-    field(
+    group(
         "platform",
-        Struct(
-            "The platform of the image that the importer pulls.",
-            field("architecture", STRING, "Such as arm64; the importer's own if not given."),
-        ),
         "The platform of the image that the importer pulls.",
+        field("architecture", STRING, "Such as arm64; the importer's own if not given."),
     ),
 )
 
@@ -118,11 +116,11 @@ _SOURCE_REF = Struct(
 _SOURCE = Struct(
     "Where the content comes from. Exactly one of its fields is given.",
     field("http", _HTTP, "A disk image that a server has."),
-    field("blank", Struct("An empty disk."), "An empty disk."),
+    group("blank", "An empty disk."),
     field("registry", _REGISTRY, "A disk image in a container image."),
     field("pvc", PVC, "Another claim, of which the disk is a copy."),
     field("snapshot", SNAPSHOT, "A VolumeSnapshot, from which the disk is restored."),
-    field("upload", Struct("What a client sends."), "What a client sends, such as `virtctl image-upload`."),
+    group("upload", "What a client sends, such as `virtctl image-upload`."),
     field("s3", _S3, "An object in a bucket."),
     field("gcs", _GCS, "An object in a bucket of Google Cloud Storage."),
     unsupported("imageio", "A disk of oVirt."),

@@ -17,7 +17,7 @@ from typing import Any
 from turtles.api import cdi, data_sources, labels
 from turtles.api.kind import Missing, Refusal
 from turtles.api.kinds import instancetype, preference
-from turtles.api.language import INVALID, NOT_FOUND, STRING, Cause, Struct, field
+from turtles.api.language import INVALID, NOT_FOUND, STRING, Cause, Struct, field, group
 from turtles.api.objects import Object, get
 from turtles.api.rules import Causes
 
@@ -126,10 +126,10 @@ REFERENCE = Struct(
     "What is in use.",
     field("name", STRING, "Name of the object."),
     field("kind", STRING, "Kind of the object."),
-    field(
+    group(
         "controllerRevisionRef",
-        Struct("The copy in use.", field("name", STRING, "Name of the ControllerRevision.")),
         "The copy of the object that counts for the machine.",
+        field("name", STRING, "Name of the ControllerRevision."),
     ),
     field("inferFromVolume", STRING, "Volume that the name was taken from."),
     field("inferFromVolumeFailurePolicy", STRING, "What was to happen if the volume named nothing."),

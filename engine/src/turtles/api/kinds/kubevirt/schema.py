@@ -23,6 +23,8 @@ from turtles.api.language import (
     MapOf,
     Struct,
     field,
+    group,
+    group_list,
     idle,
 )
 
@@ -56,19 +58,16 @@ DEVELOPER = Struct(
         "Memory of guests in percent of what their Pods request for it; 100 if not given.",
     ),
     field("nodeSelectors", STRING_MAP, "Labels that a node must have to run machines."),
-    field(
+    group(
         "logVerbosity",
-        Struct(
-            "How much the components log: 0 to 9; 3 and above log everything; 2 if not given.",
-            field("virtAPI", UINT32, "Of virt-api."),
-            field("virtController", UINT32, "Of virt-controller."),
-            field("virtHandler", UINT32, "Of virt-handler."),
-            idle("virtLauncher", "Of virt-launcher."),
-            idle("virtOperator", "Of KubeVirt's operator."),
-            idle("virtSynchronizationController", "Of the synchronization controller."),
-            idle("nodeVerbosity", "Of virt-handler by node.", neutral=_EMPTY),
-        ),
-        "How much the components log.",
+        "How much the components log: 0 to 9; 3 and above log everything; 2 if not given.",
+        field("virtAPI", UINT32, "Of virt-api."),
+        field("virtController", UINT32, "Of virt-controller."),
+        field("virtHandler", UINT32, "Of virt-handler."),
+        idle("virtLauncher", "Of virt-launcher."),
+        idle("virtOperator", "Of KubeVirt's operator."),
+        idle("virtSynchronizationController", "Of the synchronization controller."),
+        idle("nodeVerbosity", "Of virt-handler by node.", neutral=_EMPTY),
     ),
     idle("pvcTolerateLessSpaceUpToPercent", "How much smaller than requested a claim may be.", neutral=(10,)),
     idle("minimumReservePVCBytes", "Space left free on a claim.", neutral=(131072,)),
@@ -87,20 +86,17 @@ _BINDING_PLUGIN = Struct(
         "tap: a CNI plugin makes the tap; managedTap: the engine does, as for bridge but without DHCP. Without it, the "
         "sidecar adds the interface.",
     ),
-    field(
+    group(
         "migration",
-        Struct("Guests with it can be migrated.", field("method", STRING, "link-refresh, which has no effect.")),
         "Guests with it can be migrated live on the Pod network.",
+        field("method", STRING, "link-refresh, which has no effect."),
     ),
     idle("downwardAPI", "What the sidecar learns about devices."),
-    field(
+    group(
         "computeResourceOverhead",
-        Struct(
-            "Resources.",
-            field("requests", MapOf(QUANTITY), "Memory in addition."),
-            field("limits", MapOf(QUANTITY), "No effect."),
-        ),
         "Memory that the launcher needs in addition.",
+        field("requests", MapOf(QUANTITY), "Memory in addition."),
+        field("limits", MapOf(QUANTITY), "No effect."),
     ),
 )
 
@@ -160,51 +156,31 @@ _PROVIDER = field(
 
 PERMITTED_DEVICES = Struct(
     "Devices of nodes that may be assigned to guests. Without it, all that device plugins offer may be.",
-    field(
+    group_list(
         "pciHostDevices",
-        ListOf(
-            Struct(
-                "PCI devices that are bound to vfio-pci.",
-                field("pciVendorSelector", STRING, "Vendor and device, such as 10DE:1EB8.", required=True),
-                _RESOURCE,
-                _PROVIDER,
-            )
-        ),
-        "PCI devices.",
+        "PCI devices that are bound to vfio-pci.",
+        field("pciVendorSelector", STRING, "Vendor and device, such as 10DE:1EB8.", required=True),
+        _RESOURCE,
+        _PROVIDER,
     ),
-    field(
+    group_list(
         "mediatedDevices",
-        ListOf(
-            Struct(
-                "Mediated devices of one type.",
-                field("mdevNameSelector", STRING, "Name of the type, such as GRID T4-1Q.", required=True),
-                _RESOURCE,
-                _PROVIDER,
-            )
-        ),
-        "Mediated devices.",
+        "Mediated devices of one type.",
+        field("mdevNameSelector", STRING, "Name of the type, such as GRID T4-1Q.", required=True),
+        _RESOURCE,
+        _PROVIDER,
     ),
-    field(
+    group_list(
         "usb",
-        ListOf(
-            Struct(
-                "USB devices that are assigned together.",
-                _RESOURCE,
-                field(
-                    "selectors",
-                    ListOf(
-                        Struct(
-                            "A USB device.",
-                            field("vendor", STRING, "Vendor, such as 46f4.", required=True),
-                            field("product", STRING, "Product, such as 0001.", required=True),
-                        )
-                    ),
-                    "The devices.",
-                ),
-                _PROVIDER,
-            )
+        "USB devices that are assigned together.",
+        _RESOURCE,
+        group_list(
+            "selectors",
+            "The devices.",
+            field("vendor", STRING, "Vendor, such as 46f4.", required=True),
+            field("product", STRING, "Product, such as 0001.", required=True),
         ),
-        "USB devices.",
+        _PROVIDER,
     ),
 )
 
@@ -225,38 +201,27 @@ TLS = Struct(
 
 SECCOMP = Struct(
     "Seccomp profiles.",
-    field(
+    group(
         "virtualMachineInstanceProfile",
-        Struct(
-            "Of launchers.",
-            field(
-                "customProfile",
-                Struct(
-                    "The profile.",
-                    field("localhostProfile", STRING, "A file of the node."),
-                    field("runtimeDefaultProfile", BOOLEAN, "The container runtime's."),
-                ),
-                "The profile.",
-            ),
-        ),
         "Of launchers.",
+        group(
+            "customProfile",
+            "The profile.",
+            field("localhostProfile", STRING, "A file of the node."),
+            field("runtimeDefaultProfile", BOOLEAN, "The container runtime's."),
+        ),
     ),
 )
 
 CUSTOMIZATION = Struct(
     "Changes of the components' manifests.",
-    field(
+    group_list(
         "patches",
-        ListOf(
-            Struct(
-                "A patch.",
-                field("resourceName", STRING, "Name of the object.", required=True),
-                field("resourceType", STRING, "Kind of the object.", required=True),
-                field("patch", STRING, "The patch, in JSON.", required=True),
-                field("type", STRING, "strategic, merge or json.", required=True),
-            )
-        ),
         "Patches.",
+        field("resourceName", STRING, "Name of the object.", required=True),
+        field("resourceType", STRING, "Kind of the object.", required=True),
+        field("patch", STRING, "The patch, in JSON.", required=True),
+        field("type", STRING, "strategic, merge or json.", required=True),
     ),
     idle("flags", "Command line flags."),
 )
@@ -268,21 +233,18 @@ CONFIGURATION = Struct(
     field("imagePullPolicy", STRING, "Pull policy of the launchers' image; IfNotPresent if not given."),
     field("machineType", STRING, "Machine type of machines without one, if architectureConfiguration has none."),
     field("emulatedMachines", STRINGS, "Patterns of allowed machine types, if architectureConfiguration has none."),
-    field(
+    group(
         "architectureConfiguration",
-        Struct(
-            "Settings by architecture.",
-            field("amd64", _ARCHITECTURE, "Settings of amd64."),
-            field(
-                "defaultArchitecture",
-                STRING,
-                "Architecture of machines that don't specify one: amd64, which alone starts here.",
-            ),
-            idle("arm64", "Settings of arm64."),
-            idle("s390x", "Settings of s390x."),
-            idle("ppc64le", "Settings of ppc64le."),
-        ),
         "Settings by architecture.",
+        field("amd64", _ARCHITECTURE, "Settings of amd64."),
+        field(
+            "defaultArchitecture",
+            STRING,
+            "Architecture of machines that don't specify one: amd64, which alone starts here.",
+        ),
+        idle("arm64", "Settings of arm64."),
+        idle("s390x", "Settings of s390x."),
+        idle("ppc64le", "Settings of ppc64le."),
     ),
     field("evictionStrategy", STRING, "Eviction strategy of machines that don't specify one; None if not given."),
     field("cpuModel", STRING, "Processor model of machines that don't specify one; host-model if not given."),
@@ -306,15 +268,12 @@ CONFIGURATION = Struct(
         STRING,
         "LiveUpdate (the default): changes of a template reach a running guest where they can. Stage: they wait.",
     ),
-    field(
+    group(
         "liveUpdateConfiguration",
-        Struct(
-            "How far machines that don't say it can grow while they run.",
-            field("maxHotplugRatio", UINT32, "Times their processors and memory; 4 if not given."),
-            field("maxCpuSockets", UINT32, "Sockets; by the ratio if not given."),
-            field("maxGuest", QUANTITY, "Memory; by the ratio if not given."),
-        ),
         "How far machines that don't say it can grow while they run.",
+        field("maxHotplugRatio", UINT32, "Times their processors and memory; 4 if not given."),
+        field("maxCpuSockets", UINT32, "Sockets; by the ratio if not given."),
+        field("maxGuest", QUANTITY, "Memory; by the ratio if not given."),
     ),
     idle("apiConfiguration", "Request limits of virt-api."),
     idle("autoCPULimitNamespaceLabelSelector", "Namespaces whose machines get CPU limits."),
@@ -378,17 +337,14 @@ _CERTIFICATE = Struct(
 
 ROTATION = Struct(
     "Lifetimes of the certificates that the engine issues for itself.",
-    field(
+    group(
         "selfSigned",
-        Struct(
-            "Lifetimes of certificates. Shorter ones take effect immediately.",
-            field("ca", _CERTIFICATE, "Of the authority; 8760h (a year) if not given."),
-            field("server", _CERTIFICATE, "Of virt-api's own; 720h if not given, at most the authority's."),
-            field("caRotateInterval", STRING, "Deprecated: ca.duration."),
-            field("caOverlapInterval", STRING, "Deprecated: ca.renewBefore."),
-            field("certRotateInterval", STRING, "Deprecated: server.duration."),
-        ),
-        "Lifetimes of certificates.",
+        "Lifetimes of certificates. Shorter ones take effect immediately.",
+        field("ca", _CERTIFICATE, "Of the authority; 8760h (a year) if not given."),
+        field("server", _CERTIFICATE, "Of virt-api's own; 720h if not given, at most the authority's."),
+        field("caRotateInterval", STRING, "Deprecated: ca.duration."),
+        field("caOverlapInterval", STRING, "Deprecated: ca.renewBefore."),
+        field("certRotateInterval", STRING, "Deprecated: server.duration."),
     ),
 )
 
