@@ -29,7 +29,7 @@ from turtles.api.kind import (
     Webhook,
 )
 from turtles.api.kinds.data_volume.schema import SPEC as DATA_VOLUME_SPEC
-from turtles.api.kinds.instancetype import expansion, matchers
+from turtles.api.kinds.instancetype import expansion, inference, lookup, matchers
 from turtles.api.kinds.preference.application import apply_storage_class
 from turtles.api.kinds.vmi.defaults.network import check_default_network
 from turtles.api.kinds.vmi.former import of_template
@@ -151,7 +151,7 @@ def default(
     if is_deleted(vm) or not is_well_formed(vm, VM_SPEC):
         return vm
     vm = _stored(vm)
-    matchers.default_matchers(vm, context.find)
+    inference.default_matchers(vm, context.find)
     _default_by_preference(vm, context)
     add_finalizer(vm, labels.VM_FINALIZER)
     add_annotations(vm, labels.OBSERVED_VERSIONS)
@@ -166,7 +166,7 @@ def default_update(vm: Object, old: Object, context: Context = DEFAULT_CONTEXT) 
     if is_deleted(vm) or not is_well_formed(vm, VM_SPEC) or not is_well_formed(old, VM_SPEC):
         return vm
     vm = _stored(vm)
-    matchers.default_matchers(vm, context.find)
+    inference.default_matchers(vm, context.find)
     _default_by_preference(vm, context)
     return _default_domain(vm, get(_domain_of(old), "firmware") or {}, context)
 
@@ -214,7 +214,7 @@ def _architecture_of_disks(vm: Object, context: Context) -> str | None:
 def _default_by_preference(vm: Object, context: Context) -> None:
     """Set what a VirtualMachine's preference has and otherwise the configuration chooses. Instances get the rest."""
     try:
-        preference = matchers.find_spec(vm, matchers.PREFERENCE, context.find)
+        preference = lookup.find_spec(vm, matchers.PREFERENCE, context.find)
     except Missing:
         return  # for validation to say
     domain = _domain_of(vm)
