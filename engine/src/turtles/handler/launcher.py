@@ -20,7 +20,8 @@ from turtles.domain import paths
 from turtles.handler import container_disks
 from turtles.handler import relay as relays
 from turtles.handler.claims import Claims
-from turtles.handler.domain import Connection, Domain
+from turtles.handler.connection import Connection
+from turtles.handler.domain import Domain
 from turtles.handler.errors import LauncherBusy, LauncherGone, LauncherNotReady
 from turtles.handler.launcher_process import LauncherProcess
 from turtles.handler.peer import Peer, StrangerError, closing, connect, first_process, is_alive

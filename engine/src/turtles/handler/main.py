@@ -15,7 +15,7 @@ from turtles.api.node_server import Endpoint
 from turtles.api.objects import Object
 from turtles.command import Command
 from turtles.errors import ConfigurationError
-from turtles.handler import domain, metrics
+from turtles.handler import connection, metrics
 from turtles.handler.cluster import Key
 from turtles.handler.consoles import Consoles
 from turtles.handler.migration_proxy import MigrationProxy
@@ -175,7 +175,7 @@ def _run(command: Command, options: argparse.Namespace) -> None:
     configuration = ConfigurationWatch(client, options.namespace)
     configuration.follow_verbosity("virtHandler", options.log_level)
     configuration.informer.start()
-    domain.start_event_loop()
+    connection.start_event_loop()
     watcher = Watcher()
     cluster = _Cluster(client, options.node_name)
     proxy = _migration_proxy(options)
