@@ -10,8 +10,9 @@ from turtles.api.conditions import get_condition
 from turtles.api.import_settings import ImportSettings
 from turtles.api.storage_profiles import status
 from turtles.controller.data_volume.claim import ClaimError, claim, disk_size, scratch
-from turtles.controller.data_volume.plan import MAX_RESTARTS, Plan, Surroundings, plan
+from turtles.controller.data_volume.plan import MAX_RESTARTS, plan
 from turtles.controller.data_volume.pod import ImporterConfig, importer_pod, is_known_to_need_scratch, pod_name
+from turtles.controller.data_volume.step import Observed, Plan
 from turtles.controller.data_volume.transfer import Aside, copied_for
 
 NOW = "2026-11-30T20:00:00Z"
@@ -56,8 +57,8 @@ def ended(code: int, message: str = "", restarts: int = 0, **more: Any) -> dict:
     return {"state": {"waiting": {"reason": "CrashLoopBackOff"}}, "lastState": state, "restartCount": restarts}
 
 
-def decide(dv: dict, **around: Any) -> Plan:
-    return plan(dv, Surroundings(classes=CLASSES, **around), NOW)
+def decide(dv: dict, **observed: Any) -> Plan:
+    return plan(dv, Observed(classes=CLASSES, **observed), NOW)
 
 
 def said(decided: Plan, type_: str = "Running") -> tuple[str, str, str]:
@@ -108,7 +109,7 @@ def test_nobody_says_how_the_volume_is_used(classes: tuple, words: str) -> None:
         storage["storageClassName"] = "at-once"  # type: ignore[assignment]
     with pytest.raises(ClaimError, match=words):
         claim(data_volume(storage=storage), classes)
-    decided = plan(data_volume(storage=storage), Surroundings(classes=classes), NOW)
+    decided = plan(data_volume(storage=storage), Observed(classes=classes), NOW)
     assert (decided.create_target, decided.status["phase"]) == (None, "Pending")
     assert words in said(decided)[2]
     assert [reason for _, reason, _ in decided.events] == ["Error"]

@@ -11,7 +11,7 @@ import pytest
 from turtles.api import cdi, exports, uploads
 from turtles.api.conditions import get_condition
 from turtles.controller.export import manifests, sources
-from turtles.controller.export.plan import Around, Plan, plan
+from turtles.controller.export.plan import Observed, Plan, plan
 from turtles.controller.export.pod import ExporterConfig, exporter_pod
 from turtles.controller.export.sources import Situation, Source, Volume
 
@@ -56,8 +56,8 @@ def of(obj: dict[str, Any], **found: Any) -> Source:
     return sources.of(obj, Situation(**found))
 
 
-def decide(obj: dict[str, Any], source: Source, now: datetime = NOW, **around: Any) -> Plan:
-    return plan(obj, source, Around(**around), now)
+def decide(obj: dict[str, Any], source: Source, now: datetime = NOW, **observed: Any) -> Plan:
+    return plan(obj, source, Observed(**observed), now)
 
 
 def ready_of(decided: Plan) -> tuple[str, str, str, str]:

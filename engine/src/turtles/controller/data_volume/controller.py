@@ -21,10 +21,11 @@ from turtles.controller.caches import BY_CLAIM, Caches
 from turtles.controller.claims import claim_names
 from turtles.controller.data_volume import transfer
 from turtles.controller.data_volume.claim import scratch_name
-from turtles.controller.data_volume.plan import Plan, Surroundings, failed, plan
+from turtles.controller.data_volume.plan import failed, plan
 from turtles.controller.data_volume.pod import ImporterConfig, importer_pod, pod_name, source_of
 from turtles.controller.data_volume.progress import ask
 from turtles.controller.data_volume.status import status
+from turtles.controller.data_volume.step import Observed, Plan
 from turtles.controller.definition import Definition
 from turtles.controller.owned import create, own
 from turtles.kube.client import ApiError, Client, NotFound, Unavailable
@@ -145,14 +146,14 @@ class DataVolumeController:
             self._writer.delete(self._data_volumes, stored)
             return None
         data_volume = _resolved(stored)
-        around = self._surroundings(data_volume)
-        decided = plan(data_volume, around, times.now())
+        observed = self._observe(data_volume)
+        decided = plan(data_volume, observed, times.now())
         try:
-            again = self._carry_out(data_volume, decided, around)
+            again = self._carry_out(data_volume, decided, observed)
         except Unavailable:
             raise
         except ApiError as error:
-            self._refused(data_volume, around, error)
+            self._refused(data_volume, observed, error)
             raise
         self._store(data_volume, decided.status)
         for event in decided.events:
@@ -167,7 +168,7 @@ class DataVolumeController:
         found = self._data_volumes.get(*target[:2])
         return found is None or is_deleted(found) or found["metadata"]["uid"] != target[2]
 
-    def _surroundings(self, data_volume: Object) -> Surroundings:
+    def _observe(self, data_volume: Object) -> Observed:
         namespace, name = data_volume["metadata"]["namespace"], data_volume["metadata"]["name"]
         pods = self._pods.get(namespace, pod_name(data_volume))
         scratches = self._claims.get(namespace, scratch_name(data_volume))
@@ -177,7 +178,7 @@ class DataVolumeController:
         else:
             worker = pod
         running = any(get(each, "state", "running") for each in get(worker, "status", "containerStatuses") or ())
-        return Surroundings(
+        return Observed(
             self._claims.get(namespace, name),
             scratch,
             pod,
@@ -216,37 +217,37 @@ class DataVolumeController:
         name = _copied(data_volume, CLAIM)
         return self._claims.get(data_volume["metadata"]["namespace"], name) if name else None
 
-    def _carry_out(self, data_volume: Object, decided: Plan, around: Surroundings) -> float | None:
+    def _carry_out(self, data_volume: Object, decided: Plan, observed: Observed) -> float | None:
         namespace, name = data_volume["metadata"]["namespace"], data_volume["metadata"]["name"]
-        target = around.target
+        target = observed.target
         if decided.create_copy is not None:
             create(self._writer, self._data_volumes, decided.create_copy)
-        if decided.give_volume and target is not None and around.aside.volume is not None:
-            self._give(around.aside.volume, target)
+        if decided.give_volume and target is not None and observed.aside.volume is not None:
+            self._give(observed.aside.volume, target)
         if decided.create_target is not None:
             create(self._writer, self._claims, decided.create_target)
             log.info("claim created", extra={"namespace": namespace, "dataVolume": name})
         if decided.note and target is not None:
             patch = {"metadata": {"annotations": dict(decided.note)}}
             self._writer.patch(self._claims, target, patch, unchanged=False)
-        if decided.delete_pod and around.pod is not None:
-            self._writer.delete(self._pods, around.pod)
-        if decided.delete_scratch and around.scratch is not None:
-            self._writer.delete(self._claims, around.scratch)
-        if decided.delete_copy and around.aside.copy is not None:
-            self._writer.delete(self._data_volumes, around.aside.copy)
-        scratch = around.scratch
+        if decided.delete_pod and observed.pod is not None:
+            self._writer.delete(self._pods, observed.pod)
+        if decided.delete_scratch and observed.scratch is not None:
+            self._writer.delete(self._claims, observed.scratch)
+        if decided.delete_copy and observed.aside.copy is not None:
+            self._writer.delete(self._data_volumes, observed.aside.copy)
+        scratch = observed.scratch
         if decided.create_scratch is not None:
             scratch = create(self._writer, self._claims, decided.create_scratch)
         if decided.create_pod and target is not None:
-            config = ImporterConfig(self._image, self._configuration(), around.settings)
+            config = ImporterConfig(self._image, self._configuration(), observed.settings)
             wanted = importer_pod(
                 data_volume,
                 target,
                 config,
                 scratch=scratch is not None,
-                source=around.source,
-                mounts_images=around.mounts_images,
+                source=observed.source,
+                mounts_images=observed.mounts_images,
             )
             if create(self._writer, self._pods, wanted) is None:
                 # One without the labels of an importer, or one that is on its way out
@@ -261,12 +262,12 @@ class DataVolumeController:
         reference = {"resourceVersion": None, **transfer.reference_to(target)}
         self._client.patch(PV, None, metadata["name"], {"metadata": guard, "spec": {"claimRef": reference}})
 
-    def _refused(self, data_volume: Object, around: Surroundings, error: ApiError) -> None:
+    def _refused(self, data_volume: Object, observed: Observed, error: ApiError) -> None:
         """Say what the API server doesn't take; the next try comes by itself."""
         reason = "ErrExceededQuota" if "exceeded quota" in error.message else cdi.ERROR
         before = cdi.failure_of(data_volume)
         phase = phase_of(data_volume) or cdi.PENDING
-        self._store(data_volume, status(data_volume, around.target, phase, failed(error.message), times.now()))
+        self._store(data_volume, status(data_volume, observed.target, phase, failed(error.message), times.now()))
         if before != error.message:
             self._recorder.event(data_volume, "Warning", reason, error.message)
 

@@ -23,7 +23,7 @@ from turtles.api.times import rfc3339
 from turtles.controller.caches import BY_CLAIM, Caches
 from turtles.controller.claims import claim_names
 from turtles.controller.export import manifests, pod, sources
-from turtles.controller.export.plan import Around, Plan, external_address, plan
+from turtles.controller.export.plan import Observed, Plan, external_address, plan
 from turtles.controller.export.pod import ExporterConfig, exporter_pod
 from turtles.controller.export.sources import Situation, Source
 from turtles.controller.identity import identity
@@ -150,14 +150,14 @@ class ExportController:
             return None
         found = self._situation(export)
         source = sources.of(export, found)
-        around = self._around(export)
-        decided = plan(export, source, around, datetime.now(UTC))
+        observed = self._observe(export)
+        decided = plan(export, source, observed, datetime.now(UTC))
         if decided.delete_export:
             log.info("the time of an export is over", extra=_facts(export))
             self._writer.delete(self._exports, export)
             return None
         try:
-            again = self._carry_out(export, source, around, decided)
+            again = self._carry_out(export, source, observed, decided)
         except ApiError as error:
             if error.status == 403:
                 # Such as a quota that is exceeded
@@ -216,7 +216,7 @@ class ExportController:
                     users[claim].append(f"Pod {other['metadata']['name']}")
         return users
 
-    def _around(self, export: Object) -> Around:
+    def _observe(self, export: Object) -> Observed:
         namespace, name = export["metadata"]["namespace"], exports.name_of(export)
         pods, services = self._pods.get(namespace, name), self._services.get(namespace, name)
         others = [
@@ -224,7 +224,7 @@ class ExportController:
             for obj in (pods, services)
             if obj is not None and own(export, obj) is None and not is_deleted(obj)
         ]
-        return Around(own(export, pods), next(iter(others), ""), *self._external())
+        return Observed(own(export, pods), next(iter(others), ""), *self._external())
 
     def _external(self) -> tuple[str, str]:
         """Return where users reach virt-api, and the authorities of its certificate there; empty if nobody knows."""
@@ -242,12 +242,12 @@ class ExportController:
                 return f"https://{host}", "" if get(ingress, "spec", "tls") else authorities
         return "", ""
 
-    def _carry_out(self, export: Object, source: Source, around: Around, decided: Plan) -> float | None:
+    def _carry_out(self, export: Object, source: Source, observed: Observed, decided: Plan) -> float | None:
         self._provide(export)
         for claim in decided.create_claims:
             create(self._writer, self._claims, claim)
-        if decided.delete_pod and around.pod is not None:
-            self._writer.delete(self._pods, around.pod)
+        if decided.delete_pod and observed.pod is not None:
+            self._writer.delete(self._pods, observed.pod)
         if decided.create_pod:
             config = ExporterConfig(self._image, self._configuration())
             secret = f"{exports.name_of(export)[:50].rstrip('-')}-{secrets.token_hex(4)}"
@@ -258,9 +258,9 @@ class ExportController:
             if made is None:
                 return _AGAIN
             log.info("export server created", extra=_facts(export))
-            self._identify(export, source, around, made)
-        elif decided.identify and around.pod is not None:
-            self._identify(export, source, around, around.pod)
+            self._identify(export, source, observed, made)
+        elif decided.identify and observed.pod is not None:
+            self._identify(export, source, observed, observed.pod)
         return None
 
     def _provide(self, export: Object) -> None:
@@ -279,7 +279,7 @@ class ExportController:
             name = f"{metadata['namespace']}/{exports.token_secret(export)}"
             self._recorder.event(export, "Normal", "SecretCreated", f"Created default secret {name}")
 
-    def _identify(self, export: Object, source: Source, around: Around, made: Object) -> None:
+    def _identify(self, export: Object, source: Source, observed: Observed, made: Object) -> None:
         """Give a Pod certificate and manifests, without which it doesn't start; note the certificate last."""
         pair = pki.issue(None, exports.APP, pod.server_names(export), datetime.now(UTC), _LIFETIME)
         try:
@@ -290,12 +290,12 @@ class ExportController:
             self._writer.delete(self._pods, made)
             return
         if pod.has_manifests(made) and source.machine is not None:
-            lists = self._manifests(export, source, around, pair.certificate_pem)
+            lists = self._manifests(export, source, observed, pair.certificate_pem)
             self._client.create(CONFIGMAP, manifests.config_map(made, lists))
         patch = {"metadata": {"annotations": {exports.CERTIFICATE: pair.certificate_pem}}}
         self._writer.patch(self._pods, made, patch, unchanged=False)
 
-    def _manifests(self, export: Object, source: Source, around: Around, certificate: str) -> Mapping[str, Object]:
+    def _manifests(self, export: Object, source: Source, observed: Observed, certificate: str) -> Mapping[str, Object]:
         namespace, vm = export["metadata"]["namespace"], source.machine or {}
         try:
             vm = expand(
@@ -310,8 +310,8 @@ class ExportController:
             if (claim := self._claims.get(namespace, volume.claim)) is not None
         }
         places = {exports.INTERNAL: (pod.address(export), certificate)}
-        if around.address:
-            places[exports.EXTERNAL] = external_address(export, around.address), around.authorities
+        if observed.address:
+            places[exports.EXTERNAL] = external_address(export, observed.address), observed.authorities
         return {
             link: manifests.objects(export, vm, source.volumes, claims, address, authorities)
             for link, (address, authorities) in places.items()

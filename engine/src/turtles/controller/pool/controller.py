@@ -29,7 +29,7 @@ from turtles.controller.pool.machine import (
     template_in,
     updated,
 )
-from turtles.controller.pool.plan import Around, Plan, plan
+from turtles.controller.pool.plan import Observed, Plan, plan
 from turtles.controller.pool.revisions import Revisions
 from turtles.controller.pool.selection import SelectionError
 from turtles.controller.pool.status import PAUSED, SUCCESSFUL_PAUSED, SUCCESSFUL_RESUME, status
@@ -105,9 +105,9 @@ class PoolController:
         instances = {vm["metadata"]["name"]: vmi for vm in vms if (vmi := self._instance_of(vm)) is not None}
         revisions = self._revisions.known(pool, (*vms, *instances.values()))
         names = [vm["metadata"]["name"] for vm in self._vms.list(pool["metadata"]["namespace"])]
-        around = Around(names, instances, revisions, datetime.now(UTC), self._chance)
+        observed = Observed(names, instances, revisions, datetime.now(UTC), self._chance)
         try:
-            return plan(pool, vms, around), None
+            return plan(pool, vms, observed), None
         except SelectionError as error:
             message = f"failed to filter VMs based on ordered policies: {error}"
             return Plan(), _Failure("FailedUpdate", message)

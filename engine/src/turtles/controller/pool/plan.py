@@ -44,7 +44,7 @@ _ERRORS = (
 
 
 @dataclass(frozen=True)
-class Around:
+class Observed:
     """What else a plan depends on.
 
     :param names: of all machines in the namespace.
@@ -105,7 +105,7 @@ def wanted(pool: Object) -> int:
     return 1 if replicas is None else int(replicas)
 
 
-def plan(pool: Object, machines: Sequence[Object], around: Around) -> Plan:
+def plan(pool: Object, machines: Sequence[Object], observed: Observed) -> Plan:
     """Decide what happens to a pool's machines.
 
     One thing after the other: a pool that grows or shrinks is updated afterwards, and old revisions go last. A machine
@@ -120,16 +120,16 @@ def plan(pool: Object, machines: Sequence[Object], around: Around) -> Plan:
     preserve = _state_preservation(pool) != DISABLED
     if pool["spec"].get("paused"):
         return Plan(release, preserve)
-    failing, wait = _failing(pool, there, around.now)
+    failing, wait = _failing(pool, there, observed.now)
     surplus = len(machines) - wanted(pool)
     if failing:
         return Plan(release, preserve, delete=failing[:BURST], wait=wait)
     if surplus < 0:
-        return Plan(release, preserve, indexes(pool, around.names, min(-surplus, BURST)), wait=wait)
+        return Plan(release, preserve, indexes(pool, observed.names, min(-surplus, BURST)), wait=wait)
     if surplus > 0:
-        return Plan(release, preserve, delete=_surplus(pool, machines, surplus, around)[:BURST], wait=wait)
-    found = _update(pool, there, around)
-    prune = [] if found.update or release else _unused(pool, machines, around)
+        return Plan(release, preserve, delete=_surplus(pool, machines, surplus, observed)[:BURST], wait=wait)
+    found = _update(pool, there, observed)
+    prune = [] if found.update or release else _unused(pool, machines, observed)
     return Plan(
         release,
         preserve,
@@ -145,14 +145,14 @@ def plan(pool: Object, machines: Sequence[Object], around: Around) -> Plan:
 # Scaling in
 
 
-def _surplus(pool: Object, machines: Sequence[Object], surplus: int, around: Around) -> list[Object]:
+def _surplus(pool: Object, machines: Sequence[Object], surplus: int, observed: Observed) -> list[Object]:
     strategy = pool["spec"].get("scaleInStrategy") or {}
     if strategy.get("unmanaged") is not None or strategy.get("opportunistic") is not None:
         return []
     there = [each for each in machines if not is_deleted(each)]
     policy = get(strategy, "proactive", "selectionPolicy") or {}
     count = surplus - (len(machines) - len(there))
-    return selected(pool, there, policy, around.random)[: max(0, count)]
+    return selected(pool, there, policy, observed.random)[: max(0, count)]
 
 
 def _state_preservation(pool: Object) -> str:
@@ -164,7 +164,7 @@ def _state_preservation(pool: Object) -> str:
 # Updates
 
 
-def _update(pool: Object, machines: Sequence[Object], around: Around) -> _Update:
+def _update(pool: Object, machines: Sequence[Object], observed: Observed) -> _Update:
     strategy, found = pool["spec"].get("updateStrategy") or {}, _Update()
     if strategy.get("unmanaged") is not None:
         return found
@@ -173,12 +173,12 @@ def _update(pool: Object, machines: Sequence[Object], around: Around) -> _Update
     for machine in chosen(machines, policy):
         if index_of(pool, machine["metadata"]["name"]) is None:
             continue
-        if is_outdated(pool, machine, around.revisions):
+        if is_outdated(pool, machine, observed.revisions):
             found.update.append(machine)
         else:
             current.append(machine)
     if strategy.get("opportunistic") is None:
-        _roll_out(pool, selected(pool, current, policy, around.random), around, found)
+        _roll_out(pool, selected(pool, current, policy, observed.random), observed, found)
     return found
 
 
@@ -188,21 +188,21 @@ def is_outdated(pool: Object, machine: Object, revisions: Mapping[str, Object]) 
     return before is None or before != template_of(pool)
 
 
-def _roll_out(pool: Object, machines: Sequence[Object], around: Around, found: _Update) -> None:
+def _roll_out(pool: Object, machines: Sequence[Object], observed: Observed, found: _Update) -> None:
     """Choose which instances follow their machines now: those that aren't ready, and as many others as may be missing.
 
     Rule: KubeVirt API, `maxUnavailable`.
     """
-    left = _max_unavailable(pool) - sum(not _is_available(each, around) for each in machines)
+    left = _max_unavailable(pool) - sum(not _is_available(each, observed) for each in machines)
     # Most machines are of the same two revisions
     changes: dict[tuple[str | None, str | None], list[Object] | None] = {}
     for machine in machines:
-        instance = around.instances.get(machine["metadata"]["name"])
+        instance = observed.instances.get(machine["metadata"]["name"])
         if instance is None or _is_leaving(machine, instance):
             continue
         pair = revision_of(machine), revision_of(instance)
         if pair not in changes:
-            changes[pair] = _change(*pair, around, found)
+            changes[pair] = _change(*pair, observed, found)
         chosen = changes[pair]
         if chosen is None:
             continue
@@ -213,14 +213,14 @@ def _roll_out(pool: Object, machines: Sequence[Object], around: Around, found: _
         chosen.append(machine)
 
 
-def _change(mine: str | None, theirs: str | None, around: Around, found: _Update) -> list[Object] | None:
+def _change(mine: str | None, theirs: str | None, observed: Observed, found: _Update) -> list[Object] | None:
     """Return in which list of the plan a machine belongs whose instance may be older than itself; None if in none.
 
     :param mine: the machine's revision. :param theirs: the instance's.
     """
     if mine is None or mine == theirs:
         return None
-    now, before = (template_in(around.revisions.get(name or "")) for name in (mine, theirs))
+    now, before = (template_in(observed.revisions.get(name or "")) for name in (mine, theirs))
     if now is None:
         return None
     if before is None:
@@ -244,17 +244,17 @@ def _is_leaving(machine: Object, instance: Object) -> bool:
     return is_deleted(instance) or instance["metadata"].get("uid") in stops
 
 
-def _is_available(machine: Object, around: Around) -> bool:
-    instance = around.instances.get(machine["metadata"]["name"])
+def _is_available(machine: Object, observed: Observed) -> bool:
+    instance = observed.instances.get(machine["metadata"]["name"])
     if instance is None or _is_leaving(machine, instance) or phase_of(instance) != RUNNING:
         return False
     return is_true((instance.get("status") or {}).get("conditions"), "Ready")
 
 
-def _unused(pool: Object, machines: Sequence[Object], around: Around) -> list[str]:
-    used = {revision_of(each) for each in (*machines, *around.instances.values())} | {revision_name(pool)}
+def _unused(pool: Object, machines: Sequence[Object], observed: Observed) -> list[str]:
+    used = {revision_of(each) for each in (*machines, *observed.instances.values())} | {revision_name(pool)}
     uid = pool["metadata"]["uid"]
-    owned = [name for name, each in around.revisions.items() if (controller_of(each) or {}).get("uid") == uid]
+    owned = [name for name, each in observed.revisions.items() if (controller_of(each) or {}).get("uid") == uid]
     return sorted(name for name in owned if name not in used)
 
 

@@ -15,8 +15,8 @@ from turtles.api.kinds.cdi_config import NAME as CDI_CONFIG_NAME
 from turtles.api.objects import Object, get, is_deleted
 from turtles.controller.caches import Caches
 from turtles.controller.data_volume.cron.plan import (
+    Observed,
     Plan,
-    Surroundings,
     current_import,
     desired_digest,
     import_name,
@@ -101,9 +101,9 @@ class DataImportCronController:
             message = f"DataSource {cron['spec']['managedDataSource']} is already managed by DataImportCron {other}"
             self._recorder.event(cron, "Warning", "ErrDataSourceAlreadyManaged", message)
             return _AGAIN
-        around = self._surroundings(cron, source)
-        decided = plan(cron, around, self._now())
-        self._carry_out(cron, decided, around)
+        observed = self._observe(cron, source)
+        decided = plan(cron, observed, self._now())
+        self._carry_out(cron, decided, observed)
         return decided.wait
 
     def _manager_of(self, cron: Object, source: Object | None) -> str | None:
@@ -115,14 +115,14 @@ class DataImportCronController:
         managed = get(other, "spec", "managedDataSource")
         return str(name) if managed == cron["spec"]["managedDataSource"] else None
 
-    def _surroundings(self, cron: Object, source: Object | None) -> Surroundings:
+    def _observe(self, cron: Object, source: Object | None) -> Observed:
         metadata = cron["metadata"]
         namespace, key = metadata["namespace"], f"{metadata['namespace']}/{metadata['name']}"
         current, digest = current_import(cron), desired_digest(cron)
         volumes, claims = self._data_volumes.by_index(_BY_CRON, key), self._claims.by_index(_BY_CRON, key)
         name = (current or {}).get("DataVolumeName")
         following = self._data_volumes.get(namespace, import_name(cron, digest)) if digest else None
-        return Surroundings(
+        return Observed(
             next((each for each in volumes if each["metadata"]["name"] == name), None),
             next((each for each in claims if each["metadata"]["name"] == name), None),
             volumes,
@@ -132,12 +132,12 @@ class DataImportCronController:
             following if following is not None and _cron_of(following) != [key] else None,
         )
 
-    def _carry_out(self, cron: Object, decided: Plan, around: Surroundings) -> None:
+    def _carry_out(self, cron: Object, decided: Plan, observed: Observed) -> None:
         namespace = cron["metadata"]["namespace"]
         if any(cron["metadata"].get("annotations", {}).get(key) != to for key, to in decided.annotations.items()):
             cron = self._patch(self._crons, cron, {"metadata": {"annotations": decided.annotations}})
-        if decided.delete_poller and around.poller is not None:
-            self._writer.delete(self._pods, around.poller)
+        if decided.delete_poller and observed.poller is not None:
+            self._writer.delete(self._pods, observed.poller)
         if decided.create_poller:
             settings = ImportSettings.of(self._configs.get(None, CDI_CONFIG_NAME))
             config = ImporterConfig(self._image, self._configuration(), settings)
@@ -147,16 +147,16 @@ class DataImportCronController:
             log.info("import begun", extra={"namespace": namespace, "dataVolume": name})
             message = f"Import of a newer image into {name} scheduled"
             self._recorder.event(cron, "Normal", "ImportScheduled", message)
-        if decided.note and around.claim is not None:
+        if decided.note and observed.claim is not None:
             self._writer.patch(
-                self._claims, around.claim, {"metadata": {"annotations": dict(decided.note)}}, unchanged=False
+                self._claims, observed.claim, {"metadata": {"annotations": dict(decided.note)}}, unchanged=False
             )
         if decided.create_source is not None:
             create(self._writer, self._sources, decided.create_source)
-        if decided.patch_source is not None and around.data_source is not None:
-            self._patch(self._sources, around.data_source, decided.patch_source)
+        if decided.patch_source is not None and observed.data_source is not None:
+            self._patch(self._sources, observed.data_source, decided.patch_source)
         for obj in decided.delete:
-            is_claim = obj.get("kind") == PVC.kind or any(obj is claim for claim in around.claims)
+            is_claim = obj.get("kind") == PVC.kind or any(obj is claim for claim in observed.claims)
             self._writer.delete(self._claims if is_claim else self._data_volumes, obj)
         with contextlib.suppress(NotFound):
             self._writer.store_status(self._crons, cron, decided.status)

@@ -33,7 +33,7 @@ _NOTHING: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class Observed:
     """What there is for a DataImportCron; None for what doesn't exist.
 
     :param data_volume: the one of the current import. :param claim: its claim.
@@ -93,28 +93,28 @@ def desired_digest(cron: Object) -> str:
     return noted if _DIGEST.fullmatch(noted) else ""
 
 
-def plan(cron: Object, around: Surroundings, now: datetime) -> Plan:
+def plan(cron: Object, observed: Observed, now: datetime) -> Plan:
     """Decide what is to happen."""
     decided = Plan(copy.deepcopy(cron.get("status") or {}))
-    trouble = _poll(cron, around.poller, decided, now)
+    trouble = _poll(cron, observed.poller, decided, now)
     digest = decided.annotations.get(cdi.DESIRED_DIGEST) or desired_digest(cron)
     current = current_import(cron)
-    is_complete, progressing = _progress(around)
+    is_complete, progressing = _progress(observed)
     if is_complete and current is not None:
-        _complete(cron, current, around, decided, times.rfc3339(now))
-    elif current is not None and around.data_volume is None:
+        _complete(cron, current, observed, decided, times.rfc3339(now))
+    elif current is not None and observed.data_volume is None:
         # Somebody has deleted it: it is imported again
         current = None
         decided.status.pop("currentImports", None)
     is_outdated = bool(digest) and (current is None or current["Digest"] != digest)
     if is_outdated:
         state = ("False", "Outdated", "Source digest updated since last import")
-        if around.data_volume is not None and not is_complete and cdi.failure_of(around.data_volume):
+        if observed.data_volume is not None and not is_complete and cdi.failure_of(observed.data_volume):
             # What can't be imported is in the way of what came after it
-            decided.delete.append(around.data_volume)
+            decided.delete.append(observed.data_volume)
             decided.status.pop("currentImports", None)
         elif is_complete or current is None:
-            if around.in_the_way is not None:
+            if observed.in_the_way is not None:
                 name = import_name(cron, digest)
                 message = f"DataVolume {name} exists and is not of this DataImportCron; delete it"
                 state = ("False", "ImportFailed", message)
@@ -130,7 +130,7 @@ def plan(cron: Object, around: Surroundings, now: datetime) -> Plan:
         state = ("False", "NoDigest", f"No source digest: {trouble}" if trouble else "No source digest")
     if trouble and state[1] == "UpToDate":
         state = (*state[:2], f"{state[2]}, as far as is known: {trouble}")
-    _source(cron, around.data_source, decided)
+    _source(cron, observed.data_source, decided)
     last = decided.annotations.get(cdi.LAST_CRON_TIME) or _annotations(cron).get(cdi.LAST_CRON_TIME)
     if times.parse_time(last):
         decided.status["lastExecutionTimestamp"] = last
@@ -177,21 +177,21 @@ def _poll(cron: Object, pod: Object | None, decided: Plan, now: datetime) -> str
     return said or ": ".join(container_trouble(pod) or ())
 
 
-def _progress(around: Surroundings) -> tuple[bool, tuple[str, str, str]]:
+def _progress(observed: Observed) -> tuple[bool, tuple[str, str, str]]:
     """Return whether the current import is complete, and what is said of it."""
     nothing = ("False", "NoImport", "No current import")
-    if around.data_volume is None:
-        noted = _annotations(around.claim).get(cdi.POD_PHASE) if around.claim is not None else None
+    if observed.data_volume is None:
+        noted = _annotations(observed.claim).get(cdi.POD_PHASE) if observed.claim is not None else None
         return noted == cdi.SUCCEEDED, nothing
-    phase = phase_of(around.data_volume)
+    phase = phase_of(observed.data_volume)
     if phase == cdi.SUCCEEDED:
         return True, nothing
     if phase == cdi.IMPORT_SCHEDULED:
-        return False, ("False", "ImportScheduled", _words("Import is scheduled", around.data_volume))
+        return False, ("False", "ImportScheduled", _words("Import is scheduled", observed.data_volume))
     if phase == cdi.IMPORT_IN_PROGRESS:
-        return False, ("True", "ImportProgressing", _words("Import is progressing", around.data_volume))
+        return False, ("True", "ImportProgressing", _words("Import is progressing", observed.data_volume))
     phase = phase or cdi.PENDING
-    return False, ("False", phase, _words(f"Import DataVolume phase {phase}", around.data_volume))
+    return False, ("False", phase, _words(f"Import DataVolume phase {phase}", observed.data_volume))
 
 
 def _words(text: str, data_volume: Object) -> str:
@@ -199,25 +199,25 @@ def _words(text: str, data_volume: Object) -> str:
     return f"{text}: {why}" if why else text
 
 
-def _complete(cron: Object, current: Mapping[str, str], around: Surroundings, decided: Plan, now: str) -> None:
+def _complete(cron: Object, current: Mapping[str, str], observed: Observed, decided: Plan, now: str) -> None:
     """The current import is complete: it is what the DataSource leads to, and older ones may go."""
     namespace, name = cron["metadata"]["namespace"], current["DataVolumeName"]
     claim = {"namespace": namespace, "name": name}
     is_new = get(cron, "status", "lastImportedPVC") != claim
     if is_new:
         decided.status |= {"lastImportedPVC": claim, "lastImportTimestamp": now}
-    if around.claim is not None and (is_new or cdi.LAST_USE_TIME not in _annotations(around.claim)):
+    if observed.claim is not None and (is_new or cdi.LAST_USE_TIME not in _annotations(observed.claim)):
         decided.note = {cdi.LAST_USE_TIME: now}
     if (cron["spec"].get("garbageCollect") or "") == NEVER:
         return
     kept = cron["spec"].get("importsToKeep")
-    others = [each for each in around.claims if each["metadata"]["name"] != name and not is_deleted(each)]
+    others = [each for each in observed.claims if each["metadata"]["name"] != name and not is_deleted(each)]
     others.sort(key=_last_use, reverse=True)
     # What the DataSource leads to is kept, however few are
     others = others[max(0, (KEPT if kept is None else kept) - 1) :]
-    volumes = {each["metadata"]["name"]: each for each in around.data_volumes}
+    volumes = {each["metadata"]["name"]: each for each in observed.data_volumes}
     decided.delete += [volumes.get(each["metadata"]["name"], each) for each in others]
-    claims = {each["metadata"]["name"] for each in around.claims}
+    claims = {each["metadata"]["name"] for each in observed.claims}
     decided.delete += [
         each for called, each in volumes.items() if called != name and called not in claims and not is_deleted(each)
     ]

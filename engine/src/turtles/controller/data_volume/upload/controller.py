@@ -23,7 +23,7 @@ from turtles.controller.caches import Caches
 from turtles.controller.data_volume.claim import scratch_name
 from turtles.controller.data_volume.pod import ImporterConfig
 from turtles.controller.data_volume.progress import ask
-from turtles.controller.data_volume.upload.plan import Plan, Surroundings, is_outdated, is_target, plan
+from turtles.controller.data_volume.upload.plan import Observed, Plan, is_outdated, is_target, plan
 from turtles.controller.data_volume.upload.pod import name_of, scratch_claim, upload_pod
 from turtles.controller.definition import Definition
 from turtles.controller.identity import identity
@@ -87,10 +87,10 @@ class UploadController:
         claim = self._claims.get(*key)
         if claim is None or not is_target(claim) or not self._definition.is_ours():
             return None
-        around = self._surroundings(claim)
-        decided = plan(claim, around)
+        observed = self._observe(claim)
+        decided = plan(claim, observed)
         try:
-            again = self._carry_out(claim, decided, around)
+            again = self._carry_out(claim, decided, observed)
         except ApiError as error:
             if error.status == 403:
                 # Such as a quota that is exceeded
@@ -99,7 +99,7 @@ class UploadController:
             raise
         return again or decided.wait
 
-    def _surroundings(self, claim: Object) -> Surroundings:
+    def _observe(self, claim: Object) -> Observed:
         namespace = claim["metadata"]["namespace"]
         pods = self._pods.get(namespace, name_of(claim))
         scratches = self._claims.get(namespace, scratch_name(claim))
@@ -108,7 +108,7 @@ class UploadController:
         in_the_way = next((obj["metadata"]["name"] for obj in others if not is_deleted(obj)), "")
         authorities = self._authorities()
         is_busy = pod is not None and is_outdated(pod, authorities) and ask(pod) is not None
-        return Surroundings(pod, scratch, in_the_way, self._classes.list(), authorities, is_busy)
+        return Observed(pod, scratch, in_the_way, self._classes.list(), authorities, is_busy)
 
     def _authorities(self) -> str:
         """Return virt-api's authorities, by which an upload server knows it."""
@@ -118,27 +118,27 @@ class UploadController:
         except (binascii.Error, UnicodeDecodeError):
             return ""
 
-    def _carry_out(self, claim: Object, decided: Plan, around: Surroundings) -> float | None:
+    def _carry_out(self, claim: Object, decided: Plan, observed: Observed) -> float | None:
         metadata = claim["metadata"]
-        if decided.delete_pod and around.pod is not None:
-            self._writer.delete(self._pods, around.pod)
-        if decided.delete_scratch and around.scratch is not None:
-            self._writer.delete(self._claims, around.scratch)
+        if decided.delete_pod and observed.pod is not None:
+            self._writer.delete(self._pods, observed.pod)
+        if decided.delete_scratch and observed.scratch is not None:
+            self._writer.delete(self._claims, observed.scratch)
         if decided.create_pod:
             settings = ImportSettings.of(self._configs.get(None, CDI_CONFIG_NAME))
             scratch = scratch_claim(claim, settings)
-            if around.scratch is None and create(self._writer, self._claims, scratch) is None:
+            if observed.scratch is None and create(self._writer, self._claims, scratch) is None:
                 return _AGAIN
             config = ImporterConfig(self._image, self._configuration(), settings)
             secret = f"{name_of(claim)}-{secrets.token_hex(4)}"
-            wanted = upload_pod(claim, self._data_volume(claim), config, secret, around.authorities)
+            wanted = upload_pod(claim, self._data_volume(claim), config, secret, observed.authorities)
             pod = create(self._writer, self._pods, wanted)
             if pod is None:
                 return _AGAIN
             log.info("upload server created", extra={"namespace": metadata["namespace"], "claim": metadata["name"]})
-            self._identify(pod, around.authorities)
-        elif decided.identify and around.pod is not None:
-            self._identify(around.pod, around.authorities)
+            self._identify(pod, observed.authorities)
+        elif decided.identify and observed.pod is not None:
+            self._identify(observed.pod, observed.authorities)
         self._note(claim, decided.note)
         return None
 
