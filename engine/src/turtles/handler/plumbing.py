@@ -27,7 +27,8 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from turtles.api.configuration import MANAGED_TAP, TAP
 from turtles.api.guests import QEMU_UID
-from turtles.domain.network import POD_INTERFACE, InterfacePlan, PodInterface, device_names
+from turtles.domain.interface_names import POD_INTERFACE, device_names
+from turtles.domain.network import InterfacePlan, PodInterface
 from turtles.handler import rules
 
 T = TypeVar("T")

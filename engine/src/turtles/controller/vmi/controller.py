@@ -43,7 +43,8 @@ from turtles.controller.vmi.decided import Plan
 from turtles.controller.vmi.patches import annotation_patch, gate_patch, node_label_patch, vmi_patch
 from turtles.controller.vmi.plan import plan
 from turtles.controller.vmi.status import ready
-from turtles.domain import network, paths
+from turtles.domain import paths
+from turtles.domain.macs import macs
 from turtles.kube.client import AlreadyExists, ApiError, Client, NotFound, Unavailable
 from turtles.kube.events import Recorder
 from turtles.kube.informer import Key, key_of
@@ -164,7 +165,7 @@ class VMIController:
         Of two that wait for their Pods, the older one goes first.
         """
         found = {}
-        for name, where, mac in network.macs(vmi):
+        for name, where, mac in macs(vmi):
             for other in self._vmis.by_index(BY_SEEN_MAC, seen_mac(where, mac)):
                 waits = phase_of(other) in ("", PENDING)
                 if _identity(other) != _identity(vmi) and (not waits or _age(other) < _age(vmi)):
