@@ -11,13 +11,12 @@ import logging
 from collections.abc import Callable
 
 from turtles.api import cdi, times, uploads
-from turtles.api.configuration import ClusterConfiguration
 from turtles.api.data_sources import CLAIM, SNAPSHOT, copy_source
 from turtles.api.import_settings import ImportSettings
 from turtles.api.kinds.cdi_config import NAME as CDI_CONFIG_NAME
 from turtles.api.objects import Object, get, is_deleted
 from turtles.api.phases import is_final, phase_of
-from turtles.controller.caches import BY_CLAIM, Caches
+from turtles.controller.caches import BY_CLAIM
 from turtles.controller.claims import claim_names
 from turtles.controller.data_volume import transfer
 from turtles.controller.data_volume.claim import scratch_name
@@ -28,13 +27,12 @@ from turtles.controller.data_volume.status import status
 from turtles.controller.data_volume.step import Observed, Plan
 from turtles.controller.definition import Definition
 from turtles.controller.owned import create, own
-from turtles.kube.client import ApiError, Client, NotFound, Unavailable
-from turtles.kube.events import Recorder
+from turtles.controller.shared import Shared
+from turtles.kube.client import ApiError, NotFound, Unavailable
 from turtles.kube.informer import Key, key_of
 from turtles.kube.kubevirt import CDI_CONFIG, DATA_VOLUME, STORAGE_PROFILE
-from turtles.kube.manager import Controller, Manager, Trigger, each, owner_of
+from turtles.kube.manager import Controller, Trigger, each, owner_of
 from turtles.kube.resources import POD, PV, PVC, STORAGECLASS, VOLUMESNAPSHOT, Resource
-from turtles.kube.writer import Writer
 
 log = logging.getLogger(__name__)
 
@@ -47,26 +45,17 @@ _BY_TARGET = "target"
 class DataVolumeController:
     """Reconciles DataVolumes."""
 
-    def __init__(
-        self,
-        client: Client,
-        manager: Manager,
-        caches: Caches,
-        recorder: Recorder,
-        image: str,
-        configuration: Callable[[], ClusterConfiguration],
-        mounts_images: Callable[[], bool] = lambda: True,
-    ) -> None:
+    def __init__(self, shared: Shared, image: str, mounts_images: Callable[[], bool] = lambda: True) -> None:
         """Make the controller.
 
         :param image: of importers.
-        :param configuration: gives the configuration in force.
         :param mounts_images: says whether Pods can have volumes of container images.
         """
+        manager, caches = shared.manager, shared.caches
         self._mounts_images = mounts_images
-        self._client, self._writer, self._recorder, self._image = client, Writer(client), recorder, image
+        self._client, self._writer, self._recorder, self._image = shared.client, shared.writer, shared.recorder, image
         self._definition = Definition(manager)
-        self._configuration = configuration
+        self._configuration = shared.configuration
         self._data_volumes, self._claims, self._vmis = caches.data_volumes, caches.pvcs, caches.vmis
         self._pods = manager.informer(POD, label_selector=f"{cdi.COMPONENT}={cdi.COMPONENT_IMPORTER}")
         self._uploads = manager.informer(POD, label_selector=f"{cdi.COMPONENT}={uploads.COMPONENT}")

@@ -14,13 +14,12 @@ from datetime import UTC, datetime, timedelta
 
 from turtles import pki
 from turtles.api import exports, labels
-from turtles.api.configuration import ClusterConfiguration
 from turtles.api.kind import SUBRESOURCES_GROUP, SUBRESOURCES_VERSIONS, Missing
 from turtles.api.kinds.instancetype.expansion import Unexpandable, expand
 from turtles.api.objects import Object, get, is_deleted
 from turtles.api.phases import is_final
 from turtles.api.times import rfc3339
-from turtles.controller.caches import BY_CLAIM, Caches
+from turtles.controller.caches import BY_CLAIM
 from turtles.controller.claims import claim_names
 from turtles.controller.export import manifests, pod, sources
 from turtles.controller.export.plan import Observed, Plan, external_address, plan
@@ -28,14 +27,13 @@ from turtles.controller.export.pod import ExporterConfig, exporter_pod
 from turtles.controller.export.sources import Situation, Source
 from turtles.controller.identity import identity
 from turtles.controller.owned import create, own
-from turtles.kube.client import AlreadyExists, ApiError, Client, NotFound
-from turtles.kube.events import Recorder
+from turtles.controller.shared import Shared
+from turtles.kube.client import AlreadyExists, ApiError, NotFound
 from turtles.kube.informer import Informer, Key, key_of
 from turtles.kube.kubevirt import EXPORT, SNAPSHOT, SNAPSHOT_CONTENT
 from turtles.kube.lookup import Lookup
-from turtles.kube.manager import Controller, Manager, Trigger, each, owner_of
+from turtles.kube.manager import Controller, Trigger, each, owner_of
 from turtles.kube.resources import APISERVICE, CONFIGMAP, INGRESS, POD, SECRET, SERVICE, VOLUMESNAPSHOT
-from turtles.kube.writer import Writer
 
 log = logging.getLogger(__name__)
 
@@ -54,24 +52,16 @@ _BY_SOURCE = "source"
 class ExportController:
     """Reconciles VirtualMachineExports."""
 
-    def __init__(
-        self,
-        client: Client,
-        manager: Manager,
-        caches: Caches,
-        recorder: Recorder,
-        image: str,
-        configuration: Callable[[], ClusterConfiguration],
-        namespace: str,
-    ) -> None:
+    def __init__(self, shared: Shared, image: str, namespace: str) -> None:
         """Make the controller.
 
-        :param image: of export servers. :param configuration: gives the configuration in force.
+        :param image: of export servers.
         :param namespace: the engine's, with the Ingress that leads to virt-api if there is one.
         """
-        self._client, self._recorder, self._image = client, recorder, image
-        self._writer = Writer(client)
-        self._configuration = configuration
+        manager, caches = shared.manager, shared.caches
+        self._client, self._recorder, self._image = shared.client, shared.recorder, image
+        self._writer = shared.writer
+        self._configuration = shared.configuration
         self._vms, self._vmis, self._claims = caches.vms, caches.vmis, caches.pvcs
         self._data_volumes = caches.data_volumes
         self._exports = manager.informer(EXPORT)
@@ -83,7 +73,7 @@ class ExportController:
         self._volume_snapshots = manager.informer(VOLUMESNAPSHOT, optional=True)
         self._api_services = manager.informer(APISERVICE, field_selector=f"metadata.name={_API_SERVICE}")
         self._ingresses = manager.informer(INGRESS, namespace=namespace, optional=True)
-        self._find = Lookup(client)
+        self._find = Lookup(shared.client)
 
     def controller(self) -> Controller:
         """Return what the manager needs to run it."""

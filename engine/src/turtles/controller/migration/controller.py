@@ -8,24 +8,22 @@ from datetime import UTC, datetime
 
 from turtles.api import labels, migrations, times
 from turtles.api.conditions import set_condition
-from turtles.api.configuration import ClusterConfiguration
 from turtles.api.kinds.migration_policy import matching
 from turtles.api.objects import Object, get
 from turtles.api.phases import phase_of
 from turtles.controller import remedies
-from turtles.controller.caches import BY_OWNER, Caches
+from turtles.controller.caches import BY_OWNER
 from turtles.controller.migration.plan import Plan, Situation, fail, plan, superfluous
 from turtles.controller.migration.target import target_name, target_pod
 from turtles.controller.pod import end
 from turtles.controller.pod.config import LauncherConfig
 from turtles.controller.pod.roles import by_role
-from turtles.kube.client import AlreadyExists, ApiError, Client, NotFound, Unavailable
-from turtles.kube.events import Recorder
+from turtles.controller.shared import Shared
+from turtles.kube.client import AlreadyExists, ApiError, NotFound, Unavailable
 from turtles.kube.informer import Key, key_of
 from turtles.kube.kubevirt import MIGRATION, MIGRATION_POLICY
-from turtles.kube.manager import Controller, Manager, Trigger, each
+from turtles.kube.manager import Controller, Trigger, each
 from turtles.kube.resources import NAMESPACE, POD
-from turtles.kube.writer import Writer
 
 log = logging.getLogger(__name__)
 
@@ -39,26 +37,18 @@ _QUOTA_RETRY = 30.0
 class MigrationController:
     """Reconciles VirtualMachineInstanceMigrations. One worker: who begins, counts those that have begun."""
 
-    def __init__(
-        self,
-        client: Client,
-        manager: Manager,
-        caches: Caches,
-        recorder: Recorder,
-        configuration: Callable[[], ClusterConfiguration],
-        launcher_config: Callable[[Object], LauncherConfig],
-    ) -> None:
+    def __init__(self, shared: Shared, launcher_config: Callable[[Object], LauncherConfig]) -> None:
         """Make the controller.
 
-        :param configuration: gives the configuration in force.
         :param launcher_config: gives what the Pod of a VMI is made with.
         """
-        self._client, self._writer, self._recorder = client, Writer(client), recorder
+        manager, caches = shared.manager, shared.caches
+        self._client, self._writer, self._recorder = shared.client, shared.writer, shared.recorder
         self._vmis, self._pods, self._nodes = caches.vmis, caches.pods, caches.nodes
         self._migrations = manager.informer(MIGRATION)
         self._migrations.add_index(BY_INSTANCE, _instance)
         self._policies, self._namespaces = manager.informer(MIGRATION_POLICY), manager.informer(NAMESPACE)
-        self._configuration, self._launcher_config = configuration, launcher_config
+        self._configuration, self._launcher_config = shared.configuration, launcher_config
 
     def controller(self) -> Controller:
         """Return what the manager needs to run it."""

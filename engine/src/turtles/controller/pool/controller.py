@@ -17,7 +17,7 @@ from turtles.api.phases import is_final
 from turtles.api.run_strategies import MANUAL, RERUN_ON_FAILURE, START, STOP, run_strategy
 from turtles.api.selectors import selects
 from turtles.controller import remedies
-from turtles.controller.caches import BY_OWNER, UNOWNED_IN, Caches, by_selector
+from turtles.controller.caches import BY_OWNER, UNOWNED_IN, by_selector
 from turtles.controller.claims import claim_names
 from turtles.controller.instances import Instances
 from turtles.controller.ownership import claims, references_with, references_without
@@ -33,12 +33,11 @@ from turtles.controller.pool.plan import Observed, Plan, plan
 from turtles.controller.pool.revisions import Revisions
 from turtles.controller.pool.selection import SelectionError
 from turtles.controller.pool.status import PAUSED, SUCCESSFUL_PAUSED, SUCCESSFUL_RESUME, status
-from turtles.kube.client import AlreadyExists, ApiError, Client, Conflict, NotFound, Unavailable
-from turtles.kube.events import Recorder
+from turtles.controller.shared import Shared
+from turtles.kube.client import AlreadyExists, ApiError, Conflict, NotFound, Unavailable
 from turtles.kube.informer import Informer, Key
 from turtles.kube.kubevirt import POOL
-from turtles.kube.manager import Controller, Manager, Trigger, each
-from turtles.kube.writer import Writer
+from turtles.kube.manager import Controller, Trigger, each
 
 log = logging.getLogger(__name__)
 
@@ -58,23 +57,17 @@ class _Failure:
 class PoolController:
     """Reconciles VirtualMachinePools."""
 
-    def __init__(
-        self,
-        client: Client,
-        manager: Manager,
-        caches: Caches,
-        recorder: Recorder,
-        chance: Callable[[], float] = random.random,
-    ) -> None:
+    def __init__(self, shared: Shared, chance: Callable[[], float] = random.random) -> None:
         """Make the controller.
 
         :param chance: gives 0…1, for what is chosen at random.
         """
-        self._writer, self._recorder, self._chance = Writer(client), recorder, chance
+        caches = shared.caches
+        self._writer, self._recorder, self._chance = shared.writer, shared.recorder, chance
         self._vms, self._vmis, self._pvcs = caches.vms, caches.vmis, caches.pvcs
-        self._instances = Instances(client, caches.vmis, recorder)
-        self._pools: Informer = manager.informer(POOL)
-        self._revisions = Revisions(client, manager)
+        self._instances = Instances(shared.client, caches.vmis, shared.recorder)
+        self._pools: Informer = shared.manager.informer(POOL)
+        self._revisions = Revisions(shared.client, shared.manager)
 
     def controller(self) -> Controller:
         """Return what the manager needs to run it."""

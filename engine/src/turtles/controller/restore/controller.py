@@ -9,15 +9,14 @@ from datetime import UTC, datetime
 from turtles.api.changes import merge_diff
 from turtles.api.objects import Object, get, owner_reference
 from turtles.api.run_strategies import HALTED
-from turtles.controller.caches import BY_CLAIM, Caches
+from turtles.controller.caches import BY_CLAIM
 from turtles.controller.restore.plan import Plan, Situation, failed, plan
-from turtles.kube.client import AlreadyExists, ApiError, Client, Conflict, NotFound, Unavailable
-from turtles.kube.events import Recorder
+from turtles.controller.shared import Shared
+from turtles.kube.client import AlreadyExists, ApiError, Conflict, NotFound, Unavailable
 from turtles.kube.informer import Key, key_of
 from turtles.kube.kubevirt import RESTORE, SNAPSHOT, SNAPSHOT_CONTENT
-from turtles.kube.manager import Controller, Manager, Trigger, each
+from turtles.kube.manager import Controller, Trigger, each
 from turtles.kube.resources import STORAGECLASS, VOLUMESNAPSHOT
-from turtles.kube.writer import Writer
 
 log = logging.getLogger(__name__)
 
@@ -30,8 +29,9 @@ BY_RESTORED_CLAIM = "claim"
 class RestoreController:
     """Reconciles VirtualMachineRestores."""
 
-    def __init__(self, client: Client, manager: Manager, caches: Caches, recorder: Recorder) -> None:
-        self._writer, self._recorder = Writer(client), recorder
+    def __init__(self, shared: Shared) -> None:
+        manager, caches = shared.manager, shared.caches
+        self._writer, self._recorder = shared.writer, shared.recorder
         self._vms, self._vmis, self._pvcs = caches.vms, caches.vmis, caches.pvcs
         self._restores, self._snapshots = manager.informer(RESTORE), manager.informer(SNAPSHOT)
         self._contents = manager.informer(SNAPSHOT_CONTENT)

@@ -9,16 +9,14 @@ from datetime import UTC, datetime
 from turtles.api.changes import merge_diff
 from turtles.api.kind import SUBRESOURCES_GROUP, SUBRESOURCES_VERSIONS
 from turtles.api.objects import Object, get
-from turtles.controller.caches import Caches
+from turtles.controller.shared import Shared
 from turtles.controller.snapshot import content as contents
 from turtles.controller.snapshot.plan import Plan, Situation, plan, quiesce_failed
-from turtles.kube.client import ApiError, Client, NotFound, Unavailable
-from turtles.kube.events import Recorder
+from turtles.kube.client import ApiError, NotFound, Unavailable
 from turtles.kube.informer import Informer, Key, key_of
 from turtles.kube.kubevirt import SNAPSHOT, SNAPSHOT_CONTENT
-from turtles.kube.manager import Controller, Manager, Trigger, each
+from turtles.kube.manager import Controller, Trigger, each
 from turtles.kube.resources import STORAGECLASS, VOLUMESNAPSHOT, VOLUMESNAPSHOTCLASS
-from turtles.kube.writer import Writer
 
 log = logging.getLogger(__name__)
 
@@ -30,8 +28,9 @@ _DEFAULT_CLASS = "snapshot.storage.kubernetes.io/is-default-class"
 class SnapshotController:
     """Reconciles VirtualMachineSnapshots."""
 
-    def __init__(self, client: Client, manager: Manager, caches: Caches, recorder: Recorder) -> None:
-        self._client, self._writer, self._recorder = client, Writer(client), recorder
+    def __init__(self, shared: Shared) -> None:
+        manager, caches = shared.manager, shared.caches
+        self._client, self._writer, self._recorder = shared.client, shared.writer, shared.recorder
         self._vms, self._vmis, self._pvcs = caches.vms, caches.vmis, caches.pvcs
         self._snapshots, self._contents = manager.informer(SNAPSHOT), manager.informer(SNAPSHOT_CONTENT)
         self._snapshots.add_index(BY_SOURCE, _source)

@@ -9,11 +9,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from turtles.api import cdi
-from turtles.api.configuration import ClusterConfiguration
 from turtles.api.import_settings import ImportSettings
 from turtles.api.kinds.cdi_config import NAME as CDI_CONFIG_NAME
 from turtles.api.objects import Object, get, is_deleted
-from turtles.controller.caches import Caches
 from turtles.controller.data_volume.cron.plan import (
     Observed,
     Plan,
@@ -26,13 +24,12 @@ from turtles.controller.data_volume.cron.pod import poller_name, poller_pod
 from turtles.controller.data_volume.pod import ImporterConfig
 from turtles.controller.definition import Definition
 from turtles.controller.owned import create, own
-from turtles.kube.client import Client, NotFound
-from turtles.kube.events import Recorder
+from turtles.controller.shared import Shared
+from turtles.kube.client import NotFound
 from turtles.kube.informer import Informer, Key
 from turtles.kube.kubevirt import CDI_CONFIG, DATA_IMPORT_CRON, DATA_SOURCE
-from turtles.kube.manager import Controller, Manager, Trigger, each, owner_of
+from turtles.kube.manager import Controller, Trigger, each, owner_of
 from turtles.kube.resources import POD, PVC
-from turtles.kube.writer import Writer
 
 log = logging.getLogger(__name__)
 
@@ -45,27 +42,18 @@ _AGAIN = 60.0
 class DataImportCronController:
     """Reconciles DataImportCrons."""
 
-    def __init__(
-        self,
-        client: Client,
-        manager: Manager,
-        caches: Caches,
-        recorder: Recorder,
-        image: str,
-        configuration: Callable[[], ClusterConfiguration],
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
-    ) -> None:
+    def __init__(self, shared: Shared, image: str, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         """Make the controller.
 
         :param image: of importers.
-        :param configuration: gives the configuration in force.
         """
-        self._writer, self._recorder, self._image, self._now = Writer(client), recorder, image, now
-        self._configuration, self._definition = configuration, Definition(manager)
+        manager = shared.manager
+        self._writer, self._recorder, self._image, self._now = shared.writer, shared.recorder, image, now
+        self._configuration, self._definition = shared.configuration, Definition(manager)
         self._crons = manager.informer(DATA_IMPORT_CRON, optional=True)
         self._configs = manager.informer(CDI_CONFIG, optional=True)
         self._sources = manager.informer(DATA_SOURCE, optional=True)
-        self._data_volumes, self._claims = caches.data_volumes, caches.pvcs
+        self._data_volumes, self._claims = shared.caches.data_volumes, shared.caches.pvcs
         self._pods = manager.informer(POD, label_selector=f"{cdi.COMPONENT}={cdi.COMPONENT_POLLER}")
         for informer in (self._data_volumes, self._claims):
             informer.add_index(_BY_CRON, _cron_of)

@@ -10,16 +10,14 @@ import base64
 import binascii
 import logging
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
 from turtles import pki
 from turtles.api import cdi, uploads
-from turtles.api.configuration import ClusterConfiguration
 from turtles.api.import_settings import ImportSettings
 from turtles.api.kinds.cdi_config import NAME as CDI_CONFIG_NAME
 from turtles.api.objects import Object, controller_of, get, is_deleted
-from turtles.controller.caches import Caches
 from turtles.controller.data_volume.claim import scratch_name
 from turtles.controller.data_volume.pod import ImporterConfig
 from turtles.controller.data_volume.progress import ask
@@ -28,12 +26,12 @@ from turtles.controller.data_volume.upload.pod import name_of, scratch_claim, up
 from turtles.controller.definition import Definition
 from turtles.controller.identity import identity
 from turtles.controller.owned import create, own
-from turtles.kube.client import AlreadyExists, ApiError, Client
+from turtles.controller.shared import Shared
+from turtles.kube.client import AlreadyExists, ApiError
 from turtles.kube.informer import Key, key_of
 from turtles.kube.kubevirt import CDI_CONFIG, DATA_VOLUME
-from turtles.kube.manager import Controller, Manager, Trigger, each, owner_of
+from turtles.kube.manager import Controller, Trigger, each, owner_of
 from turtles.kube.resources import APISERVICE, POD, PVC, SECRET, STORAGECLASS
-from turtles.kube.writer import Writer
 
 log = logging.getLogger(__name__)
 
@@ -46,22 +44,15 @@ _AGAIN = 1.0
 class UploadController:
     """Reconciles claims that are filled by uploads."""
 
-    def __init__(
-        self,
-        client: Client,
-        manager: Manager,
-        caches: Caches,
-        image: str,
-        configuration: Callable[[], ClusterConfiguration],
-    ) -> None:
+    def __init__(self, shared: Shared, image: str) -> None:
         """Make the controller.
 
         :param image: of importers.
-        :param configuration: gives the configuration in force.
         """
-        self._client, self._writer, self._image = client, Writer(client), image
-        self._configuration, self._definition = configuration, Definition(manager)
-        self._claims, self._data_volumes = caches.pvcs, caches.data_volumes
+        manager = shared.manager
+        self._client, self._writer, self._image = shared.client, shared.writer, image
+        self._configuration, self._definition = shared.configuration, Definition(manager)
+        self._claims, self._data_volumes = shared.caches.pvcs, shared.caches.data_volumes
         self._pods = manager.informer(POD, label_selector=f"{cdi.COMPONENT}={uploads.COMPONENT}")
         self._classes = manager.informer(STORAGECLASS)
         self._configs = manager.informer(CDI_CONFIG, optional=True)
