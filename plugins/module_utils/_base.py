@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """What the modules share: arguments, running in or outside the controller's process, declarative writes, waiting.
 
-A module is a class with ARGUMENTS, RULES and run(), and `MODULE = TheClass` beside its main(). The action plugin finds
-it by that name and runs it without a new Python process where that is possible. A module for one object of one kind is
-a ResourceModule.
+A module is a class with ARGUMENTS, RULES and run(); its file ends with `MODULE = TheClass` and `main = MODULE.main`. An
+action plugin finds the class by that name and runs it without a new Python process where that is possible. A module for
+one object of one kind is a ResourceModule.
 """
 
 from __future__ import annotations
@@ -49,6 +49,11 @@ class KubeModule:
     def arguments(cls):
         """Return the keyword arguments of AnsibleModule for this module."""
         return {"argument_spec": {**cls.ARGUMENTS, **AUTH_ARGUMENTS}, "supports_check_mode": True, **cls.RULES}
+
+    @classmethod
+    def main(cls):
+        """Run as an ordinary Ansible module."""
+        cls(AnsibleModule(**cls.arguments())).execute()
 
     @property
     def client(self):
@@ -419,8 +424,3 @@ class ResourceModule(KubeModule):
 def difference(live, declaration, exact=frozenset()):
     """Return the merge patch that brings the live object in line with a declaration; {} if it is already."""
     return _merge.merge_patch(live, _merge.overlay(live, declaration, exact=exact))
-
-
-def run_module(cls):
-    """Run a module as an ordinary Ansible module; the body of its main()."""
-    cls(AnsibleModule(**cls.arguments())).execute()

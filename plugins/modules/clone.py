@@ -129,7 +129,7 @@ duration:
 import json
 
 from ..module_utils import _resources
-from ..module_utils._base import ResourceModule, run_module
+from ..module_utils._base import ResourceModule
 from ..module_utils._errors import KubeError
 from ..module_utils._values import plain
 from ..module_utils._vm_status import phase_of
@@ -211,11 +211,7 @@ class Clone(ResourceModule):
 
 
 MODULE = Clone
-
-
-def main():
-    """Entry point."""
-    run_module(Clone)
+main = MODULE.main
 
 
 if __name__ == "__main__":

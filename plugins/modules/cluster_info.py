@@ -77,7 +77,7 @@ kubevirt:
 """
 
 from ..module_utils import _installation
-from ..module_utils._base import KubeModule, run_module
+from ..module_utils._base import KubeModule
 
 
 class ClusterInfo(KubeModule):
@@ -99,11 +99,7 @@ class ClusterInfo(KubeModule):
 
 
 MODULE = ClusterInfo
-
-
-def main():
-    """Entry point."""
-    run_module(ClusterInfo)
+main = MODULE.main
 
 
 if __name__ == "__main__":

@@ -127,7 +127,7 @@ duration:
 """
 
 from ..module_utils import _resources, _vm_spec, _wait
-from ..module_utils._base import ResourceModule, run_module
+from ..module_utils._base import ResourceModule
 from ..module_utils._errors import KubeError
 
 # Options, and the fields of spec.source that they are.
@@ -178,11 +178,7 @@ class DataSource(ResourceModule):
 
 
 MODULE = DataSource
-
-
-def main():
-    """Entry point."""
-    run_module(DataSource)
+main = MODULE.main
 
 
 if __name__ == "__main__":

@@ -193,7 +193,7 @@ duration:
 """
 
 from ..module_utils import _data_volume, _resources, _vm_spec, _wait
-from ..module_utils._base import ResourceModule, run_module
+from ..module_utils._base import ResourceModule
 from ..module_utils._errors import KubeError
 from ..module_utils._values import plain
 from ..module_utils._vm_status import phase_of
@@ -307,11 +307,7 @@ class DataVolume(ResourceModule):
 
 
 MODULE = DataVolume
-
-
-def main():
-    """Entry point."""
-    run_module(DataVolume)
+main = MODULE.main
 
 
 if __name__ == "__main__":

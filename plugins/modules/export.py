@@ -235,7 +235,7 @@ import time
 from urllib.parse import urlsplit
 
 from ..module_utils import _download, _exports, _resources, _upload
-from ..module_utils._base import ResourceModule, run_module
+from ..module_utils._base import ResourceModule
 from ..module_utils._download_record import Record
 from ..module_utils._errors import KubeError
 from ..module_utils._exports import phase_of
@@ -511,11 +511,7 @@ def _plain(value):
 
 
 MODULE = Export
-
-
-def main():
-    """Entry point."""
-    run_module(Export)
+main = MODULE.main
 
 
 if __name__ == "__main__":

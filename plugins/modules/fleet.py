@@ -283,15 +283,10 @@ duration:
   sample: 3.1
 """
 
-from ..module_utils._base import run_module
 from ..module_utils._fleet_task import FleetTask
 
 MODULE = FleetTask
-
-
-def main():
-    """Entry point."""
-    run_module(FleetTask)
+main = MODULE.main
 
 
 if __name__ == "__main__":

@@ -166,7 +166,7 @@ duration:
 import time
 
 from ..module_utils import _data_volume, _resources, _upload, _vm_spec, _wait
-from ..module_utils._base import ResourceModule, run_module
+from ..module_utils._base import ResourceModule
 from ..module_utils._errors import KubeError
 from ..module_utils._vm_status import phase_of
 
@@ -376,11 +376,7 @@ def _restarts(obj):
 
 
 MODULE = ImageUpload
-
-
-def main():
-    """Entry point."""
-    run_module(ImageUpload)
+main = MODULE.main
 
 
 if __name__ == "__main__":

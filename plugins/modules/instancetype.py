@@ -115,7 +115,6 @@ duration:
 """
 
 from ..module_utils import _merge, _shape, _vm_spec
-from ..module_utils._base import run_module
 from ..module_utils._errors import KubeError
 from ..module_utils._scope import ScopedModule
 from ..module_utils._values import plain
@@ -162,11 +161,7 @@ class Instancetype(ScopedModule):
 
 
 MODULE = Instancetype
-
-
-def main():
-    """Entry point."""
-    run_module(Instancetype)
+main = MODULE.main
 
 
 if __name__ == "__main__":

@@ -115,7 +115,7 @@ diagnosis:
 """
 
 from ..module_utils import _installation, _resources, _server_side, _shape, _wait
-from ..module_utils._base import Outcome, ResourceModule, run_module
+from ..module_utils._base import Outcome, ResourceModule
 from ..module_utils._client import MERGE_PATCH
 from ..module_utils._errors import KubeError
 from ..module_utils._values import plain
@@ -242,11 +242,7 @@ def _some(names):
 
 
 MODULE = KubeVirt
-
-
-def main():
-    """Entry point."""
-    run_module(KubeVirt)
+main = MODULE.main
 
 
 if __name__ == "__main__":

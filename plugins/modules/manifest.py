@@ -149,7 +149,7 @@ changes:
 import copy
 
 from ..module_utils import _diagnosis, _merge, _resources, _server_side, _shape, _wait
-from ..module_utils._base import WAIT_ARGUMENTS, KubeModule, Outcome, run_module
+from ..module_utils._base import WAIT_ARGUMENTS, KubeModule, Outcome
 from ..module_utils._definitions import DEFINITION_ARGUMENTS, load_definitions
 from ..module_utils._errors import KubeError
 from ..module_utils._jmespath import Expression
@@ -381,11 +381,7 @@ def _shown(obj):
 
 
 MODULE = Manifest
-
-
-def main():
-    """Entry point."""
-    run_module(Manifest)
+main = MODULE.main
 
 
 if __name__ == "__main__":

@@ -114,7 +114,7 @@ duration:
 import time
 
 from ..module_utils import _resources
-from ..module_utils._base import WAIT_ARGUMENTS, KubeModule, explain_error, run_module
+from ..module_utils._base import WAIT_ARGUMENTS, KubeModule, explain_error
 from ..module_utils._errors import ApiError, KubeError
 from ..module_utils._vm_status import node_of, phase_of
 from ..module_utils._wait import reasons
@@ -235,11 +235,7 @@ class Migration(KubeModule):
 
 
 MODULE = Migration
-
-
-def main():
-    """Entry point."""
-    run_module(Migration)
+main = MODULE.main
 
 
 if __name__ == "__main__":

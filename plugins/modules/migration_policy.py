@@ -106,7 +106,7 @@ duration:
 """
 
 from ..module_utils import _vm_spec
-from ..module_utils._base import ResourceModule, run_module
+from ..module_utils._base import ResourceModule
 from ..module_utils._errors import KubeError
 from ..module_utils._values import plain
 
@@ -149,11 +149,7 @@ class MigrationPolicy(ResourceModule):
 
 
 MODULE = MigrationPolicy
-
-
-def main():
-    """Entry point."""
-    run_module(MigrationPolicy)
+main = MODULE.main
 
 
 if __name__ == "__main__":

@@ -258,7 +258,7 @@ duration:
 """
 
 from ..module_utils import _network_config, _vm_spec
-from ..module_utils._base import ResourceModule, run_module
+from ..module_utils._base import ResourceModule
 
 
 class Network(ResourceModule):
@@ -284,11 +284,7 @@ class Network(ResourceModule):
 
 
 MODULE = Network
-
-
-def main():
-    """Entry point."""
-    run_module(Network)
+main = MODULE.main
 
 
 if __name__ == "__main__":

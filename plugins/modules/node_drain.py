@@ -77,7 +77,7 @@ duration:
 import time
 
 from ..module_utils import _resources
-from ..module_utils._base import WAIT_ARGUMENTS, KubeModule, explain_error, run_module
+from ..module_utils._base import WAIT_ARGUMENTS, KubeModule, explain_error
 from ..module_utils._errors import ApiError, KubeError
 from ..module_utils._vm_status import node_of
 
@@ -182,11 +182,7 @@ class NodeDrain(KubeModule):
 
 
 MODULE = NodeDrain
-
-
-def main():
-    """Entry point."""
-    run_module(NodeDrain)
+main = MODULE.main
 
 
 if __name__ == "__main__":

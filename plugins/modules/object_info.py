@@ -91,7 +91,6 @@ query_result:
 """
 
 from ..module_utils import _resources
-from ..module_utils._base import run_module
 from ..module_utils._info import InfoModule
 from ..module_utils._jmespath import Expression
 
@@ -130,11 +129,7 @@ class ObjectInfo(InfoModule):
 
 
 MODULE = ObjectInfo
-
-
-def main():
-    """Entry point."""
-    run_module(ObjectInfo)
+main = MODULE.main
 
 
 if __name__ == "__main__":

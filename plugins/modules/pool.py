@@ -170,7 +170,6 @@ duration:
 import re
 
 from ..module_utils import _merge, _shape, _vm_spec
-from ..module_utils._base import run_module
 from ..module_utils._errors import KubeError
 from ..module_utils._replicated import ReplicatedModule
 from ..module_utils._values import plain
@@ -251,11 +250,7 @@ class Pool(ReplicatedModule):
 
 
 MODULE = Pool
-
-
-def main():
-    """Entry point."""
-    run_module(Pool)
+main = MODULE.main
 
 
 if __name__ == "__main__":

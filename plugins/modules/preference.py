@@ -133,7 +133,6 @@ duration:
 """
 
 from ..module_utils import _merge, _shape, _vm_spec
-from ..module_utils._base import run_module
 from ..module_utils._errors import KubeError
 from ..module_utils._scope import ScopedModule
 from ..module_utils._values import plain
@@ -196,11 +195,7 @@ class Preference(ScopedModule):
 
 
 MODULE = Preference
-
-
-def main():
-    """Entry point."""
-    run_module(Preference)
+main = MODULE.main
 
 
 if __name__ == "__main__":

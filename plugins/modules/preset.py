@@ -130,7 +130,7 @@ duration:
 """
 
 from ..module_utils import _merge, _shape, _vm_spec
-from ..module_utils._base import ResourceModule, run_module
+from ..module_utils._base import ResourceModule
 from ..module_utils._errors import KubeError
 from ..module_utils._values import plain
 
@@ -175,11 +175,7 @@ class Preset(ResourceModule):
 
 
 MODULE = Preset
-
-
-def main():
-    """Entry point."""
-    run_module(Preset)
+main = MODULE.main
 
 
 if __name__ == "__main__":

@@ -115,7 +115,6 @@ duration:
 """
 
 from ..module_utils import _merge, _shape, _vm_spec
-from ..module_utils._base import run_module
 from ..module_utils._replicated import ReplicatedModule
 from ..module_utils._values import plain
 
@@ -153,11 +152,7 @@ class ReplicaSet(ReplicatedModule):
 
 
 MODULE = ReplicaSet
-
-
-def main():
-    """Entry point."""
-    run_module(ReplicaSet)
+main = MODULE.main
 
 
 if __name__ == "__main__":

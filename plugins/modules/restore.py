@@ -145,7 +145,7 @@ duration:
 import json
 
 from ..module_utils import _resources
-from ..module_utils._base import ResourceModule, run_module
+from ..module_utils._base import ResourceModule
 from ..module_utils._errors import KubeError
 from ..module_utils._values import plain
 
@@ -259,11 +259,7 @@ def _condition(obj, kind):
 
 
 MODULE = Restore
-
-
-def main():
-    """Entry point."""
-    run_module(Restore)
+main = MODULE.main
 
 
 if __name__ == "__main__":

@@ -101,7 +101,7 @@ import struct
 import tempfile
 
 from ..module_utils import _resources
-from ..module_utils._base import KubeModule, explain_error, run_module
+from ..module_utils._base import KubeModule, explain_error
 from ..module_utils._errors import ApiError, KubeError
 from ..module_utils._vm_machine import INSTANCE_SUBRESOURCES
 
@@ -192,11 +192,7 @@ def _write(dest, data):
 
 
 MODULE = Screenshot
-
-
-def main():
-    """Entry point."""
-    run_module(Screenshot)
+main = MODULE.main
 
 
 if __name__ == "__main__":

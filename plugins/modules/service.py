@@ -152,7 +152,7 @@ duration:
 """
 
 from ..module_utils import _resources, _service_spec, _vm_spec
-from ..module_utils._base import ResourceModule, run_module
+from ..module_utils._base import ResourceModule
 from ..module_utils._errors import KubeError
 
 
@@ -208,11 +208,7 @@ class Service(ResourceModule):
 
 
 MODULE = Service
-
-
-def main():
-    """Entry point."""
-    run_module(Service)
+main = MODULE.main
 
 
 if __name__ == "__main__":

@@ -101,7 +101,7 @@ duration:
 """
 
 from ..module_utils import _resources
-from ..module_utils._base import ResourceModule, run_module
+from ..module_utils._base import ResourceModule
 from ..module_utils._errors import KubeError
 from ..module_utils._wait import reasons
 
@@ -149,11 +149,7 @@ class Snapshot(ResourceModule):
 
 
 MODULE = Snapshot
-
-
-def main():
-    """Entry point."""
-    run_module(Snapshot)
+main = MODULE.main
 
 
 if __name__ == "__main__":

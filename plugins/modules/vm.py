@@ -394,15 +394,10 @@ diagnosis:
     events: [{object: Pod virt-launcher-web-x7f2p, reason: Failed, message: manifest unknown, count: 3}]
 """
 
-from ..module_utils._base import run_module
 from ..module_utils._vm_task import MachineTask
 
 MODULE = MachineTask
-
-
-def main():
-    """Entry point."""
-    run_module(MachineTask)
+main = MODULE.main
 
 
 if __name__ == "__main__":

@@ -93,7 +93,6 @@ diagnosis:
 """
 
 from ..module_utils import _vm_status
-from ..module_utils._base import run_module
 from ..module_utils._errors import KubeError
 from ..module_utils._machine_info import MachineInfo
 
@@ -119,11 +118,7 @@ class VirtualMachineInfo(MachineInfo):
 
 
 MODULE = VirtualMachineInfo
-
-
-def main():
-    """Entry point."""
-    run_module(VirtualMachineInfo)
+main = MODULE.main
 
 
 if __name__ == "__main__":

@@ -79,7 +79,6 @@ diagnosis:
     events: [{object: Pod virt-launcher-web-x7f2p, reason: Failed, message: manifest unknown, count: 3}]
 """
 
-from ..module_utils._base import run_module
 from ..module_utils._machine_info import MachineInfo
 
 
@@ -90,11 +89,7 @@ class VirtualMachineInstanceInfo(MachineInfo):
 
 
 MODULE = VirtualMachineInstanceInfo
-
-
-def main():
-    """Entry point."""
-    run_module(VirtualMachineInstanceInfo)
+main = MODULE.main
 
 
 if __name__ == "__main__":

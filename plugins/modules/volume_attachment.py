@@ -116,7 +116,7 @@ volume:
 """
 
 from ..module_utils import _resources
-from ..module_utils._base import WAIT_ARGUMENTS, KubeModule, explain_error, run_module
+from ..module_utils._base import WAIT_ARGUMENTS, KubeModule, explain_error
 from ..module_utils._errors import ApiError, KubeError
 from ..module_utils._vm_machine import INSTANCE_SUBRESOURCES, MACHINE_SUBRESOURCES
 from ..module_utils._vm_status import is_active
@@ -285,11 +285,7 @@ def _is_permanent(vmi, volume):
 
 
 MODULE = VolumeAttachment
-
-
-def main():
-    """Entry point."""
-    run_module(VolumeAttachment)
+main = MODULE.main
 
 
 if __name__ == "__main__":
