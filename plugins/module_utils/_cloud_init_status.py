@@ -156,10 +156,10 @@ class CloudInit:
 
 def _console_errors(text):
     """Return the errors with which cloud-init ended, as far as the console tells."""
-    found = [(match[1], _PYTHONS_NAME.sub("", match[2].strip())) for match in _MESSAGE.finditer(text)]
-    if not any(level != "WARNING" or _MODULE_FAILED.match(said) for level, said in found):
+    errors = [(match[1], _PYTHONS_NAME.sub("", match[2].strip())) for match in _MESSAGE.finditer(text)]
+    if not any(level != "WARNING" or _MODULE_FAILED.match(said) for level, said in errors):
         return []
-    return list(dict.fromkeys(said for level, said in found if level != "WARNING" or "fail" in said.lower()))
+    return list(dict.fromkeys(said for level, said in errors if level != "WARNING" or "fail" in said.lower()))
 
 
 def _version1(text):
@@ -181,8 +181,8 @@ def _progress(status):
 
 def _recoverable(status):
     """Return what cloud-init calls recoverable errors, each stage's once."""
-    found = []
+    errors = []
     for stage in status.values():
         for texts in (stage.get("recoverable_errors") or {}).values() if isinstance(stage, dict) else ():
-            found += texts
-    return list(dict.fromkeys(map(str, found)))
+            errors += texts
+    return list(dict.fromkeys(map(str, errors)))

@@ -84,12 +84,12 @@ def warning_events(client, namespace, names):
         events = quietly(lambda: client.list(url)[0]) or []
     except KubeError:
         events = []
-    found = []
+    warnings = []
     for event in events:
         about = event.get("involvedObject") or event.get("regarding") or {}
         if event.get("type") == "Warning" and about.get("name") in names:
             seen = event.get("lastTimestamp") or event.get("eventTime") or event["metadata"].get("creationTimestamp")
-            found.append(
+            warnings.append(
                 {
                     "object": "%s %s" % (about.get("kind"), about.get("name")),
                     "reason": event.get("reason"),
@@ -98,4 +98,4 @@ def warning_events(client, namespace, names):
                     "last_seen": seen,
                 }
             )
-    return sorted(found, key=lambda event: event["last_seen"] or "")
+    return sorted(warnings, key=lambda event: event["last_seen"] or "")

@@ -66,14 +66,14 @@ class Server:
         """
         connection, answer = self._open("GET", url, {"Accept": "application/json"})
         try:
-            found = answer.read(_LONGEST).decode(errors="replace")
+            body = answer.read(_LONGEST).decode(errors="replace")
         except (OSError, http.client.HTTPException) as exc:
             raise Broken("the connection broke off: %s" % exc) from exc
         finally:
             connection.close()
         if answer.status != 200:
-            raise self._refused(url, answer.status, found)
-        return found
+            raise self._refused(url, answer.status, body)
+        return body
 
     def fetch(self, url, part, show):
         """Bring what is at an address into a Part, from where that ends on.
@@ -215,13 +215,13 @@ class Part:
         try:
             os.fsync(self._file.fileno())
             self._file.close()
-            found = digest(self._name)
+            actual = digest(self._name)
             os.replace(self._name, self.path)
             if os.path.exists(self._note):
                 os.unlink(self._note)
         except OSError as exc:
             raise self._failed(exc) from exc
-        return found
+        return actual
 
     def close(self):
         """Leave it for a later task."""
@@ -233,8 +233,8 @@ class Part:
 
 def digest(path):
     """Return the sha256 checksum of a file in hexadecimal digits."""
-    found = hashlib.sha256()
+    checksum = hashlib.sha256()
     with open(path, "rb") as file:
         while piece := file.read(CHUNK):
-            found.update(piece)
-    return found.hexdigest()
+            checksum.update(piece)
+    return checksum.hexdigest()

@@ -92,7 +92,7 @@ def with_images(vms, images):
     for name, image in images.items():
         if not isinstance(image, str):
             raise KubeError("images.%s: must be text, but is %s." % (name, described(image)))
-    found = []
+    machines = []
     for vm in vms:
         vm = dict(vm)
         if isinstance(vm.get("image"), str):
@@ -104,8 +104,8 @@ def with_images(vms, images):
                 else disk
                 for disk in vm["disks"]
             ]
-        found.append(vm)
-    return found
+        machines.append(vm)
+    return machines
 
 
 def objects(content):
@@ -113,14 +113,14 @@ def objects(content):
 
     :raises KubeError: naming the place of what is wrong.
     """
-    found, quotas = [], []
+    namespaces, quotas = [], []
     for number, entry in enumerate(content.get("namespaces") or []):
         entry = {"name": entry} if isinstance(entry, str) else entry
         place = "namespaces[%d]" % number
         values = _validated(place, entry, NAMESPACE)
         _resources.check_name("%s.name" % place, values["name"])
         metadata = {key: values[key] for key in ("name", "labels", "annotations") if values[key] is not None}
-        found.append({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
+        namespaces.append({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
         if values["quota"]:
             quotas.append(
                 {
@@ -135,7 +135,7 @@ def objects(content):
         for section in _SECTIONS
         for number, entry in _entries(content, section)
     ]
-    return found + quotas + declared
+    return namespaces + quotas + declared
 
 
 def _network(values):

@@ -44,15 +44,15 @@ def machines(vms, common):
     :param common: options that count where a machine doesn't have its own; labels are added to its own.
     :raises KubeError: naming the place of each mistake.
     """
-    found, wrong = [], []
+    members, wrong = [], []
     arguments = machine_arguments()
     for number, options in enumerate(vms):
         try:
-            found.append(_machine("vms[%d]" % number, options, common, arguments))
+            members.append(_machine("vms[%d]" % number, options, common, arguments))
         except KubeError as exc:
             wrong.append(str(exc))
     fail_together(wrong)
-    return found
+    return members
 
 
 def fail_together(wrong):

@@ -192,10 +192,10 @@ class FleetTask(KubeModule):
         return KubeError("%s in %s: %s" % (kind.kind, where, explain_error(exc)), **exc.facts)
 
     def _namespaces(self):
-        found = {member.namespace for member in self._members}
+        namespaces = {member.namespace for member in self._members}
         if self.params["prune"]:
-            found.add(self._limited.default_namespace)
-        return sorted(found)
+            namespaces.add(self._limited.default_namespace)
+        return sorted(namespaces)
 
     def _to_prune(self):
         """Return members for the machines to delete that aren't declared.
@@ -206,7 +206,7 @@ class FleetTask(KubeModule):
         if not prune:
             return []
         declared = {(member.namespace, member.name) for member in self._members}
-        found = []
+        leftovers = []
         for namespace in self._namespaces():
             try:
                 items, _version = self._limited.list(
@@ -216,10 +216,10 @@ class FleetTask(KubeModule):
                 if exc.status == 400:
                     raise KubeError("prune.label_selector: %s" % exc.message, **exc.facts) from exc
                 raise self._unreadable(exc, _vm_status.VM, "namespace %s" % namespace) from exc
-            found += [
+            leftovers += [
                 (namespace, item["metadata"]["name"]) for item in items if not item["metadata"].get("deletionTimestamp")
             ]
-        surplus = sorted(set(found) - declared)
+        surplus = sorted(set(leftovers) - declared)
         if len(surplus) > prune["max"]:
             names = ", ".join("%s/%s" % name for name in surplus[:10])
             raise KubeError(

@@ -22,8 +22,8 @@ def kubevirt(client):
         if exc.status in (403, 404):
             return None
         raise
-    found = min(items, key=lambda obj: obj["metadata"].get("creationTimestamp") or "", default=None)
-    return found and dict(found, apiVersion=KUBEVIRT.api_version, kind=KUBEVIRT.kind)
+    oldest = min(items, key=lambda obj: obj["metadata"].get("creationTimestamp") or "", default=None)
+    return oldest and dict(oldest, apiVersion=KUBEVIRT.api_version, kind=KUBEVIRT.kind)
 
 
 def is_available(kubevirt):
@@ -82,7 +82,7 @@ def lost_nodes(client, namespace, workload):
 
 def machines(client):
     """Return the names of all virtual machines and instances, each once."""
-    found = {}
+    counts = {}
     for kind in ("VirtualMachine", "VirtualMachineInstance"):
         try:
             items = client.list(_resources.path(_resources.known("kubevirt.io/v1", kind)))[0]
@@ -92,8 +92,8 @@ def machines(client):
                 continue
             raise
         for item in items:
-            found["%s/%s" % (item["metadata"].get("namespace"), item["metadata"]["name"])] = True
-    return list(found)
+            counts["%s/%s" % (item["metadata"].get("namespace"), item["metadata"]["name"])] = True
+    return list(counts)
 
 
 def has_controller(client, namespace):

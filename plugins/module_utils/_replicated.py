@@ -70,10 +70,10 @@ class ReplicatedModule(ResourceModule):
     def _troubles(self, selector):
         """Return what the first few members that aren't ready say."""
         member = _resources.known("kubevirt.io/v1", self.MEMBER_KIND)
-        found = selector and _diagnosis.quietly(
+        members = selector and _diagnosis.quietly(
             lambda: self.client.list(_resources.path(member, self.namespace), selector)[0]
         )
-        unready = [obj for obj in found or () if not _wait.is_true(obj, "Ready")]
+        unready = [obj for obj in members or () if not _wait.is_true(obj, "Ready")]
         return [
             "%s: %s" % (_resources.label(obj), sentence)
             for obj in unready[:SHOWN]

@@ -26,8 +26,8 @@ class ScopedModule(ResourceModule):
 
     @classmethod
     def arguments(cls):
-        found = super().arguments()
-        return {**found, "argument_spec": {**found["argument_spec"], **SCOPE_ARGUMENTS}}
+        inherited = super().arguments()
+        return {**inherited, "argument_spec": {**inherited["argument_spec"], **SCOPE_ARGUMENTS}}
 
     def identify(self):
         self.resource = resource_of(self.params, self.KIND, self.CLUSTER_KIND)

@@ -146,8 +146,8 @@ class Transport:
 
     def warnings(self):
         """Return what the server warned about on writes, such as fields it doesn't know, each once."""
-        found, self._warnings = list(dict.fromkeys(self._warnings)), []
-        return found
+        heard, self._warnings = list(dict.fromkeys(self._warnings)), []
+        return heard
 
     def _connections(self):
         """Return the pool of connections."""
@@ -281,6 +281,6 @@ class Transport:
         finally:
             response.release_conn()
         if method != "GET":
-            found = WARNING.findall(response.headers.get("Warning") or "")
-            self._warnings += [re.sub(r"\\(.)", r"\1", text) for text in found]
+            warnings = WARNING.findall(response.headers.get("Warning") or "")
+            self._warnings += [re.sub(r"\\(.)", r"\1", text) for text in warnings]
         return data

@@ -54,10 +54,10 @@ class Source:
 
     def digest(self, algorithm):
         """Return its hash in hexadecimal digits."""
-        found = hashlib.new(algorithm)
+        checksum = hashlib.new(algorithm)
         for piece in self.pieces():
-            found.update(piece)
-        return found.hexdigest()
+            checksum.update(piece)
+        return checksum.hexdigest()
 
 
 class Proxy:

@@ -59,7 +59,7 @@ def until(client, resource, namespace, name, timeout, done, hopeless=None):
         return objects[0] if objects else None
 
     try:
-        found = _until(
+        obj = _until(
             client,
             _resources.path(resource, namespace),
             timeout,
@@ -69,7 +69,7 @@ def until(client, resource, namespace, name, timeout, done, hopeless=None):
         )
     except GaveUp as exc:
         raise GaveUp(exc.why, only(exc.obj)) from exc
-    return only(found)
+    return only(obj)
 
 
 def until_all(client, collection, timeout, done, hopeless, label_selector, field_selector):

@@ -85,14 +85,14 @@ class ClusterInfo(KubeModule):
 
     def run(self):
         version = self.client.request("GET", "/version")
-        found = self.client.request("GET", "/apis") or {}
+        groups = self.client.request("GET", "/apis") or {}
         return {
             "changed": False,
             "host": self.client.host,
             "version": version or {},
             "groups": {
                 group["name"]: [entry["version"] for entry in group.get("versions") or []]
-                for group in found.get("groups") or []
+                for group in groups.get("groups") or []
             },
             "kubevirt": _installation.kubevirt(self.client) or {},
         }

@@ -348,10 +348,10 @@ class Export(ResourceModule):
         if source["kind"] == SOURCES["snapshot"][0]:
             # Claims are made of it again and again, with the same content
             about["tag"] = ""
-        found = record.find(path, about)
+        earlier = record.find(path, about)
         told = {"volume": name, "path": path, "format": form, "disk_bytes": size}
-        if found is not None:
-            return {**told, **found, "downloaded": False}
+        if earlier is not None:
+            return {**told, **earlier, "downloaded": False}
         self.changed = self.changed or not self.check_mode
         if self.check_mode:
             return {**told, "bytes": 0, "checksum": "", "downloaded": True}
@@ -372,8 +372,8 @@ class Export(ResourceModule):
         if source["kind"] != SOURCES["snapshot"][0]:
             return ""
         snapshot = _resources.known("snapshot.kubevirt.io/v1beta1", source["kind"])
-        found = self.client.get(_resources.path(snapshot, self.namespace, source["name"]))
-        return (found or {"metadata": {}})["metadata"].get("uid") or export["metadata"]["uid"]
+        live = self.client.get(_resources.path(snapshot, self.namespace, source["name"]))
+        return (live or {"metadata": {}})["metadata"].get("uid") or export["metadata"]["uid"]
 
     def _manifest(self, record, link):
         path = os.path.join(self.params["dest"], MANIFEST)
@@ -487,11 +487,11 @@ class Export(ResourceModule):
     def result(self, outcome):
         links = ((outcome.after or {}).get("status") or {}).get("links") or {}
         link = links.get(self.params["link"]) or links.get("internal") or {}
-        found = {
+        keys = {
             "phase": phase_of(outcome.after),
             "volumes": [volume["name"] for volume in link.get("volumes") or ()],
         }
-        result = {**super().result(outcome), **found}
+        result = {**super().result(outcome), **keys}
         if self.params["dest"] and self.params["state"] == "present":
             result["files"] = self.files
             result["diff"]["before"] = {"object": result["diff"]["before"], "files": self._listed(downloaded=False)}

@@ -204,9 +204,9 @@ class ImageUpload(ResourceModule):
     @classmethod
     def arguments(cls):
         """Return the keyword arguments of AnsibleModule: there is one state only."""
-        found = super().arguments()
-        found["argument_spec"] = {key: value for key, value in found["argument_spec"].items() if key != "state"}
-        return found
+        inherited = super().arguments()
+        inherited["argument_spec"] = {key: value for key, value in inherited["argument_spec"].items() if key != "state"}
+        return inherited
 
     def run(self):
         self.params = {**self.params, "state": "present"}
@@ -221,13 +221,13 @@ class ImageUpload(ResourceModule):
         if algorithm not in ALGORITHMS or (self.params["checksum"] and len(digits) != ALGORITHMS[algorithm]):
             forms = ", ".join("%s:<%d hexadecimal digits>" % pair for pair in ALGORITHMS.items())
             raise KubeError("checksum: %r doesn't have one of the forms %s." % (wanted, forms))
-        found = self.source.digest(algorithm)
-        if digits and found != digits.lower():
+        checksum = self.source.digest(algorithm)
+        if digits and checksum != digits.lower():
             raise KubeError(
                 "checksum: %s has the %s checksum %s, not %s: it is another file, or it is damaged."
-                % (self.source.path, algorithm, found, digits)
+                % (self.source.path, algorithm, checksum, digits)
             )
-        return "%s:%s" % (algorithm, found)
+        return "%s:%s" % (algorithm, checksum)
 
     def declare(self, live):
         if live is None and self.params["size"] is None:
@@ -251,18 +251,18 @@ class ImageUpload(ResourceModule):
         where = _resources.label(live)
         if (live["spec"].get("source") or {}).get("upload") is None:
             raise KubeError("%s exists, and isn't filled by an upload. Give another name, or delete it first." % where)
-        found = (live["metadata"].get("annotations") or {}).get(CHECKSUM)
-        if found == self.checksum:
+        checksum = (live["metadata"].get("annotations") or {}).get(CHECKSUM)
+        if checksum == self.checksum:
             return
-        algorithm = (found or "").partition(":")[0]
-        if algorithm in ALGORITHMS and found == "%s:%s" % (algorithm, self.source.digest(algorithm)):
+        algorithm = (checksum or "").partition(":")[0]
+        if algorithm in ALGORITHMS and checksum == "%s:%s" % (algorithm, self.source.digest(algorithm)):
             # The same file, by another hash
-            self.checksum = found
+            self.checksum = checksum
             return
-        if phase_of(live) == "Succeeded" or found is not None:
+        if phase_of(live) == "Succeeded" or checksum is not None:
             raise KubeError(
                 "%s exists, and was created from another file (%s). Give another name, or delete it first, which "
-                "deletes the disk." % (where, found or "without a checksum")
+                "deletes the disk." % (where, checksum or "without a checksum")
             )
 
     def refused(self, exc, resource, namespace, name):
@@ -331,8 +331,8 @@ class ImageUpload(ResourceModule):
             config = self.client.get(CONFIG_PATH) or {}
         spec, status = config.get("spec") or {}, config.get("status") or {}
         override = spec.get("uploadProxyURLOverride")
-        found = url or override or status.get("uploadProxyURL")
-        if not found:
+        address = url or override or status.get("uploadProxyURL")
+        if not address:
             raise KubeError("upload_proxy_url: missing. The cluster's object CDIConfig doesn't say where its proxy is.")
         authorities = status.get("uploadProxyCA")
         if path:
@@ -341,7 +341,7 @@ class ImageUpload(ResourceModule):
                     authorities = file.read()
             except (OSError, ValueError) as exc:
                 raise KubeError("upload_proxy_ca: %s can't be read: %s." % (path, exc)) from exc
-        return _upload.Proxy(found, authorities, not self.params["upload_proxy_insecure"])
+        return _upload.Proxy(address, authorities, not self.params["upload_proxy_insecure"])
 
     def is_ready(self, obj):
         return phase_of(obj) == "Succeeded"
@@ -363,8 +363,8 @@ class ImageUpload(ResourceModule):
         return said + ([running["message"]] if running.get("message") else []), {}
 
     def result(self, outcome):
-        found = {"phase": phase_of(outcome.after), "checksum": self.checksum, "bytes": self.sent}
-        return {**super().result(outcome), **found}
+        keys = {"phase": phase_of(outcome.after), "checksum": self.checksum, "bytes": self.sent}
+        return {**super().result(outcome), **keys}
 
 
 def _takes_images(obj):

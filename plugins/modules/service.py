@@ -187,15 +187,15 @@ class Service(ResourceModule):
         if vm is None:
             return _vm_spec.texts_of(self.params, "selector")
         _resources.check_name("vm", vm)
-        found = self.client.get(
+        machine = self.client.get(
             _resources.path(_resources.known("kubevirt.io/v1", "VirtualMachine"), self.namespace, vm)
         )
-        if found is None and not self.check_mode:
+        if machine is None and not self.check_mode:
             raise KubeError(
                 "vm: VirtualMachine %s/%s doesn't exist. Create it first, or give the selector of the machines."
                 % (self.namespace, vm)
             )
-        return _service_spec.selector_of(vm, found or {})
+        return _service_spec.selector_of(vm, machine or {})
 
     def is_ready(self, obj):
         return _service_spec.has_address(obj)

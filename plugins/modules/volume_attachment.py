@@ -210,16 +210,16 @@ class VolumeAttachment(KubeModule):
         claim = (volume.get("persistentVolumeClaim") or {}).get("claimName")
         source = claim or (volume.get("dataVolume") or {}).get("name")
         seen = disk.get("disk") or disk.get("lun") or disk.get("cdrom") or {}
-        found = {"claim": source or "none", "bus": seen.get("bus") or "sata", "serial": disk.get("serial")}
+        actual = {"claim": source or "none", "bus": seen.get("bus") or "sata", "serial": disk.get("serial")}
         wanted = {
             "claim": self.params["claim"] or self.params["data_volume"],
             "bus": self.params["bus"],
             "serial": self.params["serial"],
         }
         differs = [
-            "%s is %s, not %s" % (key, found[key] or "none", value)
+            "%s is %s, not %s" % (key, actual[key] or "none", value)
             for key, value in wanted.items()
-            if value is not None and found[key] != value
+            if value is not None and actual[key] != value
         ]
         if differs:
             raise KubeError(

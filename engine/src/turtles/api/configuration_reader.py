@@ -160,20 +160,20 @@ def _permitted_devices(permitted: Mapping[str, Any] | None) -> PermittedDevices 
 def ratio(text: Any) -> float | None:
     """Read a ratio, such as 1.5; None if it is none, or less than 1."""
     try:
-        found = float(text)
+        factor = float(text)
     except (TypeError, ValueError):
         return None
-    return found if 1 <= found < math.inf else None
+    return factor if 1 <= factor < math.inf else None
 
 
 def rotation(spec: Mapping[str, Any]) -> Rotation:
     """Read a KubeVirt object's certificateRotateStrategy. What can't be read or is missing has its default."""
-    found = (spec.get("certificateRotateStrategy") or {}).get("selfSigned") or {}
-    authority, serving = found.get("ca") or {}, found.get("server") or {}
-    lifetime = _duration(found.get("caRotateInterval"), authority.get("duration")) or Rotation.authority
-    rest = _duration(found.get("caOverlapInterval"), authority.get("renewBefore")) or lifetime * REST
+    lifetimes = (spec.get("certificateRotateStrategy") or {}).get("selfSigned") or {}
+    authority, serving = lifetimes.get("ca") or {}, lifetimes.get("server") or {}
+    lifetime = _duration(lifetimes.get("caRotateInterval"), authority.get("duration")) or Rotation.authority
+    rest = _duration(lifetimes.get("caOverlapInterval"), authority.get("renewBefore")) or lifetime * REST
     shorter = min(Rotation.serving, lifetime)
-    serving_lifetime = _duration(found.get("certRotateInterval"), serving.get("duration")) or shorter
+    serving_lifetime = _duration(lifetimes.get("certRotateInterval"), serving.get("duration")) or shorter
     serving_rest = _duration(serving.get("renewBefore")) or serving_lifetime * REST
     return Rotation(lifetime, rest, serving_lifetime, serving_rest)
 

@@ -61,8 +61,8 @@ class Endpoint:
         :raises ValueError: it isn't one.
         """
         try:
-            found = json.loads(value)
-            endpoint = cls(found["host"], found["port"], found["certificate"])
+            data = json.loads(value)
+            endpoint = cls(data["host"], data["port"], data["certificate"])
         except (ValueError, TypeError, KeyError) as error:
             raise ValueError(f"not an endpoint: {error!r}") from error
         if not isinstance(endpoint.port, int) or not all(

@@ -92,13 +92,13 @@ def labels_of(text: str) -> dict[str, str]:
 
     :raises ConfigurationError: they are none.
     """
-    found = {}
+    labels = {}
     for part in text.split(","):
         key, sign, value = part.strip().partition("=")
         if not (key and sign):
             raise ConfigurationError(f"--selector {text!r}: {part!r} is no label; write key=value, several with commas")
-        found[key] = value
-    return found
+        labels[key] = value
+    return labels
 
 
 def _run(command: Command, options: argparse.Namespace) -> int:

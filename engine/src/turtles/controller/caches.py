@@ -113,8 +113,8 @@ def data_volumes_of(
 
     :param names: further ones.
     """
-    found = {name: caches.data_volumes.get(namespace, name) for name in (*claim_names(spec), *names)}
-    return {name: data_volume for name, data_volume in found.items() if data_volume is not None}
+    by_name = {name: caches.data_volumes.get(namespace, name) for name in (*claim_names(spec), *names)}
+    return {name: data_volume for name, data_volume in by_name.items() if data_volume is not None}
 
 
 def _state(pvc: Object | None) -> tuple[str, str] | None:

@@ -61,8 +61,8 @@ class PodInterface:
 
     def ipv6(self) -> tuple[str, int] | None:
         """Return the first IPv6 address and its prefix length; None if there is none."""
-        found = (each for each in self.addresses if ip_address(each[0]).version == 6)
-        return next(found, None)
+        addresses = (each for each in self.addresses if ip_address(each[0]).version == 6)
+        return next(addresses, None)
 
 
 @dataclass(frozen=True)

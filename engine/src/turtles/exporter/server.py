@@ -214,10 +214,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _manifest(self, link: str) -> None:
         try:
-            found = json.loads((self.served.manifests / link).read_text())
+            objects = json.loads((self.served.manifests / link).read_text())
         except FileNotFoundError:
             raise _Failure(404, f"the export has no {link} manifests") from None
-        self._objects(found["items"])
+        self._objects(objects["items"])
 
     def _header_secret(self) -> Mapping[str, Any]:
         token = self.served.token.read_text().strip()
@@ -234,8 +234,8 @@ class _Handler(BaseHTTPRequestHandler):
             text = "".join(f"---\n{json.dumps(obj, indent=2)}\n" for obj in objects)
             self._send(200, text.encode(), "application/yaml")
             return
-        found = {"apiVersion": "v1", "kind": "List", "metadata": {}, "items": list(objects)}
-        self._send(200, json.dumps(found, indent=4).encode(), "application/json")
+        body = {"apiVersion": "v1", "kind": "List", "metadata": {}, "items": list(objects)}
+        self._send(200, json.dumps(body, indent=4).encode(), "application/json")
 
     def _text(self, status: int, message: str) -> None:
         self._send(status, f"{message}\n".encode(), "text/plain; charset=utf-8")

@@ -60,15 +60,15 @@ class DiskGrowth:
 
 def _growing(vmi: Object) -> list[tuple[Mapping[str, Any], int]]:
     """Return the volumes whose disks grow with their claims, and the claims' capacities."""
-    found = []
+    growing = []
     entries = {entry["name"]: entry for entry in vmi["status"].get("volumeStatus") or ()}
     for volume in vmi["spec"].get("volumes") or ():
         info = (entries.get(volume["name"]) or {}).get("persistentVolumeClaimInfo") or {}
         capacity = (info.get("capacity") or {}).get("storage")
         writable = ("persistentVolumeClaim" in volume or "dataVolume" in volume) and not paths.is_read_only(volume)
         if capacity and writable:
-            found.append((volume, quantity.to_int(capacity)))
-    return found
+            growing.append((volume, quantity.to_int(capacity)))
+    return growing
 
 
 def _disk(vmi: Object, volume: Mapping[str, Any]) -> PurePosixPath:

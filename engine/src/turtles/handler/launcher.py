@@ -166,7 +166,7 @@ class Launcher:
 
         :raises OSError: if that isn't possible.
         """
-        found: list[socket.socket] = []
+        listeners: list[socket.socket] = []
         with contextlib.ExitStack() as failed, closing(self.files.open_migration_folder()) as folder:
             for path in paths_:
                 with contextlib.suppress(FileNotFoundError):
@@ -176,9 +176,9 @@ class Launcher:
                 listener.bind(f"/proc/self/fd/{folder}/{path.name}")
                 os.chown(path.name, QEMU_UID, QEMU_UID, dir_fd=folder, follow_symlinks=False)
                 listener.listen()
-                found.append(listener)
+                listeners.append(listener)
             failed.pop_all()
-        return found
+        return listeners
 
     def ask(
         self, path: PurePosixPath, request: bytes, *, seconds: float, limit: int, descriptors: Sequence[int] = ()

@@ -67,9 +67,9 @@ class _Cluster:
             self.queue.add((obj["metadata"]["namespace"], obj["metadata"]["name"]))
 
     def get(self, key: Key) -> Object | None:
-        found = [vmi for informer in self.informers if (vmi := informer.get(*key)) is not None]
+        vmis = [vmi for informer in self.informers if (vmi := informer.get(*key)) is not None]
         # One of them may be behind
-        return max(found, key=lambda vmi: int(vmi["metadata"]["resourceVersion"]), default=None)
+        return max(vmis, key=lambda vmi: int(vmi["metadata"]["resourceVersion"]), default=None)
 
     def list(self) -> list[Object]:
         """Return all of them; one may be there twice."""

@@ -95,17 +95,17 @@ class RegistryClient:
         """
         raw = self._inspect(self._source())
         try:
-            found = parse(raw)
-            if isinstance(found, Index):
+            parsed = parse(raw)
+            if isinstance(parsed, Index):
                 machine = platform.machine()
-                chosen = found.choose(self._image.architecture or _ARCHITECTURES.get(machine, machine))
+                chosen = parsed.choose(self._image.architecture or _ARCHITECTURES.get(machine, machine))
                 raw = self._inspect(f"{self._image.repository}@{chosen}")
-                found = parse(raw)
+                parsed = parse(raw)
         except ManifestError as error:
             raise ImportRefused(f"image {self._image.reference}: {error}") from error
-        if isinstance(found, Index):
+        if isinstance(parsed, Index):
             raise ImportRefused(f"image {self._image.reference}: its index has another index in it")
-        return digest_of(raw), found
+        return digest_of(raw), parsed
 
     def download(self, digest: str, manifest: Manifest, target: Path, done: Callable[[int], None]) -> None:
         """Download an image into a folder, which is created: each blob is a file named by its digest.

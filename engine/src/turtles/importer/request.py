@@ -123,13 +123,13 @@ def headers(lines: list[str]) -> dict[str, str]:
 
     :raises ImportRefused: a line isn't one. The message doesn't repeat it: it may be secret.
     """
-    found = {}
+    result = {}
     for line in lines:
         name, colon, value = line.strip().partition(":")
         if not colon or not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name) or re.search(r"[\r\n\0]", value):
             raise ImportRefused("a further header doesn't have the form 'Name: value'")
-        found[name] = value.strip()
-    return found
+        result[name] = value.strip()
+    return result
 
 
 def secret_headers(folders: list[Path]) -> dict[str, str]:

@@ -47,8 +47,8 @@ class Target:
         flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
         if self.is_device:
             self._descriptor = os.open(self.draft, flags)
-            found = struct.unpack("Q", fcntl.ioctl(self._descriptor, _BLKGETSIZE64, bytes(8)))[0]
-            self.size = min(self.size, found)
+            size = struct.unpack("Q", fcntl.ioctl(self._descriptor, _BLKGETSIZE64, bytes(8)))[0]
+            self.size = min(self.size, size)
             return
         if not self.draft.parent.is_dir():
             raise ImportRefused(f"the claim is not mounted at {self.draft.parent}")

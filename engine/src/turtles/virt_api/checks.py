@@ -107,8 +107,8 @@ class KubeVirtCheck:
         if namespace != self._namespace:
             message = f"a KubeVirt object belongs in the engine's namespace {self._namespace}, not in {namespace}"
             return [Cause(INVALID, message, "metadata.namespace")]
-        for found in self._client.list(KUBEVIRT, self._namespace)["items"]:
-            name = found["metadata"]["name"]
+        for kubevirt in self._client.list(KUBEVIRT, self._namespace)["items"]:
+            name = kubevirt["metadata"]["name"]
             if name != request.get("name"):
                 message = f"KubeVirt object {self._namespace}/{name} already exists; change that one"
                 return [Cause(DUPLICATE, message, "metadata.name")]

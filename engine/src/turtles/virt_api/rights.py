@@ -326,10 +326,10 @@ def _rights() -> dict[str, list[Object]]:
                 resources.setdefault((role, kind.group, of_scale), []).append(f"{kind.plural}/scale")
     for role in _COPIES_DISKS:
         resources.setdefault((role, DATA_VOLUME.group, ("create",)), []).append(f"{DATA_VOLUME.plural}/source")
-    found: dict[str, list[Object]] = {role: [] for role in (*_AGGREGATED, "default")}
+    rules: dict[str, list[Object]] = {role: [] for role in (*_AGGREGATED, "default")}
     for (role, group, verbs), plurals in resources.items():
-        found.setdefault(role, []).append(_rule(group, plurals, verbs))
-    return found
+        rules.setdefault(role, []).append(_rule(group, plurals, verbs))
+    return rules
 
 
 def _component(name: str, namespace: str, rules: list[Object]) -> list[Object]:

@@ -84,7 +84,7 @@ class Tokens:
         :raises Failure: it isn't one of this virt-api's, or not any more.
         """
         try:
-            found = jwt.decode(
+            claims = jwt.decode(
                 token,
                 self._signing_key(),
                 algorithms=[_ALGORITHM],
@@ -92,8 +92,8 @@ class Tokens:
                 options={"require": list(_NEEDED), "verify_exp": False, "verify_nbf": False, "verify_iat": False},
             )
             # By the clock that it was issued by
-            expired = float(found["exp"]) < self._clock()
-            claim = Claim(*(str(found[key]) for key in ("namespace", "name", "uid")))
+            expired = float(claims["exp"]) < self._clock()
+            claim = Claim(*(str(claims[key]) for key in ("namespace", "name", "uid")))
         except (jwt.InvalidTokenError, TypeError, ValueError) as error:
             raise Failure(401, "the token is not valid: request one with an UploadTokenRequest") from error
         if expired:

@@ -75,15 +75,15 @@ def matching(
     :param labels: of the instance.
     :param namespace_labels: of its namespace.
     """
-    found = []
+    ranked = []
     for policy in policies:
         selectors = get(policy, "spec", "selectors") or {}
         of_instance = selectors.get("virtualMachineInstanceSelector") or {}
         of_namespace = selectors.get("namespaceSelector") or {}
         count = len(of_instance) + len(of_namespace)
         if count and _has(labels, of_instance) and _has(namespace_labels, of_namespace):
-            found.append((-count, -len(of_instance), policy["metadata"]["name"], policy))
-    return min(found, key=lambda entry: entry[:3])[3] if found else None
+            ranked.append((-count, -len(of_instance), policy["metadata"]["name"], policy))
+    return min(ranked, key=lambda entry: entry[:3])[3] if ranked else None
 
 
 def _has(labels: Mapping[str, str], wanted: Mapping[str, str]) -> bool:

@@ -66,10 +66,10 @@ class DataSourceController:
             self._writer.store_status(self._data_sources, data_source, status(data_source, source, disk, times.now()))
 
     def _find(self, namespace: str, name: str) -> Object:
-        found = self._data_sources.get(namespace, name)
-        if found is None:
+        data_source = self._data_sources.get(namespace, name)
+        if data_source is None:
             raise Missing(f"{KIND} {namespace}/{name} not found")
-        return found
+        return data_source
 
     def _disk(self, source: CopySource) -> Disk:
         if source.kind == CLAIM:

@@ -84,9 +84,9 @@ class DataVolumeController:
     def _of_the_name(self, old: Object | None, new: Object | None) -> list[Key]:
         metadata = (new or old or {})["metadata"]
         return [
-            key_of(found)
-            for found in self._data_volumes.list(metadata["namespace"])
-            if metadata["name"] in (found["metadata"]["name"], _copied(found, CLAIM))
+            key_of(data_volume)
+            for data_volume in self._data_volumes.list(metadata["namespace"])
+            if metadata["name"] in (data_volume["metadata"]["name"], _copied(data_volume, CLAIM))
         ]
 
     def _of_a_source(self, old: Object | None, new: Object | None) -> list[Key]:
@@ -96,15 +96,15 @@ class DataVolumeController:
         if new is not None and not is_final(new):
             return []
         return [
-            key_of(found)
-            for found in self._data_volumes.list(vmi["metadata"]["namespace"])
-            if _copied(found, CLAIM) in names
+            key_of(data_volume)
+            for data_volume in self._data_volumes.list(vmi["metadata"]["namespace"])
+            if _copied(data_volume, CLAIM) in names
         ]
 
     def _of_snapshot(self, old: Object | None, new: Object | None) -> list[Key]:
         metadata = (new or old or {})["metadata"]
         waiting = self._data_volumes.list(metadata["namespace"])
-        return [key_of(found) for found in waiting if _copied(found, SNAPSHOT) == metadata["name"]]
+        return [key_of(data_volume) for data_volume in waiting if _copied(data_volume, SNAPSHOT) == metadata["name"]]
 
     def _of_a_copy(self, old: Object | None, new: Object | None) -> list[Key]:
         """Return the DataVolume that one beside a source is for, and those beside sources of one that is gone."""
@@ -121,9 +121,9 @@ class DataVolumeController:
     def _pending(self) -> list[Key]:
         waiting = ("", cdi.PENDING)
         return [
-            (found["metadata"]["namespace"], found["metadata"]["name"])
-            for found in self._data_volumes.list()
-            if phase_of(found) in waiting
+            (data_volume["metadata"]["namespace"], data_volume["metadata"]["name"])
+            for data_volume in self._data_volumes.list()
+            if phase_of(data_volume) in waiting
         ]
 
     def reconcile(self, key: Key) -> float | None:
@@ -154,8 +154,8 @@ class DataVolumeController:
         target = transfer.copied_for(data_volume)
         if target is None:
             return False
-        found = self._data_volumes.get(*target[:2])
-        return found is None or is_deleted(found) or found["metadata"]["uid"] != target[2]
+        final = self._data_volumes.get(*target[:2])
+        return final is None or is_deleted(final) or final["metadata"]["uid"] != target[2]
 
     def _observe(self, data_volume: Object) -> Observed:
         namespace, name = data_volume["metadata"]["namespace"], data_volume["metadata"]["name"]
@@ -286,9 +286,9 @@ def _targets(data_volume: Object) -> list[str]:
     return ["/".join(target[:2])] if target is not None else []
 
 
-def _in_the_way(*found: tuple[Resource, Object | None, Object | None]) -> str:
+def _in_the_way(*pairs: tuple[Resource, Object | None, Object | None]) -> str:
     """Return the first object that has the name of one of the DataVolume's, and isn't its own nor on its way out."""
-    for resource, obj, ours in found:
+    for resource, obj, ours in pairs:
         if obj is not None and ours is None and not is_deleted(obj):
             return f"{resource.kind} {obj['metadata']['name']}"
     return ""

@@ -199,9 +199,9 @@ def _uploading(data_volume: Object, observed: Observed, target: Object) -> Step:
         return Step(cdi.UPLOAD_SCHEDULED, running)
     if get(target, "status", "phase") == "Bound":
         return Step(cdi.PVC_BOUND, running)
-    found = claims.storage_class_of(target["spec"].get("storageClassName"), observed.classes)
+    storage_class = claims.storage_class_of(target["spec"].get("storageClassName"), observed.classes)
     immediately = _annotations(data_volume).get(cdi.BIND_IMMEDIATELY) == "true"
-    waits = claims.waits_for_consumer(found) and not immediately
+    waits = claims.waits_for_consumer(storage_class) and not immediately
     return Step(cdi.WAIT_FOR_FIRST_CONSUMER if waits else cdi.PENDING, running)
 
 
@@ -219,8 +219,8 @@ def _start(data_volume: Object, observed: Observed, target: Object) -> Step:
     bound = get(target, "status", "phase") == "Bound"
     if not bound:
         immediately = _annotations(data_volume).get(cdi.BIND_IMMEDIATELY) == "true"
-        found = claims.storage_class_of(target["spec"].get("storageClassName"), observed.classes)
-        if not claims.waits_for_consumer(found):
+        storage_class = claims.storage_class_of(target["spec"].get("storageClassName"), observed.classes)
+        if not claims.waits_for_consumer(storage_class):
             return Step(cdi.PENDING)
         if not immediately:
             return Step(cdi.WAIT_FOR_FIRST_CONSUMER)

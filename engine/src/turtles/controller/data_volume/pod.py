@@ -72,8 +72,8 @@ def file_of(data_volume: Object) -> Object | None:
     source = data_volume["spec"]["source"]
     if gcs := source.get("gcs"):
         return {"url": gcs_address(gcs["url"])}
-    found: Object | None = source.get("http") or source.get("s3")
-    return found
+    file: Object | None = source.get("http") or source.get("s3")
+    return file
 
 
 def is_pulled_by_node(data_volume: Object) -> bool:

@@ -138,8 +138,8 @@ class ExportController:
         export = self._exports.get(*key)
         if export is None or is_deleted(export):
             return None
-        found = self._situation(export)
-        source = sources.of(export, found)
+        situation = self._situation(export)
+        source = sources.of(export, situation)
         observed = self._observe(export)
         decided = plan(export, source, observed, datetime.now(UTC))
         if decided.delete_export:
@@ -218,13 +218,13 @@ class ExportController:
 
     def _external(self) -> tuple[str, str]:
         """Return where users reach virt-api, and the authorities of its certificate there; empty if nobody knows."""
-        found = self._api_services.get("", _API_SERVICE)
-        bundle = get(found, "spec", "caBundle") or ""
+        api_service = self._api_services.get("", _API_SERVICE)
+        bundle = get(api_service, "spec", "caBundle") or ""
         try:
             authorities = base64.b64decode(bundle, validate=True).decode()
         except (binascii.Error, UnicodeDecodeError):
             authorities = ""
-        if address := (get(found, "metadata", "annotations") or {}).get(exports.ADDRESS):
+        if address := (get(api_service, "metadata", "annotations") or {}).get(exports.ADDRESS):
             return str(address), authorities
         for ingress in sorted(self._ingresses.list(), key=key_of):
             if host := exports.host_of(ingress):
@@ -273,8 +273,8 @@ class ExportController:
         """Give a Pod certificate and manifests, without which it doesn't start; note the certificate last."""
         pair = pki.issue(None, exports.APP, pod.server_names(export), datetime.now(UTC), _LIFETIME)
         try:
-            found = identity(made, pair.certificate_pem, pair.key_pem, {labels.APP: exports.APP})
-            self._client.create(SECRET, found)
+            secret = identity(made, pair.certificate_pem, pair.key_pem, {labels.APP: exports.APP})
+            self._client.create(SECRET, secret)
         except AlreadyExists:
             # One of which the certificate wasn't noted, and its Secret can't be read: again with another one
             self._writer.delete(self._pods, made)

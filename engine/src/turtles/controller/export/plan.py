@@ -172,7 +172,7 @@ def external_address(export: Object, address: str) -> str:
 
 
 def _link(link: str, address: str, certificate: str, volumes: tuple[Volume, ...], with_manifests: bool) -> Object:
-    found: Object = {
+    result: Object = {
         "cert": certificate,
         "volumes": [
             {
@@ -186,7 +186,7 @@ def _link(link: str, address: str, certificate: str, volumes: tuple[Volume, ...]
         ],
     }
     if with_manifests:
-        found["manifests"] = [
+        result["manifests"] = [
             {"type": type_, "url": f"{address}/{link}/{path}"} for type_, path in exports.MANIFESTS.items()
         ]
-    return found
+    return result

@@ -95,15 +95,17 @@ class KubeVirtController:
             (self._deployments, "virt-controller"),
             (self._daemonsets, "virt-handler"),
         )
-        found = ((informer, informer.get(self._namespace, name)) for informer, name in names)
-        return [(informer, workload) for informer, workload in found if workload is not None]
+        cached = ((informer, informer.get(self._namespace, name)) for informer, name in names)
+        return [(informer, workload) for informer, workload in cached if workload is not None]
 
     def _components(self, now: datetime) -> list[Component]:
-        found = [api_service(self._api_service.get(None, API_SERVICE))]
+        components = [api_service(self._api_service.get(None, API_SERVICE))]
         workloads = self._workloads()
-        found += [deployment(workload) for informer, workload in workloads if informer is self._deployments]
+        components += [deployment(workload) for informer, workload in workloads if informer is self._deployments]
         agents = [daemonset(workload) for informer, workload in workloads if informer is self._daemonsets]
-        return found + (agents or [node_agents(self._nodes.list(), lambda node: self._heartbeats.silence(node, now))])
+        return components + (
+            agents or [node_agents(self._nodes.list(), lambda node: self._heartbeats.silence(node, now))]
+        )
 
     def _store(self, old: Object, new: Object) -> None:
         """Write what differs: the status first, since without its finalizer the object goes."""

@@ -74,21 +74,21 @@ class MigrationController:
         migration = self._migrations.get(*key)
         if migration is None:
             return None
-        found, now = self._situation(migration), datetime.now(UTC)
-        decided = plan(migration, found, now)
-        if decided.create_pod and found.vmi is not None:
-            refused = self._create_pod(migration, found.vmi)
+        situation, now = self._situation(migration), datetime.now(UTC)
+        decided = plan(migration, situation, now)
+        if decided.create_pod and situation.vmi is not None:
+            refused = self._create_pod(migration, situation.vmi)
             if refused is not None:
                 decided = self._not_created(migration, refused, now)
-        if decided.vmi is not None and found.vmi is not None:
-            self._store_vmi(found.vmi, decided.vmi)
+        if decided.vmi is not None and situation.vmi is not None:
+            self._store_vmi(situation.vmi, decided.vmi)
         for pod in decided.delete_pods:
             self._writer.delete(self._pods, pod)
         stored = self._store(migration, decided)
         for event in decided.events:
             self._recorder.event(migration, *event)
-            if found.vmi is not None:
-                self._recorder.event(found.vmi, *event)
+            if situation.vmi is not None:
+                self._recorder.event(situation.vmi, *event)
         if phase_of(stored) in migrations.FINAL:
             others = self._migrations.by_index(BY_INSTANCE, _instance(migration)[0])
             rest = [other for other in others if other["metadata"]["uid"] != migration["metadata"]["uid"]]

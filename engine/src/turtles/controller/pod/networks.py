@@ -27,13 +27,13 @@ def annotations(vmi: Object, bindings: Mapping[str, BindingPlugin] = {}) -> dict
 
     :param bindings: the network binding plugins there are.
     """
-    found = {}
+    result = {}
     if entries := [*_entries(vmi), *_of_plugins(vmi, bindings)]:
-        found[labels.NETWORKS] = _text(entries)
+        result[labels.NETWORKS] = _text(entries)
     for _, _, each in connections(vmi["spec"]):
         if (each.get("multus") or {}).get("default"):
-            found[labels.DEFAULT_NETWORK] = each["multus"]["networkName"]
-    return found
+            result[labels.DEFAULT_NETWORK] = each["multus"]["networkName"]
+    return result
 
 
 def changed(vmi: Object, pod: Object) -> str | None:

@@ -23,12 +23,12 @@ _VOLUME = "network-info-annotation"
 
 def definitions(vmi: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
     """Return namespace and name of the definitions of a VMI's SR-IOV networks, by the networks' names."""
-    found = {}
+    by_network = {}
     for _, interface, each in connections(vmi["spec"]):
         if interface.get("sriov") is not None and each.get("multus") is not None:
             namespace, _, name = each["multus"]["networkName"].rpartition("/")
-            found[each["name"]] = (namespace or vmi["metadata"]["namespace"], name)
-    return found
+            by_network[each["name"]] = (namespace or vmi["metadata"]["namespace"], name)
+    return by_network
 
 
 def obstacle(where: tuple[str, str], definition: Object | None) -> str:

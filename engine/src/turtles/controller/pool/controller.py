@@ -119,13 +119,13 @@ class PoolController:
         """Return the pool's own machines, after it has adopted those with its names and released strays."""
         metadata = pool["metadata"]
         unowned = self._vms.by_index(UNOWNED_IN, metadata["namespace"])
-        found = claims(pool, [*self._vms.by_index(BY_OWNER, metadata["uid"]), *unowned])
-        for vm in found.strays:
+        claimed = claims(pool, [*self._vms.by_index(BY_OWNER, metadata["uid"]), *unowned])
+        for vm in claimed.strays:
             self._patch(vm, {"ownerReferences": references_without(vm, pool), "finalizers": _without_finalizer(vm)})
-        orphans = [vm for vm in found.orphans if index_of(pool, vm["metadata"]["name"]) is not None]
+        orphans = [vm for vm in claimed.orphans if index_of(pool, vm["metadata"]["name"]) is not None]
         if not orphans or not self._instances.may_be_adopted_by(POOL, pool):
-            return found.own
-        return [*found.own, *(self._adopt(pool, vm) for vm in orphans)]
+            return claimed.own
+        return [*claimed.own, *(self._adopt(pool, vm) for vm in orphans)]
 
     def _adopt(self, pool: Object, vm: Object) -> Object:
         # Its revision is another pool's: it gets this one's template with the next look
@@ -139,9 +139,9 @@ class PoolController:
         metadata = pool["metadata"]
         # The garbage collector may have taken the reference already of one that stays
         unowned = self._vms.by_index(UNOWNED_IN, metadata["namespace"])
-        found = claims(pool, self._vms.by_index(BY_OWNER, metadata["uid"]))
+        claimed = claims(pool, self._vms.by_index(BY_OWNER, metadata["uid"]))
         selected = (vm for vm in unowned if selects(pool["spec"]["selector"], vm["metadata"].get("labels") or {}))
-        for vm in (*found.own, *found.strays, *selected):
+        for vm in (*claimed.own, *claimed.strays, *selected):
             self._release(vm)
         if POOL_FINALIZER in (pool["metadata"].get("finalizers") or ()):
             self._writer.patch(self._pools, pool, {"metadata": {"finalizers": _without_finalizer(pool)}})

@@ -45,12 +45,12 @@ def index_of(pool: Object, name: str) -> int | None:
 
 def indexes(pool: Object, taken: Iterable[str], count: int) -> list[int]:
     """Return the lowest indexes whose names aren't taken."""
-    names, found, index = set(taken), list[int](), 0
-    while len(found) < count:
+    names, free, index = set(taken), list[int](), 0
+    while len(free) < count:
         if name_of(pool, index) not in names:
-            found.append(index)
+            free.append(index)
         index += 1
-    return found
+    return free
 
 
 def is_ready(machine: Object) -> bool:

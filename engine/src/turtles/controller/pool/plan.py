@@ -128,15 +128,15 @@ def plan(pool: Object, machines: Sequence[Object], observed: Observed) -> Plan:
         return Plan(release, preserve, indexes(pool, observed.names, min(-surplus, BURST)), wait=wait)
     if surplus > 0:
         return Plan(release, preserve, delete=_surplus(pool, machines, surplus, observed)[:BURST], wait=wait)
-    found = _update(pool, there, observed)
-    prune = [] if found.update or release else _unused(pool, machines, observed)
+    update = _update(pool, there, observed)
+    prune = [] if update.update or release else _unused(pool, machines, observed)
     return Plan(
         release,
         preserve,
-        update=found.update,
-        restart=found.restart,
-        relabel=found.relabel,
-        replace=found.replace,
+        update=update.update,
+        restart=update.restart,
+        relabel=update.relabel,
+        replace=update.replace,
         prune=prune,
         wait=wait,
     )
@@ -165,21 +165,21 @@ def _state_preservation(pool: Object) -> str:
 
 
 def _update(pool: Object, machines: Sequence[Object], observed: Observed) -> _Update:
-    strategy, found = pool["spec"].get("updateStrategy") or {}, _Update()
+    strategy, update = pool["spec"].get("updateStrategy") or {}, _Update()
     if strategy.get("unmanaged") is not None:
-        return found
+        return update
     policy = get(strategy, "proactive", "selectionPolicy") or {}
     current = []
     for machine in chosen(machines, policy):
         if index_of(pool, machine["metadata"]["name"]) is None:
             continue
         if is_outdated(pool, machine, observed.revisions):
-            found.update.append(machine)
+            update.update.append(machine)
         else:
             current.append(machine)
     if strategy.get("opportunistic") is None:
-        _roll_out(pool, selected(pool, current, policy, observed.random), observed, found)
-    return found
+        _roll_out(pool, selected(pool, current, policy, observed.random), observed, update)
+    return update
 
 
 def is_outdated(pool: Object, machine: Object, revisions: Mapping[str, Object]) -> bool:
@@ -188,7 +188,7 @@ def is_outdated(pool: Object, machine: Object, revisions: Mapping[str, Object]) 
     return before is None or before != template_of(pool)
 
 
-def _roll_out(pool: Object, machines: Sequence[Object], observed: Observed, found: _Update) -> None:
+def _roll_out(pool: Object, machines: Sequence[Object], observed: Observed, update: _Update) -> None:
     """Choose which instances follow their machines now: those that aren't ready, and as many others as may be missing.
 
     Rule: KubeVirt API, `maxUnavailable`.
@@ -202,18 +202,18 @@ def _roll_out(pool: Object, machines: Sequence[Object], observed: Observed, foun
             continue
         pair = revision_of(machine), revision_of(instance)
         if pair not in changes:
-            changes[pair] = _change(*pair, observed, found)
+            changes[pair] = _change(*pair, observed, update)
         chosen = changes[pair]
         if chosen is None:
             continue
-        if chosen is not found.relabel and is_ready(machine):
+        if chosen is not update.relabel and is_ready(machine):
             if left <= 0:
                 continue
             left -= 1
         chosen.append(machine)
 
 
-def _change(mine: str | None, theirs: str | None, observed: Observed, found: _Update) -> list[Object] | None:
+def _change(mine: str | None, theirs: str | None, observed: Observed, update: _Update) -> list[Object] | None:
     """Return in which list of the plan a machine belongs whose instance may be older than itself; None if in none.
 
     :param mine: the machine's revision. :param theirs: the instance's.
@@ -224,10 +224,10 @@ def _change(mine: str | None, theirs: str | None, observed: Observed, found: _Up
     if now is None:
         return None
     if before is None:
-        return found.restart
+        return update.restart
     if not has_same_disks(before, now):
-        return found.replace
-    return found.relabel if is_same_machine(before, now) else found.restart
+        return update.replace
+    return update.relabel if is_same_machine(before, now) else update.restart
 
 
 def _max_unavailable(pool: Object) -> int:
@@ -269,11 +269,11 @@ def _failing(pool: Object, machines: Sequence[Object], now: datetime) -> tuple[l
     threshold = healing.get("startUpFailureThreshold") or FAILURES
     text = healing.get("minFailingToStartDuration")
     limit = FAILING_FOR if text is None else durations.parse(text)
-    found, waits = [], []
+    failing, waits = [], []
     for machine in machines:
         status = machine.get("status") or {}
         if ((status.get("startFailure") or {}).get("consecutiveFailCount") or 0) >= threshold:
-            found.append(machine)
+            failing.append(machine)
             continue
         ready = get_condition(status.get("conditions"), "Ready") or {}
         since = parse_time(ready.get("lastTransitionTime")) if ready.get("status") == "False" else None
@@ -281,7 +281,7 @@ def _failing(pool: Object, machines: Sequence[Object], now: datetime) -> tuple[l
             continue
         left = (limit - (now - since)).total_seconds()
         if left <= 0:
-            found.append(machine)
+            failing.append(machine)
         else:
             waits.append(left)
-    return found, min(waits, default=None)
+    return failing, min(waits, default=None)

@@ -63,16 +63,16 @@ class ReplicaSetController:
         """Return the set's own instances, after it has adopted those that are nobody's and released strays."""
         metadata = replicaset["metadata"]
         unowned = self._vmis.by_index(UNOWNED_IN, metadata["namespace"])
-        found = claims(replicaset, [*self._vmis.by_index(BY_OWNER, metadata["uid"]), *unowned])
-        for vmi in found.strays:
+        claimed = claims(replicaset, [*self._vmis.by_index(BY_OWNER, metadata["uid"]), *unowned])
+        for vmi in claimed.strays:
             self._instances.patch_metadata(vmi, {"ownerReferences": references_without(vmi, replicaset)})
-        if not found.orphans or not self._instances.may_be_adopted_by(REPLICASET, replicaset):
-            return found.own
+        if not claimed.orphans or not self._instances.may_be_adopted_by(REPLICASET, replicaset):
+            return claimed.own
         return [
-            *found.own,
+            *claimed.own,
             *(
                 self._instances.patch_metadata(vmi, {"ownerReferences": references_with(vmi, replicaset)})
-                for vmi in found.orphans
+                for vmi in claimed.orphans
             ),
         ]
 

@@ -65,15 +65,15 @@ class RestoreController:
         restore = self._restores.get(*key)
         if restore is None:
             return None
-        found, now = self._situation(restore), datetime.now(UTC)
-        decided = plan(restore, found, now)
+        situation, now = self._situation(restore), datetime.now(UTC)
+        decided = plan(restore, situation, now)
         deleted = bool(restore["metadata"].get("deletionTimestamp"))
         if decided.finalizers is not None and not deleted:
             restore = self._set_finalizers(restore, decided.finalizers)
-        self._prepare(restore, found, decided)
-        self._write(restore, found, decided, now)
+        self._prepare(restore, situation, decided)
+        self._write(restore, situation, decided, now)
         for pvc in decided.own:
-            self._own(pvc, found.target)
+            self._own(pvc, situation.target)
         if decided.lock is False:
             self._unlock(restore)
         restore = self._writer.store_status(self._restores, restore, decided.status)
@@ -110,12 +110,12 @@ class RestoreController:
 
     def _users(self, namespace: str, claim: str, target: str) -> list[str]:
         """Return which machines and instances have a claim, besides the target."""
-        found = (obj for cache in (self._vms, self._vmis) for obj in cache.by_index(BY_CLAIM, f"{namespace}/{claim}"))
-        return sorted({obj["metadata"]["name"] for obj in found} - {target})
+        users = (obj for cache in (self._vms, self._vmis) for obj in cache.by_index(BY_CLAIM, f"{namespace}/{claim}"))
+        return sorted({obj["metadata"]["name"] for obj in users} - {target})
 
-    def _prepare(self, restore: Object, found: Situation, decided: Plan) -> None:
+    def _prepare(self, restore: Object, situation: Situation, decided: Plan) -> None:
         """Lock the target, and stop it."""
-        target = found.target
+        target = situation.target
         if target is None:
             return
         if decided.lock:
@@ -125,7 +125,7 @@ class RestoreController:
             field = {"running": False} if target["spec"].get("running") is not None else {"runStrategy": HALTED}
             self._writer.patch(self._vms, target, {"spec": field})
 
-    def _write(self, restore: Object, found: Situation, decided: Plan, now: datetime) -> None:
+    def _write(self, restore: Object, situation: Situation, decided: Plan, now: datetime) -> None:
         """Delete and create claims, then write the machine. What the server refuses fails the restore."""
         for pvc in decided.delete:
             self._writer.delete(self._pvcs, pvc)
@@ -134,7 +134,7 @@ class RestoreController:
                 with contextlib.suppress(AlreadyExists):
                     self._writer.create(self._pvcs, claim)
             if decided.machine is not None:
-                self._restore_machine(found.target, decided.machine)
+                self._restore_machine(situation.target, decided.machine)
         except (Conflict, Unavailable):
             raise
         except ApiError as error:

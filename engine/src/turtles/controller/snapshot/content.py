@@ -91,10 +91,10 @@ def backups_of(content: Object) -> Sequence[Object]:
 def volume_snapshots(content: Object, snapshot_classes: Mapping[str, str]) -> list[Object]:
     """Return the VolumeSnapshots of a content. They go with it."""
     metadata = content["metadata"]
-    found = []
+    snapshots = []
     for backup in backups_of(content):
         claim = backup["persistentVolumeClaim"]
-        found.append(
+        snapshots.append(
             {
                 "apiVersion": f"{_STORAGE}/v1",
                 "kind": "VolumeSnapshot",
@@ -109,7 +109,7 @@ def volume_snapshots(content: Object, snapshot_classes: Mapping[str, str]) -> li
                 },
             }
         )
-    return found
+    return snapshots
 
 
 def volumes_lists(vm: Object, content: Object) -> Object:

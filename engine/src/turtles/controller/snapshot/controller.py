@@ -70,31 +70,31 @@ class SnapshotController:
         snapshot = self._snapshots.get(*key)
         if snapshot is None:
             return None
-        found, now = self._situation(snapshot), datetime.now(UTC)
-        decided = plan(snapshot, found, now)
+        situation, now = self._situation(snapshot), datetime.now(UTC)
+        decided = plan(snapshot, situation, now)
         if decided.finalizers is not None and not _is_last(decided):
             snapshot = self._set_finalizers(snapshot, decided.finalizers)
-        if decided.lock and found.vm is not None:
-            self._lock(found.vm, snapshot["metadata"]["name"])
+        if decided.lock and situation.vm is not None:
+            self._lock(situation.vm, snapshot["metadata"]["name"])
         if decided.freeze is not None:
             self._freeze(snapshot, decided, now)
         for obj in decided.create:
             self._writer.create_or_get(self._volume_snapshots, obj)
         if decided.thaw:
             self._thaw(snapshot)
-        if decided.content_status is not None and found.content is not None:
-            changes = merge_diff(found.content.get("status") or {}, decided.content_status)
+        if decided.content_status is not None and situation.content is not None:
+            changes = merge_diff(situation.content.get("status") or {}, decided.content_status)
             self._writer.patch(
-                self._contents, found.content, {"status": changes}, subresource="status", unchanged=False
+                self._contents, situation.content, {"status": changes}, subresource="status", unchanged=False
             )
         snapshot = self._writer.store_status(self._snapshots, snapshot, decided.status)
         if decided.create_content is not None:
             # Only now: the status has how the guest is, which decides what is done next
             self._writer.create_or_get(self._contents, decided.create_content)
-        if decided.lock is False and found.vm is not None:
-            self._unlock(found.vm, snapshot["metadata"]["name"])
-        if decided.delete_content and found.content is not None:
-            self._writer.delete(self._contents, found.content, propagation="Background")
+        if decided.lock is False and situation.vm is not None:
+            self._unlock(situation.vm, snapshot["metadata"]["name"])
+        if decided.delete_content and situation.content is not None:
+            self._writer.delete(self._contents, situation.content, propagation="Background")
         if decided.event is not None:
             self._recorder.event(snapshot, *decided.event)
         if decided.finalizers is not None and _is_last(decided):

@@ -57,10 +57,10 @@ def plan(
     :param since_batch: seconds since machines were last evicted for this.
     """
     outdated = [vmi for vmi in vmis if is_running(vmi) and is_outdated(vmi, image)]
-    found, updates = Plan(len(outdated)), cluster.workload_updates
+    decided, updates = Plan(len(outdated)), cluster.workload_updates
     due = [vmi for vmi in vmis if is_running(vmi) and (is_outdated(vmi, image) or needs_larger_pod(vmi))]
     if not due or not (updates.migrate or updates.evict) or not _is_deployed(kubevirt):
-        return found
+        return decided
     of_instance = defaultdict(list)
     for move in moves:
         of_instance[move["metadata"]["namespace"], move["spec"].get("vmiName")].append(move)
@@ -76,14 +76,14 @@ def plan(
         if not updates.migrate or not is_true(vmi["status"].get("conditions"), "LiveMigratable"):
             if is_outdated(vmi, image):
                 evictable.append(vmi)
-        elif len(found.migrate) < room and not pause_after(own, now):
-            found.migrate.append(vmi)
-    found.wait = LOOK
+        elif len(decided.migrate) < room and not pause_after(own, now):
+            decided.migrate.append(vmi)
+    decided.wait = LOOK
     if updates.evict and evictable:
         if since_batch >= updates.batch_interval:
-            found.evict, since_batch = evictable[: updates.batch_size], 0.0
-        found.wait = min(LOOK, max(1.0, updates.batch_interval - since_batch))
-    return found
+            decided.evict, since_batch = evictable[: updates.batch_size], 0.0
+        decided.wait = min(LOOK, max(1.0, updates.batch_interval - since_batch))
+    return decided
 
 
 def is_running(vmi: Mapping[str, Any]) -> bool:

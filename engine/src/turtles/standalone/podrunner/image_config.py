@@ -45,16 +45,16 @@ def parse(raw: bytes) -> ImageConfig:
         data = json.loads(raw)
     except (ValueError, RecursionError) as error:
         raise ManifestError(f"the image's configuration is not JSON: {error}") from error
-    found = (data.get("config") if isinstance(data, dict) else None) or {}
-    if not isinstance(found, dict):
+    config = (data.get("config") if isinstance(data, dict) else None) or {}
+    if not isinstance(config, dict):
         raise ManifestError("the image's configuration is not usable: its config is not an object")
     return ImageConfig(
-        user=_text(found, "User"),
-        env=_texts(found, "Env"),
-        entrypoint=_texts(found, "Entrypoint"),
-        cmd=_texts(found, "Cmd"),
-        working_dir=_text(found, "WorkingDir"),
-        stop_signal=_text(found, "StopSignal"),
+        user=_text(config, "User"),
+        env=_texts(config, "Env"),
+        entrypoint=_texts(config, "Entrypoint"),
+        cmd=_texts(config, "Cmd"),
+        working_dir=_text(config, "WorkingDir"),
+        stop_signal=_text(config, "StopSignal"),
     )
 
 

@@ -94,12 +94,12 @@ def command_of(container: Object, image: ImageConfig) -> list[str]:
     :raises ContainerError: neither has any.
     """
     command, args = container.get("command") or [], container.get("args") or []
-    found = [*command, *args] if command else [*image.entrypoint, *(args or image.cmd)]
-    if not found:
+    argv = [*command, *args] if command else [*image.entrypoint, *(args or image.cmd)]
+    if not argv:
         raise ContainerError(
             "CreateContainerError", f"container {container['name']}: no command specified, and its image has none"
         )
-    return found
+    return argv
 
 
 def user_of(pod: Object, container: Object, image: ImageConfig, content: Path) -> User:

@@ -118,10 +118,10 @@ class StreamServer:
                     os.close(fd)
 
     def _answer(self, request: Object) -> list[int] | dict[str, int]:
-        found = self._pods.by_index("uid", request["uid"])
-        if not found:
+        pods = self._pods.by_index("uid", request["uid"])
+        if not pods:
             raise StreamError(404, "NotFound", "the Pod is not on this node")
-        pod, directory = found[0], PodDir(self._config.pods_dir, request["uid"])
+        pod, directory = pods[0], PodDir(self._config.pods_dir, request["uid"])
         operation = request["op"]
         if operation == "log":
             return self._log(pod, directory, request["container"], Options(**request["options"]))
@@ -195,14 +195,14 @@ class StreamServer:
         """Return a socket that is connected to a port of a Pod's loopback interface."""
         netns = None if pod["spec"].get("hostNetwork") else self._config.run_dir / "netns" / pod["metadata"]["uid"]
         failures: list[Exception] = []
-        found: list[int] = []
+        descriptors: list[int] = []
 
         def connect() -> None:
             # A thread of its own: no other ever sees the Pod's network.
             try:
                 if netns is not None:
                     enter_network(netns)
-                found.append(socket.create_connection(("127.0.0.1", port), timeout=10).detach())
+                descriptors.append(socket.create_connection(("127.0.0.1", port), timeout=10).detach())
             except OSError as error:
                 failures.append(error)
 
@@ -212,7 +212,7 @@ class StreamServer:
         if failures:
             text = f"failed to connect to localhost:{port} inside the Pod's network: {failures[0]}"
             raise StreamError(500, "InternalError", text)
-        return found[0]
+        return descriptors[0]
 
 
 def enter_network(path: Path) -> None:

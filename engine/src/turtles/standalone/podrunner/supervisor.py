@@ -204,5 +204,5 @@ def _status_of(pod: Object, name: str, attempt: int) -> Object:
     """Return what a Pod's status says about a start of a container, nothing if it doesn't know of that yet."""
     status = pod.get("status") or {}
     entries = [*(status.get("containerStatuses") or []), *(status.get("initContainerStatuses") or [])]
-    found = (entry for entry in entries if entry["name"] == name and entry.get("restartCount") == attempt)
-    return next(found, {})
+    statuses = (entry for entry in entries if entry["name"] == name and entry.get("restartCount") == attempt)
+    return next(statuses, {})

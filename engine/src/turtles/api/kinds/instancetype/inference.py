@@ -57,9 +57,9 @@ def _infer(vm: Object, matcher: Matcher, wanted: Object, find: Find) -> None:
             del vm["spec"][matcher.field]
             return
         raise Refusal(message, 400)
-    found = cdi.disk_labels(labelled)
-    kind = found.get(f"{matcher.label}-kind")
-    vm["spec"][matcher.field] = {"name": found[matcher.label], **({"kind": kind} if kind else {})}
+    suggested = cdi.disk_labels(labelled)
+    kind = suggested.get(f"{matcher.label}-kind")
+    vm["spec"][matcher.field] = {"name": suggested[matcher.label], **({"kind": kind} if kind else {})}
     if ignores and matcher is INSTANCETYPE:
         # The machine's own memory was for the case that the volume names nothing.
         get(vm, "spec", "template", "spec", "domain").pop("memory", None)
@@ -71,12 +71,12 @@ def _volume_objects(vm: Object, volume: str, find: Find) -> Iterator[Object]:
     :raises Refusal: there is no such volume, or one of the objects is missing.
     """
     volumes = get(vm, "spec", "template", "spec", "volumes") or ()
-    found = next((each for each in volumes if each["name"] == volume), None)
-    if found is None:
+    wanted = next((each for each in volumes if each["name"] == volume), None)
+    if wanted is None:
         raise Refusal(f"unable to find volume {volume} to infer defaults", 400)
-    if claim := get(found, "persistentVolumeClaim", "claimName"):
+    if claim := get(wanted, "persistentVolumeClaim", "claimName"):
         yield _needed(CLAIM, namespace_of(vm), claim, find)
-    elif name := get(found, "dataVolume", "name"):
+    elif name := get(wanted, "dataVolume", "name"):
         yield from _data_volume_objects(vm, name, find)
     else:
         raise _Silent(f"unable to infer defaults from volume {volume} as type is not supported")

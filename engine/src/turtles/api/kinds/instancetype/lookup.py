@@ -20,8 +20,8 @@ def find_spec(vm: Object, matcher: Matcher, find: Find) -> Object | None:
     """
     if (revision := find_revision(vm, matcher, find)) is not None:
         return revision_spec(revision, matcher)
-    found = find_object(vm, matcher, find)
-    return None if found is None else dict(found["spec"])
+    obj = find_object(vm, matcher, find)
+    return None if obj is None else dict(obj["spec"])
 
 
 def find_object(vm: Object, matcher: Matcher, find: Find) -> Object | None:

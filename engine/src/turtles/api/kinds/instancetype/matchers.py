@@ -57,8 +57,8 @@ class Matcher:
 
     def of(self, vm: Object) -> Object | None:
         """Return what a VirtualMachine has in the field; None if it names nothing."""
-        found: Object | None = get(vm, "spec", self.field)
-        return found
+        matcher: Object | None = get(vm, "spec", self.field)
+        return matcher
 
     def kind_of(self, wanted: Object) -> str:
         """Return the kind that is meant. Like KubeVirt it may be written as a plural, in upper or lower case.
@@ -192,26 +192,26 @@ def shortened(name: str, limit: int) -> str:
 
 def named_by(vm: Object) -> list[tuple[str, str, str] | None]:
     """Return what the matchers of a VirtualMachine name, in a form that is the same however it is written."""
-    found: list[tuple[str, str, str] | None] = []
+    names: list[tuple[str, str, str] | None] = []
     for matcher in MATCHERS:
         wanted = matcher.of(vm)
         if wanted is None:
-            found.append(None)
+            names.append(None)
             continue
         kind = str(wanted.get("kind") or matcher.cluster_kind).lower().removesuffix("s")
-        found.append((wanted.get("name") or "", kind, wanted.get("revisionName") or ""))
-    return found
+        names.append((wanted.get("name") or "", kind, wanted.get("revisionName") or ""))
+    return names
 
 
 def instance_annotations(vm: Object) -> dict[str, str]:
     """Return the annotations of instances of a VirtualMachine that say what they were made with."""
-    found = {}
+    names = {}
     for matcher in MATCHERS:
         wanted = matcher.of(vm)
         if wanted is not None and wanted.get("name"):
             namespaced = matcher.kind_of(wanted) == matcher.kind
-            found[matcher.annotation if namespaced else matcher.cluster_annotation] = wanted["name"]
-    return found
+            names[matcher.annotation if namespaced else matcher.cluster_annotation] = wanted["name"]
+    return names
 
 
 def instance_annotations_of(vmi: Object) -> dict[str, str]:

@@ -260,12 +260,12 @@ def _data_volume(cron: Object, digest: str) -> Object:
     }
 
 
-def _source(cron: Object, found: Object | None, decided: Plan) -> None:
+def _source(cron: Object, data_source: Object | None, decided: Plan) -> None:
     """Decide about the DataSource: one without the DataImportCron's label is its user's, and left as it is."""
     wanted = _belonging(cron)
     claim = decided.status.get("lastImportedPVC")
     source = {"pvc": dict(claim)} if claim else {}
-    if found is None:
+    if data_source is None:
         decided.create_source = {
             "apiVersion": DATA_SOURCE.api_version,
             "kind": DATA_SOURCE.kind,
@@ -273,13 +273,13 @@ def _source(cron: Object, found: Object | None, decided: Plan) -> None:
             "spec": {"source": source},
         }
         return
-    labels = found["metadata"].get("labels") or {}
+    labels = data_source["metadata"].get("labels") or {}
     if not labels.get(cdi.IMPORT_CRON):
         return
     patch: Object = {}
     if missing := {key: value for key, value in wanted["labels"].items() if labels.get(key) != value}:
         patch["metadata"] = {"labels": missing}
-    before = get(found, "spec", "source") or {}
+    before = get(data_source, "spec", "source") or {}
     if claim and before != source:
         patch["spec"] = {"source": {**dict.fromkeys(before), **source}}
     decided.patch_source = patch or None

@@ -97,9 +97,9 @@ def _done(claim: Object, observed: Observed) -> Plan:
 def _start(claim: Object, observed: Observed) -> Plan:
     """There is no upload server: whether there is to be one."""
     if get(claim, "status", "phase") != "Bound":
-        found = claims.storage_class_of(claim["spec"].get("storageClassName"), observed.classes)
+        storage_class = claims.storage_class_of(claim["spec"].get("storageClassName"), observed.classes)
         immediately = _noted(claim).get(cdi.BIND_IMMEDIATELY) == "true"
-        if not claims.waits_for_consumer(found) or not immediately:
+        if not claims.waits_for_consumer(storage_class) or not immediately:
             return Plan()
     if observed.in_the_way:
         message = f"{observed.in_the_way} exists and does not belong to the upload; delete it, or give another name"
