@@ -267,9 +267,9 @@ class KubeModule:
 
     def gave_up(self, exc, where, goal, explain=None):
         """Return the KubeError that says of a wait.GaveUp what didn't become what, and why."""
-        said, facts = explain(exc.obj) if explain else (_wait.reasons(exc.obj), {})
+        troubles, facts = explain(exc.obj) if explain else (_wait.reasons(exc.obj), {})
         why = ": %s" % exc.why if exc.why else " within %d seconds (wait_timeout)" % self.deadline.seconds
-        sentences = "; ".join(text.rstrip(".") for text in said)
+        sentences = "; ".join(text.rstrip(".") for text in troubles)
         return KubeError(
             "%s isn't %s%s.%s" % (where, goal, why.rstrip("."), " %s." % sentences if sentences else ""),
             **{"result": exc.obj or {}, **facts},

@@ -158,9 +158,9 @@ class Member:
     def why_late(self):
         """Return what is known about a machine that isn't there yet, from what is seen anyway."""
         vm, vmi = self.task.machine.get(), self.task.machine.instance()
-        said = [text for obj in (vmi, vm) if obj for text in _diagnosis.bad_conditions(obj)][:1]
+        conditions = [text for obj in (vmi, vm) if obj for text in _diagnosis.bad_conditions(obj)][:1]
         status = _vm_status.printable_status(vm) or "not seen by virt-controller yet"
-        return ": ".join([status, *([self.task.lacking] if self.task.lacking else said)])
+        return ": ".join([status, *([self.task.lacking] if self.task.lacking else conditions)])
 
     def shown(self):
         """Return what the result says of the machine."""

@@ -67,13 +67,13 @@ def _machine(place, options, common, arguments):
     known = {*spec, *(alias for option in spec.values() for alias in option.get("aliases") or ())}
     remedies = dict.fromkeys((*AUTH_ARGUMENTS, *_OF_TASK), "is given once, for the whole task.")
     check_keys(place, options, known, remedies)
-    given = {name: value for name, value in options.items() if value is not None}
-    mistake = wrong_types(spec, given, place + ".")
+    present = {name: value for name, value in options.items() if value is not None}
+    mistake = wrong_types(spec, present, place + ".")
     if mistake:
         raise KubeError(mistake)
-    merged = {**{name: value for name, value in common.items() if value is not None}, **given}
-    if common.get("labels") and isinstance(given.get("labels"), dict):
-        merged["labels"] = {**common["labels"], **given["labels"]}
+    merged = {**{name: value for name, value in common.items() if value is not None}, **present}
+    if common.get("labels") and isinstance(present.get("labels"), dict):
+        merged["labels"] = {**common["labels"], **present["labels"]}
     validated = ArgumentSpecValidator(**arguments).validate(merged)
     if validated.error_messages:
         raise KubeError("%s: %s" % (place, "; ".join(validated.error_messages)))

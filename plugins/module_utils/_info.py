@@ -74,6 +74,6 @@ class InfoModule(KubeModule):
         where = "namespace %s" % namespace if namespace else "all namespaces"
         what = "%s in %s" % (resource.kind, where) if resource.namespaced else resource.kind
         if exc.status == 400:
-            given = [option for option in ("label_selectors", "field_selectors") if self.params[option]]
-            what += "".join(" (%s: %s)" % (option, ",".join(self.params[option])) for option in given)
+            selectors = [option for option in ("label_selectors", "field_selectors") if self.params[option]]
+            what += "".join(" (%s: %s)" % (option, ",".join(self.params[option])) for option in selectors)
         return KubeError("%s: %s" % (what, explain_error(exc)), **exc.facts)

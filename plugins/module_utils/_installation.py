@@ -106,35 +106,37 @@ def has_controller(client, namespace):
 
 def diagnose(client, namespace, name):
     """Return sentences about what is missing: conditions, workloads, Pods and their events."""
-    said = []
+    findings = []
     try:
         kubevirt = client.get(_resources.path(KUBEVIRT, namespace, name))
         for kind, wanted in (("Available", "True"), ("Degraded", "False")):
             condition = _wait.condition(kubevirt, kind)
             if condition and condition.get("status") != wanted:
-                said.append("%s=%s: %s" % (kind, condition.get("status"), condition.get("message")))
+                findings.append("%s=%s: %s" % (kind, condition.get("status"), condition.get("message")))
         if kubevirt is not None and not (kubevirt.get("status") or {}).get("conditions"):
-            said.append("the object has no status: virt-controller isn't running, or isn't the leader")
+            findings.append("the object has no status: virt-controller isn't running, or isn't the leader")
         for resource in (DEPLOYMENT, DAEMONSET):
             for workload in _listed(client, resource, namespace):
                 if not rolled_out(workload):
                     wanted, updated, available = _counts(workload)[:3]
-                    said.append(
+                    findings.append(
                         "%s %s: %d of %d available, %d of the latest version"
                         % (resource.kind, workload["metadata"]["name"], available, wanted, updated)
                     )
         names = set()
         for pod in client.list(_resources.path(_diagnosis.POD, namespace), label_selector=LABEL)[0]:
             troubles = _diagnosis.pod_troubles(pod) + _not_ready(pod)
-            said += troubles
+            findings += troubles
             if troubles:
                 names.add(pod["metadata"]["name"])
                 names.update(owner["name"] for owner in pod["metadata"].get("ownerReferences") or [])
         for event in _diagnosis.warning_events(client, namespace, names)[-5:]:
-            said.append("%s: %s: %s (%d times)" % (event["object"], event["reason"], event["message"], event["count"]))
+            findings.append(
+                "%s: %s: %s (%d times)" % (event["object"], event["reason"], event["message"], event["count"])
+            )
     except KubeError as exc:
-        said.append("couldn't determine what is missing: %s" % exc)
-    return said or ["all components seem to run; see the log of virt-controller"]
+        findings.append("couldn't determine what is missing: %s" % exc)
+    return findings or ["all components seem to run; see the log of virt-controller"]
 
 
 def _listed(client, resource, namespace):

@@ -58,5 +58,5 @@ class MachineInfo(InfoModule):
 
     def _why(self, obj):
         metadata = obj["metadata"]
-        said, facts = _vm_status.diagnose(self.client, metadata.get("namespace"), metadata["name"])
-        return said, {"diagnosis": facts}
+        troubles, facts = _vm_status.diagnose(self.client, metadata.get("namespace"), metadata["name"])
+        return troubles, {"diagnosis": facts}

@@ -59,13 +59,13 @@ class ReplicatedModule(ResourceModule):
 
     def explain(self, obj):
         status = (obj or {}).get("status") or {}
-        said = []
+        troubles = []
         if obj:
-            said.append("%d of %d %s are ready" % (status.get("readyReplicas") or 0, wanted(obj), self.MEMBERS))
+            troubles.append("%d of %d %s are ready" % (status.get("readyReplicas") or 0, wanted(obj), self.MEMBERS))
         failure = _wait.condition(obj or {}, "ReplicaFailure")
         if failure.get("message"):
-            said.append("%s: %s" % (failure.get("reason"), failure["message"]))
-        return said + self._troubles(status.get("labelSelector")), {}
+            troubles.append("%s: %s" % (failure.get("reason"), failure["message"]))
+        return troubles + self._troubles(status.get("labelSelector")), {}
 
     def _troubles(self, selector):
         """Return what the first few members that aren't ready say."""

@@ -192,8 +192,8 @@ class WatchedMachine(ResourceModule):
         return reasons
 
     def explain(self, vm):
-        said, facts = _vm_status.diagnose(self.client, self.namespace, self.name, renewed=self.former is not None)
-        return ([self.lacking] if self.lacking else []) + said, {"diagnosis": facts}
+        troubles, facts = _vm_status.diagnose(self.client, self.namespace, self.name, renewed=self.former is not None)
+        return ([self.lacking] if self.lacking else []) + troubles, {"diagnosis": facts}
 
 
 def _is_seen(vm):

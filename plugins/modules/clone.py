@@ -206,8 +206,8 @@ class Clone(ResourceModule):
 
     def explain(self, obj):
         conditions = ((obj or {}).get("status") or {}).get("conditions") or ()
-        said = [each["message"] for each in conditions if each.get("type") == "Ready" and each.get("message")]
-        return said or reasons(obj), {}
+        messages = [each["message"] for each in conditions if each.get("type") == "Ready" and each.get("message")]
+        return messages or reasons(obj), {}
 
 
 MODULE = Clone

@@ -294,8 +294,8 @@ class DataVolume(ResourceModule):
     def explain(self, obj):
         status = (obj or {}).get("status") or {}
         running = _wait.condition(obj, "Running")
-        said = ["It is in phase %s, %s done" % (status.get("phase") or "Pending", status.get("progress") or "N/A")]
-        return said + ([running["message"]] if running.get("message") else []), {}
+        troubles = ["It is in phase %s, %s done" % (status.get("phase") or "Pending", status.get("progress") or "N/A")]
+        return troubles + ([running["message"]] if running.get("message") else []), {}
 
     def result(self, outcome):
         status = (outcome.after or {}).get("status") or {}

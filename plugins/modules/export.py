@@ -349,12 +349,12 @@ class Export(ResourceModule):
             # Claims are made of it again and again, with the same content
             about["tag"] = ""
         earlier = record.find(path, about)
-        told = {"volume": name, "path": path, "format": form, "disk_bytes": size}
+        facts = {"volume": name, "path": path, "format": form, "disk_bytes": size}
         if earlier is not None:
-            return {**told, **earlier, "downloaded": False}
+            return {**facts, **earlier, "downloaded": False}
         self.changed = self.changed or not self.check_mode
         if self.check_mode:
-            return {**told, "bytes": 0, "checksum": "", "downloaded": True}
+            return {**facts, "bytes": 0, "checksum": "", "downloaded": True}
         record.check_space(size if form == "raw" else 0)
         part = _download.Part(path, sparse=form == "raw")
         total = size if form == "raw" else 0
@@ -364,7 +364,7 @@ class Export(ResourceModule):
             checksum = part.finish()
         finally:
             part.close()
-        return {**told, **record.note(path, about, checksum), "downloaded": True}
+        return {**facts, **record.note(path, about, checksum), "downloaded": True}
 
     def _of(self, export):
         """Return what tells the content of an export from that of another: uid of a snapshot, or of nothing."""
@@ -385,8 +385,8 @@ class Export(ResourceModule):
             text = json.dumps(json.loads(text), indent=2, sort_keys=True) + "\n"
         except ValueError as exc:
             raise KubeError("The manifest of the export isn't JSON: %s" % exc) from exc
-        told = {"volume": "", "path": path, "format": "json", "disk_bytes": 0}
-        return {**told, **record.write(path, text)}
+        facts = {"volume": "", "path": path, "format": "json", "disk_bytes": 0}
+        return {**facts, **record.write(path, text)}
 
     def _retried(self, act, part=None):
         """Do something over the network, again if it breaks off and nothing comes of it."""
@@ -481,8 +481,8 @@ class Export(ResourceModule):
         return {}
 
     def explain(self, obj):
-        said = condition(obj, "Ready").get("message")
-        return ([said] if said else reasons(obj)), {}
+        message = condition(obj, "Ready").get("message")
+        return ([message] if message else reasons(obj)), {}
 
     def result(self, outcome):
         links = ((outcome.after or {}).get("status") or {}).get("links") or {}

@@ -357,10 +357,10 @@ class ImageUpload(ResourceModule):
 
     def explain(self, obj):
         running = _wait.condition(obj, "Running")
-        said = ["It is in phase %s" % (phase_of(obj) or "Pending")]
+        troubles = ["It is in phase %s" % (phase_of(obj) or "Pending")]
         if phase_of(obj) == "WaitForFirstConsumer":
-            said.append("its claim is bound when a Pod uses it")
-        return said + ([running["message"]] if running.get("message") else []), {}
+            troubles.append("its claim is bound when a Pod uses it")
+        return troubles + ([running["message"]] if running.get("message") else []), {}
 
     def result(self, outcome):
         keys = {"phase": phase_of(outcome.after), "checksum": self.checksum, "bytes": self.sent}

@@ -137,8 +137,8 @@ class Instancetype(ScopedModule):
         spec = self._spec()
         if live is None:
             for option, part in (("cpus", "cpu"), ("memory", "memory")):
-                given = spec.get(part)
-                if given is None or (isinstance(given, dict) and given.get("guest") is None):
+                section = spec.get(part)
+                if section is None or (isinstance(section, dict) and section.get("guest") is None):
                     raise KubeError(
                         "%s: missing for a new instance type. Give it, or %s.guest in spec." % (option, part)
                     )

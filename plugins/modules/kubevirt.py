@@ -148,8 +148,8 @@ class KubeVirt(ResourceModule):
         return _installation.is_available(obj)
 
     def explain(self, obj):
-        said = _installation.diagnose(self.client, self.namespace, self.name)
-        return said, {"diagnosis": said}
+        diagnosis = _installation.diagnose(self.client, self.namespace, self.name)
+        return diagnosis, {"diagnosis": diagnosis}
 
     # -- present ----------------------------------------------------------------------------------------------------
 
@@ -232,9 +232,9 @@ class KubeVirt(ResourceModule):
         self.wait_until(*self.where, lambda obj: obj is None, "gone", explain=self._why_not_gone)
 
     def _why_not_gone(self, obj):
-        said, facts = self.explain(obj)
+        troubles, facts = self.explain(obj)
         left = _installation.machines(self.client)
-        return (["%d virtual machines remain (%s)" % (len(left), _some(left))] if left else []) + said, facts
+        return (["%d virtual machines remain (%s)" % (len(left), _some(left))] if left else []) + troubles, facts
 
 
 def _some(names):

@@ -227,8 +227,8 @@ class Manifest(KubeModule):
         for member in ("apiVersion", "kind"):
             if not isinstance(obj.get(member), str) or not obj[member]:
                 example = "v1 or kubevirt.io/v1" if member == "apiVersion" else "VirtualMachine"
-                given = "is missing" if obj.get(member) is None else "isn't text: %r" % (obj[member],)
-                raise KubeError("%s: %s %s. Give it, such as %s." % (where, member, given, example))
+                actual = "is missing" if obj.get(member) is None else "isn't text: %r" % (obj[member],)
+                raise KubeError("%s: %s %s. Give it, such as %s." % (where, member, actual, example))
         metadata = obj.get("metadata")
         if not isinstance(metadata, dict) or not (metadata.get("name") or metadata.get("generateName")):
             raise KubeError("%s (%s): metadata.name is missing" % (where, obj["kind"]))
@@ -340,8 +340,8 @@ class Manifest(KubeModule):
         return done[::-1]
 
     def _why_not_gone(self, obj):
-        said = _wait.reasons(obj) + self._on_silent_nodes(obj)
-        return said, {"result": _shown(obj) or {}}
+        troubles = _wait.reasons(obj) + self._on_silent_nodes(obj)
+        return troubles, {"result": _shown(obj) or {}}
 
     def _on_silent_nodes(self, obj):
         """Return what to do where an object doesn't go because its Pods can't end: one sentence or none."""

@@ -204,8 +204,8 @@ class Migration(KubeModule):
 
         def explain(obj):
             state = ((obj or {}).get("status") or {}).get("migrationState") or {}
-            said = [state["failureReason"]] if state.get("failureReason") else reasons(obj)
-            return ["it is in phase %s" % (phase_of(obj) or "Pending"), *said], {"migration": obj or {}}
+            troubles = [state["failureReason"]] if state.get("failureReason") else reasons(obj)
+            return ["it is in phase %s" % (phase_of(obj) or "Pending"), *troubles], {"migration": obj or {}}
 
         name = migration["metadata"]["name"]
         done = self.wait_until(

@@ -249,8 +249,8 @@ class Restore(ResourceModule):
 
     def explain(self, obj):
         ready = _condition(obj, "Ready")
-        said = ": ".join(text for text in (ready.get("reason"), ready.get("message")) if text)
-        return ([said] if said else []), {}
+        message = ": ".join(text for text in (ready.get("reason"), ready.get("message")) if text)
+        return ([message] if message else []), {}
 
 
 def _condition(obj, kind):

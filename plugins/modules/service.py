@@ -201,10 +201,10 @@ class Service(ResourceModule):
         return _service_spec.has_address(obj)
 
     def explain(self, obj):
-        said, facts = super().explain(obj)
+        troubles, facts = super().explain(obj)
         if ((obj or {}).get("spec") or {}).get("type") == "LoadBalancer":
-            said = [*said, "The cluster's load balancer hasn't given it an address; look whether there is one"]
-        return said, facts
+            troubles = [*troubles, "The cluster's load balancer hasn't given it an address; look whether there is one"]
+        return troubles, facts
 
 
 MODULE = Service

@@ -60,8 +60,8 @@ def is_ready(snapshot: Object) -> bool:
 
 def failure_deadline(snapshot: Object) -> float:
     """Return after how many seconds a snapshot fails that isn't ready; 0 means never."""
-    given: Any = snapshot["spec"].get("failureDeadline")
-    return FAILURE_DEADLINE if given is None else durations.parse(given).total_seconds()
+    deadline: Any = snapshot["spec"].get("failureDeadline")
+    return FAILURE_DEADLINE if deadline is None else durations.parse(deadline).total_seconds()
 
 
 def restored_by(restore: Object) -> str:

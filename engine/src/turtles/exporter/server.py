@@ -62,7 +62,7 @@ class Exports:
         description = Description(METRIC, "Bytes that have been sent to those who download.", COUNTER)
         return Source((description,), lambda: [Sample(METRIC, {"export": self.name}, float(self.sent))])
 
-    def may(self, given: Iterable[str]) -> bool:
+    def may(self, tokens: Iterable[str]) -> bool:
         """Say whether one of these is the token, which may change.
 
         :raises _Failure: there is none.
@@ -73,7 +73,7 @@ class Exports:
             log.error("the token can't be read: %s", error)
             raise _Failure(500, "the token can't be read") from error
         # One that is empty would be everybody's
-        return bool(token) and any(hmac.compare_digest(token, each.encode()) for each in given)
+        return bool(token) and any(hmac.compare_digest(token, each.encode()) for each in tokens)
 
 
 class Server(TlsServer):

@@ -236,8 +236,8 @@ def same_slice(one: Object, other: Object) -> bool:
 
 def _said(obj: Object) -> str:
     metadata = obj["metadata"]
-    said = [metadata.get("labels") or {}, obj.get("endpoints") or [], obj.get("ports") or []]
-    return json.dumps([*said, [owner["uid"] for owner in metadata.get("ownerReferences") or []]], sort_keys=True)
+    content = [metadata.get("labels") or {}, obj.get("endpoints") or [], obj.get("ports") or []]
+    return json.dumps([*content, [owner["uid"] for owner in metadata.get("ownerReferences") or []]], sort_keys=True)
 
 
 class EndpointsController:

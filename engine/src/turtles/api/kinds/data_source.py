@@ -50,11 +50,11 @@ def validate(data_source: Any, context: Context = DEFAULT_CONTEXT) -> list[Cause
     if causes := schema_causes(data_source, SPEC):
         return causes
     source = data_source["spec"]["source"]
-    given = [name for name, value in source.items() if value is not None]
-    if len(given) > 1:
-        message = f"spec.source: {' and '.join(sorted(given))} are given; name one disk"
+    sources = [name for name, value in source.items() if value is not None]
+    if len(sources) > 1:
+        message = f"spec.source: {' and '.join(sorted(sources))} are given; name one disk"
         return [Cause(INVALID, message, "spec.source")]
-    for name in given:
+    for name in sources:
         if not source[name]["name"]:
             return [Cause(INVALID, f"spec.source.{name}.name is empty; name the disk", f"spec.source.{name}.name")]
     return []

@@ -87,10 +87,10 @@ def updated(pool: Object, machine: Object, before: Mapping[str, Any] | None) -> 
     index = index_of(pool, machine["metadata"]["name"])
     assert index is not None
     wanted = make_machine(pool, index)
-    given = get(before, "metadata") or {}
+    before_metadata = get(before, "metadata") or {}
     metadata = {**machine["metadata"]}
     for key in ("labels", "annotations"):
-        old, new = given.get(key) or {}, wanted["metadata"][key]
+        old, new = before_metadata.get(key) or {}, wanted["metadata"][key]
         kept = {name: value for name, value in (metadata.get(key) or {}).items() if name not in old or name in new}
         metadata[key] = {**kept, **new}
     spec = wanted["spec"]

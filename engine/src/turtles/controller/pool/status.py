@@ -23,9 +23,9 @@ def status(pool: Object, machines: Sequence[Object], failure: tuple[str, str] | 
     before = pool.get("status") or {}
     conditions = list(before.get("conditions") or ())
     paused = (SUCCESSFUL_PAUSED, "Pool controller is paused") if pool["spec"].get("paused") else None
-    for type_, said in ((FAILURE, failure), (PAUSED, paused)):
-        if said:
-            set_condition(conditions, type_, "True", *said, now)
+    for type_, why in ((FAILURE, failure), (PAUSED, paused)):
+        if why:
+            set_condition(conditions, type_, "True", *why, now)
         else:
             remove_condition(conditions, type_)
     after = {

@@ -101,9 +101,9 @@ def status(replicaset: Object, vmis: Sequence[Object], failure: tuple[str, str] 
     before = replicaset.get("status") or {}
     active = [vmi for vmi in vmis if is_active(vmi)]
     conditions = list(before.get("conditions") or ())
-    for type_, said in ((FAILURE, failure), (PAUSED, _paused(replicaset))):
-        if said:
-            set_condition(conditions, type_, "True", *said, now)
+    for type_, why in ((FAILURE, failure), (PAUSED, _paused(replicaset))):
+        if why:
+            set_condition(conditions, type_, "True", *why, now)
         else:
             remove_condition(conditions, type_)
     after = {

@@ -170,8 +170,8 @@ def _patched(vm: Object, patches: Sequence[str]) -> Object:
 
 def _checked(vm: Object) -> Object:
     """Return a machine unless it has labels that admission refuses to users, but not to this engine."""
-    given = get(vm, "spec", "template", "metadata", "labels") or {}
-    if reserved := [label for label in labels.RESERVED_VMI_LABELS if label in given]:
+    template_labels = get(vm, "spec", "template", "metadata", "labels") or {}
+    if reserved := [label for label in labels.RESERVED_VMI_LABELS if label in template_labels]:
         raise NotPossible(f"spec.template.metadata.labels: {', '.join(reserved)} can be set by the engine only")
     return vm
 

@@ -78,8 +78,8 @@ def check(container: Object, pod_spec: Object) -> None:
             (f"{where}: a place in /proc or /sys", host_programs.covered(mount["mountPath"], ("/proc", "/sys"))),
         ]
     refused += [(field, True) for field in probes.unsupported(container)]
-    for field, given in refused:
-        if given:
+    for field, present in refused:
+        if present:
             raise ContainerError(_CONFIG_ERROR, f"container {name}: {field} is not supported in standalone mode")
 
 

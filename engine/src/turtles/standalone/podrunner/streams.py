@@ -94,7 +94,7 @@ class StreamServer:
             threading.Thread(target=self._serve, args=(client,), name="stream", daemon=True).start()
 
     def _serve(self, client: socket.socket) -> None:
-        given: list[int] = []
+        descriptors: list[int] = []
         with client:
             try:
                 client.settimeout(30)
@@ -105,16 +105,16 @@ class StreamServer:
                 request = json.loads(client.recv(MAX_REQUEST) or b"{}")
                 answer = self._answer(request)
                 named = isinstance(answer, dict)
-                given = list(answer.values()) if isinstance(answer, dict) else answer
+                descriptors = list(answer.values()) if isinstance(answer, dict) else answer
                 message = {"ok": True, **({"streams": list(answer)} if named else {})}
-                socket.send_fds(client, [json.dumps(message).encode()], given)
+                socket.send_fds(client, [json.dumps(message).encode()], descriptors)
             except StreamError as error:
                 _refuse(client, error)
             except (ContainerError, ZygoteError, ApiError, OSError, KeyError, ValueError) as error:
                 log.warning("a stream was refused", extra={"error": str(error)})
                 _refuse(client, StreamError(500, "InternalError", f"Internal error occurred: {error}"))
             finally:
-                for fd in given:
+                for fd in descriptors:
                     os.close(fd)
 
     def _answer(self, request: Object) -> list[int] | dict[str, int]:

@@ -98,9 +98,9 @@ def _registry_causes(registry: Spec) -> Causes:
     elif method and method not in (BY_IMPORTER, BY_NODE):
         message = f'ImportMethod {method} is neither {BY_IMPORTER}, {BY_NODE} or ""'
         yield Cause(INVALID, message, f"{here}.importMethod")
-    elif method == BY_NODE and (given := [name for name in _IMPORTERS if registry.get(name)]):
-        message = f"spec.source.registry.{given[0]} is the importer's, and nodes have settings of their own; "
-        yield Cause(INVALID, f"{message}leave out pullMethod {BY_NODE}", f"spec.source.registry.{given[0]}")
+    elif method == BY_NODE and (ignored := [name for name in _IMPORTERS if registry.get(name)]):
+        message = f"spec.source.registry.{ignored[0]} is the importer's, and nodes have settings of their own; "
+        yield Cause(INVALID, f"{message}leave out pullMethod {BY_NODE}", f"spec.source.registry.{ignored[0]}")
     elif is_pulled_by_importer(registry) and not url.startswith("docker:"):
         message = f"spec.source.registry.url {url!r} is a file of the node, which the importer doesn't see; "
         yield Cause(INVALID, f"{message}use pullMethod {BY_NODE}", "spec.source.registry.url")
@@ -123,9 +123,9 @@ def _causes(spec: Spec) -> Causes:
     if source is None:
         yield from _reference_causes(reference or {})
         return
-    given = [name for name, value in source.items() if value is not None]
-    if len(given) != 1:
-        message = "Multiple Data volume sources" if given else "Missing Data volume source"
+    sources = [name for name, value in source.items() if value is not None]
+    if len(sources) != 1:
+        message = "Multiple Data volume sources" if sources else "Missing Data volume source"
         yield Cause(INVALID, message, "spec.source")
         return
     yield from _copy_causes(source)
@@ -135,7 +135,7 @@ def _causes(spec: Spec) -> Causes:
         yield from _url_causes(source["s3"]["url"], "spec.source.S3")
     if source.get("gcs") is not None:
         yield from _gcs_causes(source["gcs"]["url"])
-    yield from _content_causes(spec, given[0])
+    yield from _content_causes(spec, sources[0])
     if source.get("registry") is not None:
         yield from _registry_causes(source["registry"])
 

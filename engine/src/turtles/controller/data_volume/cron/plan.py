@@ -160,21 +160,21 @@ def _poll(cron: Object, pod: Object | None, decided: Plan, now: datetime) -> str
         return ""
     container: Object = next(iter(get(pod, "status", "containerStatuses") or ()), {})
     ended = get(container, "state", "terminated") or get(container, "lastState", "terminated") or {}
-    said = str(ended.get("message") or "").strip()
+    message = str(ended.get("message") or "").strip()
     phase = get(pod, "status", "phase")
-    if phase == "Succeeded" and _DIGEST.fullmatch(said):
+    if phase == "Succeeded" and _DIGEST.fullmatch(message):
         decided.delete_poller = True
         decided.wait = (following - now).total_seconds()
         decided.annotations = {
-            cdi.DESIRED_DIGEST: said,
+            cdi.DESIRED_DIGEST: message,
             cdi.LAST_CRON_TIME: times.rfc3339(now),
             cdi.NEXT_CRON_TIME: times.rfc3339(following),
         }
         return ""
     if phase in ("Succeeded", "Failed"):
         decided.delete_poller, decided.wait = True, _AGAIN
-        return str(said or get(pod, "status", "message") or "the poller ended without a digest")
-    return said or ": ".join(container_trouble(pod) or ())
+        return str(message or get(pod, "status", "message") or "the poller ended without a digest")
+    return message or ": ".join(container_trouble(pod) or ())
 
 
 def _progress(observed: Observed) -> tuple[bool, tuple[str, str, str]]:
@@ -245,7 +245,7 @@ def _data_volume(cron: Object, digest: str) -> Object:
     registry = spec["source"]["registry"]
     head, slash, last = registry["url"].rpartition("/")
     registry["url"] = f"{head}{slash}{last.partition(':')[0]}@{digest}"
-    metadata, given = _belonging(cron), template.get("metadata") or {}
+    metadata, template_metadata = _belonging(cron), template.get("metadata") or {}
     passed = {key: value for key, value in _annotations(cron).items() if key == cdi.RETAIN_POD}
     return {
         "apiVersion": DATA_VOLUME.api_version,
@@ -253,8 +253,8 @@ def _data_volume(cron: Object, digest: str) -> Object:
         "metadata": {
             **metadata,
             "name": import_name(cron, digest),
-            "labels": {**(given.get("labels") or {}), **metadata["labels"]},
-            "annotations": {**(given.get("annotations") or {}), **passed, cdi.BIND_IMMEDIATELY: "true"},
+            "labels": {**(template_metadata.get("labels") or {}), **metadata["labels"]},
+            "annotations": {**(template_metadata.get("annotations") or {}), **passed, cdi.BIND_IMMEDIATELY: "true"},
         },
         "spec": spec,
     }

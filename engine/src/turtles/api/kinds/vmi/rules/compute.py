@@ -266,8 +266,8 @@ def io_threads(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
 def no_memory(spec: Spec, path: str) -> Causes:
     """Tell if nothing says how much memory the machine has. A template may leave that to its instances."""
     memory = get(spec, "domain", "memory") or {}
-    said = memory.get("guest") is not None or memory.get("hugepages") is not None
-    if not said and not any(_Amounts(spec, path).value(kind, "memory") for kind in ("requests", "limits")):
+    has_memory = memory.get("guest") is not None or memory.get("hugepages") is not None
+    if not has_memory and not any(_Amounts(spec, path).value(kind, "memory") for kind in ("requests", "limits")):
         message = (
             f"no memory requested, at least one of '{path}.domain.memory.guest', "
             f"'{path}.domain.memory.hugepages.pageSize' or '{path}.domain.resources.requests.memory' must be set"
