@@ -179,7 +179,7 @@ def test_the_volumes_of_a_machine() -> None:
     assert len(of(export(), vm=vm, claims={name: claim(name) for name in names[:2]}).volumes) == 2
 
 
-def content(**volume_snapshot: Any) -> dict[str, Any]:
+def content() -> dict[str, Any]:
     backup = {"volumeName": "root", "persistentVolumeClaim": {"metadata": {"name": "root"}, "spec": claim()["spec"]}}
     vm = machine()
     source = {"virtualMachine": {"metadata": vm["metadata"], "spec": vm["spec"]}}

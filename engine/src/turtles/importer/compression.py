@@ -57,8 +57,6 @@ _FORMATS: dict[bytes, tuple[str, Callable[[], _Decompressor]]] = {
     b"\xfd7zXZ\0": ("xz", lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY)),
     b"\x28\xb5\x2f\xfd": ("zstd", zstd.ZstdDecompressor),
 }
-#: Bytes that are enough to tell.
-MAGIC = 6
 
 
 def compression(head: bytes) -> str:

@@ -159,11 +159,6 @@ class Target:
             self.draft.unlink(missing_ok=True)
 
 
-def disk_exists(path: Path) -> bool:
-    """Say whether there is a complete disk in a claim's folder."""
-    return (path / _DISK).is_file()
-
-
 def guarded(action: Callable[[], None]) -> None:
     """Do something that writes.
 

@@ -185,7 +185,7 @@ class Instances:
             metadata: Object = {"resourceVersion": vmi["metadata"]["resourceVersion"]}
             if (machine := self._machine_of(vmi)) is not None:
                 template = get(machine, "spec", "template", "spec") or {}
-                mark = volumes.only_of_instance(vmi, template, spec)
+                mark = volumes.only_of_instance(template, spec)
                 metadata["annotations"] = {labels.EPHEMERAL_HOTPLUG: mark}
             self._client.request(
                 "PATCH",

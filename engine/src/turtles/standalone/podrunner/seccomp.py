@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 #: Values of ``seccompProfile.type``.
-RUNTIME_DEFAULT, UNCONFINED, LOCALHOST = "RuntimeDefault", "Unconfined", "Localhost"
+RUNTIME_DEFAULT, UNCONFINED = "RuntimeDefault", "Unconfined"
 
 #: The list of system calls, in the format of Docker's and Podman's ``--security-opt seccomp=``.
 PROFILE = Path("/usr/share/containers/seccomp.json")
