@@ -5,7 +5,6 @@ import argparse
 import logging
 import os
 import re
-import socket
 import sys
 from collections.abc import Mapping
 
@@ -76,8 +75,7 @@ def _command() -> Command:
         help="labels of the machines that take connections of load balancers, as key=value,… (default: "
         f"{balancers.CLUSTER}=<cluster name>,{balancers.ROLE}=worker)",
     )
-    add("--leader-elect", action=argparse.BooleanOptionalAction, default=True, help="work only while holding a lease")
-    add("--identity", default=socket.gethostname(), help="holder of the lease (default: the host's name)")
+    command.add_leader_election()
     return command
 
 

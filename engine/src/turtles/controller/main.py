@@ -4,7 +4,6 @@
 import argparse
 import logging
 import os
-import socket
 import sys
 import threading
 from collections.abc import Callable
@@ -158,17 +157,7 @@ def _command() -> Command:
         help="MAC addresses that interfaces of VirtualMachines get which declare none, each only once, such as "
         "02:00:00:00:00:00-02:00:00:00:ff:ff (default: derived from the machine's uid)",
     )
-    add(
-        "--leader-elect",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="work only while holding the lease virt-controller (default: yes)",
-    )
-    add(
-        "--identity",
-        default=socket.gethostname(),
-        help="holder of the lease; must be unique among replicas and stable over restarts (default: the host's name)",
-    )
+    command.add_leader_election()
     return command
 
 

@@ -7,7 +7,7 @@ import fcntl
 import os
 import stat
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from turtles.importer.errors import ImportFailed, ImportRefused
@@ -130,6 +130,24 @@ class Target:
         except OSError:
             for position in range(0, self.size, len(_ZEROS)):
                 _write_all(self._descriptor, memoryview(_ZEROS)[: self.size - position], position)
+
+    @contextlib.contextmanager
+    def written(self, problem: str) -> Iterator[None]:
+        """Discard what is there if what writes fails, and close it in any case.
+
+        :param problem: begins the message if there is no space, or no access.
+        :raises ImportFailed: it has failed.
+        """
+        try:
+            yield
+        except ImportFailed:
+            self.discard()
+            raise
+        except OSError as error:
+            self.discard()
+            raise ImportFailed(f"{problem}: {error.strerror or error}") from error
+        finally:
+            self.close()
 
     def close(self) -> None:
         """Stop writing; the draft stays."""

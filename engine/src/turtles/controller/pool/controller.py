@@ -32,7 +32,8 @@ from turtles.controller.pool.machine import (
 from turtles.controller.pool.plan import Observed, Plan, plan
 from turtles.controller.pool.revisions import Revisions
 from turtles.controller.pool.selection import SelectionError
-from turtles.controller.pool.status import PAUSED, SUCCESSFUL_PAUSED, SUCCESSFUL_RESUME, status
+from turtles.controller.pool.status import SUCCESSFUL_PAUSED, SUCCESSFUL_RESUME, status
+from turtles.controller.scaled import PAUSED
 from turtles.controller.shared import Shared
 from turtles.kube.client import AlreadyExists, ApiError, Conflict, NotFound, Unavailable
 from turtles.kube.informer import Informer, Key
