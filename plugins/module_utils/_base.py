@@ -4,7 +4,7 @@
 
 A module is a class with ARGUMENTS, RULES and run(); its file ends with `MODULE = TheClass` and `main = MODULE.main`. An
 action plugin finds the class by that name and runs it without a new Python process where that is possible. A module for
-one object of one kind is a ResourceModule.
+one object of one kind is a ResourceModule (`_resource_module.py`).
 """
 
 from __future__ import annotations
@@ -290,135 +290,6 @@ class KubeModule:
             lambda obj: obj is None or obj["metadata"].get("uid") != uid,
             "gone, though it is being deleted; it can be created again only then",
         )
-
-
-class ResourceModule(KubeModule):
-    """One object of one kind, present or absent.
-
-    A subclass has KIND and declare(), and says what it knows of is_ready(), hopeless() and explain().
-    """
-
-    KIND = ""
-    API_VERSION = "kubevirt.io/v1"
-    # What is_ready() means, for the message of one that isn't.
-    READY = "ready"
-    STATES = ("present", "absent")
-    # Keys whose values a declaration gives whole: what it doesn't name there is removed.
-    EXACT = frozenset()
-
-    @classmethod
-    def arguments(cls):
-        """Return the keyword arguments of AnsibleModule: those of any object, and the module's own."""
-        own = super().arguments()
-        common = {
-            "state": {"type": "str", "choices": list(cls.STATES), "default": "present"},
-            "name": {"type": "str"},
-            **WAIT_ARGUMENTS,
-        }
-        if _resources.known(cls.API_VERSION, cls.KIND).namespaced:
-            common["namespace"] = {"type": "str"}
-        return {**own, "argument_spec": {**common, **own["argument_spec"]}}
-
-    def run(self):
-        self.resource = _resources.known(self.API_VERSION, self.KIND)
-        self.namespace = None
-        self.identify()
-        outcome = self.absent() if self.params["state"] == "absent" else self.present()
-        return self.result(outcome)
-
-    # -- what a kind knows ------------------------------------------------------------------------------------------
-
-    def identify(self):
-        """Find out which object the task is about: set name and namespace.
-
-        :raises KubeError: they can't be names.
-        """
-        self.name = self.params["name"]
-        _resources.check_name("name", self.name)
-        if self.resource.namespaced:
-            self.namespace = self.params["namespace"] or self.client.default_namespace
-            _resources.check_name("namespace", self.namespace)
-
-    def declare(self, live):
-        """Return the declaration, metadata and spec; live is the object as it is, or None.
-
-        :raises KubeError: options that can't be.
-        """
-        raise NotImplementedError
-
-    def is_ready(self, obj):
-        """Return whether the object can be used."""
-        return obj is not None
-
-    def hopeless(self, obj):
-        """Return {reason: grace in seconds} of states that won't get better by themselves."""
-        return {}
-
-    def explain(self, obj):
-        """Return sentences about what is missing, and facts for the result."""
-        return _wait.reasons(obj), {}
-
-    # -- states -----------------------------------------------------------------------------------------------------
-
-    @property
-    def where(self):
-        """Resource, namespace and name, as most methods take them."""
-        return self.resource, self.namespace, self.name
-
-    def refuse_change(self, have, wanted, options):
-        """Refuse to change an object of a kind that can't be changed.
-
-        :param have: its spec. :param wanted: what is declared of that. :param options: the options behind its keys.
-        :raises KubeError: they differ.
-        """
-        for key, value in wanted.items():
-            if value != have.get(key):
-                raise KubeError(
-                    "%s: %s has %s, not %s, and can't be changed. Choose another name, or delete it first."
-                    % (options.get(key, key), _resources.name_of(*self.where), have.get(key, "none"), value)
-                )
-
-    def present(self):
-        """Bring the object about and wait until it is ready; return the Outcome."""
-        outcome = self.apply(*self.where, self.declared, exact=self.EXACT)
-        if not self.waits:
-            return outcome
-        return outcome._replace(after=self.until(self.is_ready, self.READY, self.hopeless))
-
-    def absent(self):
-        """Delete the object and wait until it is gone; return the Outcome."""
-        return self.until_gone(self.delete(*self.where))
-
-    def until_gone(self, outcome):
-        """Wait until a deleted object is gone, if the task waits; return its Outcome."""
-        if self.waits and outcome.before is not None:
-            self.until(lambda obj: obj is None, "gone")
-        # An object whose deletion was already under way is still there without waiting.
-        return outcome._replace(after=None) if self.params["wait"] else outcome
-
-    def until(self, done, goal, hopeless=None):
-        """Watch the object until done(object or None) is true, and return it; see wait_until()."""
-        return self.wait_until(*self.where, done, goal, hopeless, self.explain)
-
-    def result(self, outcome):
-        """Return the result's keys for an Outcome."""
-        return {
-            "changed": outcome.changed,
-            "result": outcome.after or {},
-            "duration": round(time.monotonic() - self.began, 3),
-            "diff": {"before": _merge.for_diff(outcome.before), "after": _merge.for_diff(outcome.after)},
-        }
-
-    def declared(self, live):
-        """Return the declaration with what identifies the object."""
-        identity = {"name": self.name, **({"namespace": self.namespace} if self.resource.namespaced else {})}
-        declaration = self.declare(live)
-        return {
-            **declaration,
-            "apiVersion": self.resource.api_version,
-            "kind": self.resource.kind,
-            "metadata": {**(declaration.get("metadata") or {}), **identity},
-        }
 
 
 def difference(live, declaration, exact=frozenset()):

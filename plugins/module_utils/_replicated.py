@@ -5,8 +5,8 @@
 from __future__ import annotations
 
 from . import _diagnosis, _resources, _wait
-from ._base import ResourceModule
 from ._errors import KubeError
+from ._resource_module import ResourceModule
 from ._values import plain
 
 # For how many members that aren't ready the reasons are given.

@@ -5,8 +5,8 @@
 from __future__ import annotations
 
 from . import _resources
-from ._base import ResourceModule
 from ._info import InfoModule
+from ._resource_module import ResourceModule
 
 API_VERSION = "instancetype.kubevirt.io/v1beta1"
 SCOPE_ARGUMENTS = {"scope": {"type": "str", "choices": ["cluster", "namespace"]}, "namespace": {"type": "str"}}

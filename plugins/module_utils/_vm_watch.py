@@ -7,8 +7,8 @@ from __future__ import annotations
 import contextlib
 
 from . import _vm_status, _wait
-from ._base import ResourceModule
 from ._readiness import Readiness
+from ._resource_module import ResourceModule
 from ._view import View
 from ._vm_status import is_active, is_final
 from ._vm_strategy import strategy_of

@@ -129,8 +129,8 @@ duration:
 import json
 
 from ..module_utils import _resources
-from ..module_utils._base import ResourceModule
 from ..module_utils._errors import KubeError
+from ..module_utils._resource_module import ResourceModule
 from ..module_utils._values import plain
 from ..module_utils._vm_status import phase_of
 from ..module_utils._wait import reasons

@@ -127,8 +127,8 @@ duration:
 """
 
 from ..module_utils import _resources, _vm_spec, _wait
-from ..module_utils._base import ResourceModule
 from ..module_utils._errors import KubeError
+from ..module_utils._resource_module import ResourceModule
 
 # Options, and the fields of spec.source that they are.
 SOURCES = {"pvc": "pvc", "snapshot": "snapshot", "data_source": "dataSource"}

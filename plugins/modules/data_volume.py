@@ -193,8 +193,8 @@ duration:
 """
 
 from ..module_utils import _data_volume, _resources, _vm_spec, _wait
-from ..module_utils._base import ResourceModule
 from ..module_utils._errors import KubeError
+from ..module_utils._resource_module import ResourceModule
 from ..module_utils._values import plain
 from ..module_utils._vm_status import phase_of
 

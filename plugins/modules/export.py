@@ -235,10 +235,10 @@ import time
 from urllib.parse import urlsplit
 
 from ..module_utils import _download, _exports, _resources, _upload
-from ..module_utils._base import ResourceModule
 from ..module_utils._download_record import Record
 from ..module_utils._errors import KubeError
 from ..module_utils._exports import phase_of
+from ..module_utils._resource_module import ResourceModule
 from ..module_utils._wait import condition, reasons
 
 # By option: kind and group of what is exported.

@@ -166,8 +166,8 @@ duration:
 import time
 
 from ..module_utils import _data_volume, _resources, _upload, _vm_spec, _wait
-from ..module_utils._base import ResourceModule
 from ..module_utils._errors import KubeError
+from ..module_utils._resource_module import ResourceModule
 from ..module_utils._vm_status import phase_of
 
 CHECKSUM = "turtles.kubevirt/uploaded"

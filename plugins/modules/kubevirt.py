@@ -115,9 +115,10 @@ diagnosis:
 """
 
 from ..module_utils import _installation, _resources, _server_side, _shape, _wait
-from ..module_utils._base import Outcome, ResourceModule
+from ..module_utils._base import Outcome
 from ..module_utils._client import MERGE_PATCH
 from ..module_utils._errors import KubeError
+from ..module_utils._resource_module import ResourceModule
 from ..module_utils._values import plain
 
 SHOWN = 5

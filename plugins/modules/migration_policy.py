@@ -106,8 +106,8 @@ duration:
 """
 
 from ..module_utils import _vm_spec
-from ..module_utils._base import ResourceModule
 from ..module_utils._errors import KubeError
+from ..module_utils._resource_module import ResourceModule
 from ..module_utils._values import plain
 
 # Options and where they go in a policy's selectors, and in its spec.

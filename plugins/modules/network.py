@@ -258,7 +258,7 @@ duration:
 """
 
 from ..module_utils import _network_config, _vm_spec
-from ..module_utils._base import ResourceModule
+from ..module_utils._resource_module import ResourceModule
 
 
 class Network(ResourceModule):

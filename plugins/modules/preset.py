@@ -130,8 +130,8 @@ duration:
 """
 
 from ..module_utils import _merge, _shape, _vm_spec
-from ..module_utils._base import ResourceModule
 from ..module_utils._errors import KubeError
+from ..module_utils._resource_module import ResourceModule
 from ..module_utils._values import plain
 
 

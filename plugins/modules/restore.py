@@ -145,8 +145,8 @@ duration:
 import json
 
 from ..module_utils import _resources
-from ..module_utils._base import ResourceModule
 from ..module_utils._errors import KubeError
+from ..module_utils._resource_module import ResourceModule
 from ..module_utils._values import plain
 
 SNAPSHOT = _resources.known("snapshot.kubevirt.io/v1beta1", "VirtualMachineSnapshot")

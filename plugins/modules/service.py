@@ -152,8 +152,8 @@ duration:
 """
 
 from ..module_utils import _resources, _service_spec, _vm_spec
-from ..module_utils._base import ResourceModule
 from ..module_utils._errors import KubeError
+from ..module_utils._resource_module import ResourceModule
 
 
 class Service(ResourceModule):

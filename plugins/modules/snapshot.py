@@ -101,8 +101,8 @@ duration:
 """
 
 from ..module_utils import _resources
-from ..module_utils._base import ResourceModule
 from ..module_utils._errors import KubeError
+from ..module_utils._resource_module import ResourceModule
 from ..module_utils._wait import reasons
 
 _OPTIONS = {"source": "vm", "deletionPolicy": "deletion_policy", "failureDeadline": "failure_deadline"}
