@@ -46,7 +46,7 @@ class Server:
             try:
                 self._context.load_verify_locations(cadata=authorities)
             except (ssl.SSLError, ValueError) as exc:
-                raise KubeError("The authorities of the export's server can't be used: %s." % exc) from exc
+                raise KubeError("The CA certificates of the export's server can't be used: %s." % exc) from exc
 
     def head(self, url):
         """Return what there is to say of a disk: its size in bytes, and its tag.
@@ -112,7 +112,7 @@ class Server:
     def _open(self, method, url, headers):
         parts = urlsplit(url)
         if parts.scheme != "https" or not parts.hostname:
-            raise KubeError("The address of the export's server %r isn't one of https." % url)
+            raise KubeError("The address of the export's server, %r, isn't an https URL." % url)
         connection = http.client.HTTPSConnection(
             parts.hostname, parts.port or 443, timeout=TIMEOUT, context=self._context
         )
@@ -128,7 +128,7 @@ class Server:
         if status in AGAIN:
             return Broken("%s answered %d: %s" % (host, status, text))
         if status == 401:
-            return KubeError("%s doesn't accept the token of the export (401): it is in another Secret by now?" % host)
+            return KubeError("%s doesn't accept the export's token (401). It may be in another Secret by now." % host)
         return KubeError("%s answered %d for %s: %s" % (host, status, urlsplit(url).path, text or "nothing more"))
 
 

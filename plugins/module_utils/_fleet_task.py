@@ -115,11 +115,11 @@ class FleetTask(KubeModule):
             raise KubeError("progress: %d is negative. Give seconds, or 0 for no lines." % params["progress"])
         self._rollout = params["rollout"] or {"batch": "100%", "canary": 0, "on_failure": "stop", "restart": False}
         if params["rollout"] and not params["wait"]:
-            raise KubeError("rollout: has no meaning without waiting. Leave out wait=false, or rollout.")
+            raise KubeError("rollout: has no effect without waiting. Leave out wait=false, or rollout.")
         if self._rollout["canary"] < 0:
             raise KubeError("rollout.canary: %d is negative. Give a number of machines." % self._rollout["canary"])
         if params["probe"] and not params["wait"]:
-            raise KubeError("probe: has no meaning without waiting. Leave out wait=false, or probe.")
+            raise KubeError("probe: has no effect without waiting. Leave out wait=false, or probe.")
         self._probe = Probe(params["probe"]["command"], params["probe"]["timeout"]) if params["probe"] else None
         if params["prune"] and params["prune"]["max"] < 0:
             raise KubeError("prune.max: %d is negative. Give a number of machines." % params["prune"]["max"])

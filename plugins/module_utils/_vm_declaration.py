@@ -39,7 +39,7 @@ def declaration(params):
     for source, spec in (("definition.spec", manifest["spec"]), ("spec", own_spec)):
         if spec.get("running") is not None and spec.get("runStrategy") is not None:
             raise KubeError(
-                "%s: running and runStrategy exclude each other. Leave out running, the older of them." % source
+                "%s: running and runStrategy can't be combined. Leave out running, the older of them." % source
             )
     if strategy_of(own_spec):
         # They are two forms of one declaration, of which spec has the last word.

@@ -344,7 +344,7 @@ def _seed(params):
     user_data = options.get("user_data")
     if params.get("ssh_keys"):
         if options.get("user_data_secret"):
-            raise KubeError("ssh_keys and cloud_init.user_data_secret exclude each other: put the keys in the Secret.")
+            raise KubeError("ssh_keys and cloud_init.user_data_secret can't be combined. Put the keys in the Secret.")
         user_data = _cloud_init.with_keys("cloud_init.user_data", user_data, params["ssh_keys"])
     else:
         user_data = _cloud_init.with_normal_keys("cloud_init.user_data", user_data)

@@ -199,7 +199,7 @@ class Manifest(KubeModule):
         ]
         if self.params["state"] == "absent":
             if condition:
-                raise KubeError("wait_for: is about objects that exist; remove it, or state=absent")
+                raise KubeError("wait_for: applies only to objects that exist; remove it, or state=absent")
             done = self._absent(objects)
         else:
             done = self._present(objects)

@@ -219,7 +219,7 @@ class Migration(KubeModule):
         )
         if done is None:
             where = _resources.name_of(MIGRATION, self.namespace, name)
-            raise KubeError("%s was cancelled: somebody deleted it. Its guest goes on running where it was." % where)
+            raise KubeError("%s was cancelled: somebody deleted it. Its guest keeps running where it was." % where)
         return done
 
     def _cancel(self, active):

@@ -160,7 +160,7 @@ class Screenshot(KubeModule):
                 ) from exc
             raise KubeError("%s: the screen can't be shown: %s" % (where, explain_error(exc)), **exc.facts) from exc
         if not picture.startswith(SIGNATURE) or len(picture) < 24:
-            raise KubeError("%s: the server answered with something that isn't a PNG picture." % where)
+            raise KubeError("%s: the server's answer isn't a PNG image." % where)
         return picture
 
 

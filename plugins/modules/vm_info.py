@@ -106,7 +106,7 @@ class VirtualMachineInfo(MachineInfo):
     def run(self):
         self.stopped = self.params["running"] is False
         if self.params["running"] is not None and not self.params["wait"]:
-            raise KubeError("running: says what is waited for. Set wait=true, or leave it out.")
+            raise KubeError("running: has no effect without waiting. Set wait=true, or leave it out.")
         self.GOAL = "stopped" if self.stopped else "ready"
         return super().run()
 

@@ -84,7 +84,7 @@ def find_disk(image_dir: Path, path: str | None = None) -> Path:
     candidate = _only_file(base / "disk") if path is None else base / path.lstrip("/")
     resolved = candidate.resolve()
     if not resolved.is_relative_to(base):
-        raise ImageError(f": {path or '/disk/' + candidate.name} leads out of the image, which is not allowed")
+        raise ImageError(f": {path or '/disk/' + candidate.name} points outside the image, which is not allowed")
     if not resolved.exists():
         raise ImageError(f" has no file {path or '/disk/' + candidate.name}")
     return resolved

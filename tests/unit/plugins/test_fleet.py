@@ -351,7 +351,7 @@ def test_an_ssh_server_is_known_by_its_banner():
         ({"rollout": {"batch": "0%"}}, "rollout.batch: must be"),
         ({"rollout": {"canary": -1}}, "rollout.canary: -1 is negative"),
         ({"rollout": {}, "wait": False}, None),
-        ({"rollout": {"canary": 1}, "wait": False}, "rollout: has no meaning without waiting"),
+        ({"rollout": {"canary": 1}, "wait": False}, "rollout: has no effect without waiting"),
         ({"forks": 0}, "forks: must be from 1 to 100, but is 0"),
         ({"prune": {"label_selector": " ", "max": 1}}, "prune.label_selector: is empty"),
         ({"prune": {"label_selector": "a=b", "max": -1}}, "prune.max: -1 is negative"),

@@ -94,7 +94,9 @@ def labels_of(text: str) -> dict[str, str]:
     for part in text.split(","):
         key, sign, value = part.strip().partition("=")
         if not (key and sign):
-            raise ConfigurationError(f"--selector {text!r}: {part!r} is no label; write key=value, several with commas")
+            raise ConfigurationError(
+                f"--selector {text!r}: {part!r} isn't a label; write key=value, separated by commas"
+            )
         labels[key] = value
     return labels
 

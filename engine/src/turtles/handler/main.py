@@ -243,7 +243,7 @@ def _node_server(options: argparse.Namespace, operations: Operations) -> NodeSer
     try:
         return NodeServer(operations, Consoles(), address, port, bind=address)
     except OSError as error:
-        raise ConfigurationError(f"can't take requests at {address}:{port}: {error.strerror}") from error
+        raise ConfigurationError(f"can't listen for requests at {address}:{port}: {error.strerror}") from error
 
 
 def _migration_proxy(options: argparse.Namespace) -> MigrationProxy:
@@ -252,7 +252,7 @@ def _migration_proxy(options: argparse.Namespace) -> MigrationProxy:
     try:
         return MigrationProxy(address, port, bind=address)
     except OSError as error:
-        raise ConfigurationError(f"can't take migrating guests at {address}:{port}: {error.strerror}") from error
+        raise ConfigurationError(f"can't listen for migrating guests at {address}:{port}: {error.strerror}") from error
 
 
 def _migration_server(client: Client, node: str) -> Endpoint:

@@ -54,7 +54,7 @@ def run(image: Image, target: Target, scratch: Path, progress: Progress) -> None
 def _check_size(image: Image, size: int, scratch: Path) -> None:
     free = shutil.disk_usage(scratch).free
     if size > free:
-        raise ImportFailed(f"image {image.reference} is {size} bytes to download, and {free} are free for it")
+        raise ImportFailed(f"image {image.reference} has {size} bytes to download, but only {free} are free")
 
 
 def _find(image: Image, layers: list[Path], size: int) -> tuple[Path, str]:

@@ -104,7 +104,7 @@ class RegistryClient:
         except ManifestError as error:
             raise ImportRefused(f"image {self._image.reference}: {error}") from error
         if isinstance(parsed, Index):
-            raise ImportRefused(f"image {self._image.reference}: its index has another index in it")
+            raise ImportRefused(f"image {self._image.reference}: its index contains another index")
         return digest_of(raw), parsed
 
     def download(self, digest: str, manifest: Manifest, target: Path, done: Callable[[int], None]) -> None:
@@ -212,7 +212,7 @@ class RegistryClient:
             for number, file in enumerate(files):
                 shutil.copyfile(file, folder / f"{number}.crt")
         except OSError as error:
-            raise ImportRefused(f"the authorities of certConfigMap can't be used: {error}") from error
+            raise ImportRefused(f"the CA certificates of certConfigMap can't be used: {error}") from error
         return folder
 
 

@@ -48,7 +48,7 @@ def _find(image: str, image_dir: Path, path: str) -> Path:
     base = image_dir.resolve()
     resolved = (base / path.lstrip("/")).resolve()
     if not resolved.is_relative_to(base):
-        raise LaunchError(f"{what}: {path} leads out of the image, which is not allowed")
+        raise LaunchError(f"{what}: {path} points outside the image, which is not allowed")
     try:
         status = resolved.stat()
     except OSError:

@@ -107,13 +107,13 @@ def _hooked(
     try:
         texts = {"UserData": (user or b"").decode(), "NetworkData": (network or b"").decode()}
     except UnicodeDecodeError as error:
-        raise LaunchError(f"volume {volume!r}: its data is no text, which hook sidecars need: {error}") from error
+        raise LaunchError(f"volume {volume!r}: its data isn't text, which hook sidecars require: {error}") from error
     field = "NoCloudMetaData" if source == "noCloud" else "ConfigDriveMetaData"
     seed = hook({"DataSource": source, **texts, "VolumeName": volume, "DevicesData": None, field: meta})
     results = [seed.get(key) or "" for key in texts]
     metadata = seed.get(field) or meta
     if not all(isinstance(text, str) for text in results) or not isinstance(metadata, dict):
-        raise LaunchError(f"volume {volume!r}: a hook sidecar returned no cloud-init data, but something else")
+        raise LaunchError(f"volume {volume!r}: a hook sidecar returned something other than cloud-init data")
     encoded = [text.encode(errors="replace") for text in results]
     if sum(map(len, encoded)) > MAX_DATA_BYTES:
         raise LaunchError(f"volume {volume!r}: a hook sidecar returned more than {MAX_DATA_BYTES} bytes of data")
