@@ -60,6 +60,16 @@ class Column:
 AGE = Column("Age", "date", ".metadata.creationTimestamp")
 
 
+def scale_columns(kind: str) -> tuple[Column, ...]:
+    """Return the columns of what keeps a number of objects of a kind."""
+    return (
+        Column("Desired", "integer", ".spec.replicas", description=f"Number of desired {kind}s"),
+        Column("Current", "integer", ".status.replicas", description="Number of managed and not final or deleted ones"),
+        Column("Ready", "integer", ".status.readyReplicas", description="Number of those that are ready"),
+        AGE,
+    )
+
+
 @dataclass(frozen=True)
 class Webhook:
     """How the admission of a kind is registered with the API server.
@@ -76,6 +86,11 @@ class Webhook:
     operations: tuple[str, ...]
     mutating: bool = False
     status: bool = False
+
+
+def validators(name: str, path: str) -> tuple[Webhook, Webhook]:
+    """Return the webhooks that judge new objects and updated ones, called by names that begin with `name`."""
+    return Webhook(f"{name}-validator", path, (CREATE,)), Webhook(f"{name}-update-validator", path, (UPDATE,))
 
 
 @dataclass(frozen=True)

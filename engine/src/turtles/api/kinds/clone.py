@@ -14,7 +14,17 @@ from typing import Any
 
 from turtles.api.clones import GROUP, SNAPSHOT, VM
 from turtles.api.core import CONDITIONS
-from turtles.api.kind import CREATE, DEFAULT_CONTEXT, MANAGED_BY_USERS, UPDATE, Column, Context, Kind, Version, Webhook
+from turtles.api.kind import (
+    CREATE,
+    DEFAULT_CONTEXT,
+    MANAGED_BY_USERS,
+    Column,
+    Context,
+    Kind,
+    Version,
+    Webhook,
+    validators,
+)
 from turtles.api.kinds.snapshot.common import patch_causes
 from turtles.api.language import INVALID, NOT_SUPPORTED, STRING, STRING_MAP, STRINGS, TIME, Cause, Struct, field, group
 from turtles.api.objects import Object, get
@@ -187,8 +197,7 @@ CLONE = Kind(
     rights=MANAGED_BY_USERS,
     webhooks=(
         Webhook("vmclones-mutator", "/vm-clone-mutate-create", (CREATE,), mutating=True),
-        Webhook("vm-clone-validator", "/vm-clone-validate", (CREATE,)),
-        Webhook("vm-clone-update-validator", "/vm-clone-validate", (UPDATE,)),
+        *validators("vm-clone", "/vm-clone-validate"),
     ),
     default=default,
     validate=validate,

@@ -11,7 +11,7 @@ from typing import Any
 from turtles.api import durations
 from turtles.api.core import CONDITIONS
 from turtles.api.exports import CLAIM, GROUP, KIND, MACHINE, PLURAL, SNAPSHOT
-from turtles.api.kind import CREATE, DEFAULT_CONTEXT, MANAGED_BY_USERS, UPDATE, Column, Context, Kind, Version, Webhook
+from turtles.api.kind import DEFAULT_CONTEXT, MANAGED_BY_USERS, Column, Context, Kind, Version, validators
 from turtles.api.kind import GROUP as KUBEVIRT
 from turtles.api.kinds.snapshot.common import spec_stays
 from turtles.api.language import INVALID, STRING, TIME, Cause, Struct, field, group, group_list
@@ -144,10 +144,7 @@ EXPORT = Kind(
     ),
     status_subresource=True,
     rights=MANAGED_BY_USERS,
-    webhooks=(
-        Webhook("virtualmachineexport-validator", "/virtualmachineexports-validate", (CREATE,)),
-        Webhook("virtualmachineexport-update-validator", "/virtualmachineexports-validate", (UPDATE,)),
-    ),
+    webhooks=validators("virtualmachineexport", "/virtualmachineexports-validate"),
     validate=validate,
     validate_update=spec_stays,
 )

@@ -13,16 +13,13 @@ from typing import Any
 from turtles.api import durations
 from turtles.api.core import CONDITIONS, LABEL_SELECTOR, METADATA, REQUIREMENTS
 from turtles.api.kind import (
-    AGE,
-    CREATE,
     DEFAULT_CONTEXT,
     MANAGED_BY_USERS,
-    UPDATE,
-    Column,
     Context,
     Kind,
     Version,
-    Webhook,
+    scale_columns,
+    validators,
 )
 from turtles.api.kinds.vm import VM_SPEC, check_template, machine_causes
 from turtles.api.language import (
@@ -43,7 +40,7 @@ from turtles.api.language import (
 )
 from turtles.api.objects import get, is_deleted
 from turtles.api.rules import Causes, Spec, check_metadata, schema_causes
-from turtles.api.selectors import selector_causes, selects
+from turtles.api.selectors import choice_causes
 
 GROUP = "pool.kubevirt.io"
 
@@ -168,10 +165,7 @@ def validate(pool: Any, context: Context = DEFAULT_CONTEXT) -> list[Cause]:
     assert isinstance(spec, dict)
     assert isinstance(template, dict)
     causes += machine_causes(template["spec"], f"{path}.spec", context)
-    if wrong := selector_causes(spec["selector"], "spec.selector"):
-        causes += wrong
-    elif not selects(spec["selector"], (template.get("metadata") or {}).get("labels") or {}):
-        causes.append(Cause(INVALID, "selector does not match labels.", "spec.selector"))
+    causes += choice_causes(spec["selector"], (template.get("metadata") or {}).get("labels") or {}, "spec.selector")
     causes += _max_unavailable(spec)
     causes += _autohealing(spec)
     return causes
@@ -239,19 +233,11 @@ POOL = Kind(
         field("spec", POOL_SPEC, "What machines there are to be, and how many.", required=True),
         field("status", _STATUS, "What machines there are."),
     ),
-    columns=(
-        Column("Desired", "integer", ".spec.replicas", description="Number of desired VirtualMachines"),
-        Column("Current", "integer", ".status.replicas", description="Number of managed and not final or deleted ones"),
-        Column("Ready", "integer", ".status.readyReplicas", description="Number of those that are ready"),
-        AGE,
-    ),
+    columns=scale_columns("VirtualMachine"),
     status_subresource=True,
     scale=True,
     rights=MANAGED_BY_USERS,
-    webhooks=(
-        Webhook("virtualmachinepool-validator", "/vmpool-validate", (CREATE,)),
-        Webhook("virtualmachinepool-update-validator", "/vmpool-validate", (UPDATE,)),
-    ),
+    webhooks=validators("virtualmachinepool", "/vmpool-validate"),
     validate=validate,
     validate_update=validate_update,
     warn=warn,

@@ -10,15 +10,12 @@ from typing import Any
 
 from turtles.api.core import CONDITIONS, LABEL_SELECTOR, METADATA
 from turtles.api.kind import (
-    AGE,
-    CREATE,
     DEFAULT_CONTEXT,
     MANAGED_BY_USERS,
-    UPDATE,
-    Column,
     Context,
     Kind,
-    Webhook,
+    scale_columns,
+    validators,
 )
 from turtles.api.kinds.vmi.former import of_template
 from turtles.api.kinds.vmi.schema import VMI_SPEC
@@ -26,7 +23,7 @@ from turtles.api.kinds.vmi.validation import label_causes, spec_causes
 from turtles.api.language import BOOLEAN, INT32, INVALID, REQUIRED, STRING, Cause, Struct, field, group
 from turtles.api.objects import get, is_deleted
 from turtles.api.rules import check_metadata, schema_causes
-from turtles.api.selectors import selector_causes, selects
+from turtles.api.selectors import choice_causes
 
 _TEMPLATE = "The VirtualMachineInstances to create."
 
@@ -75,10 +72,7 @@ def validate(replicaset: Any, context: Context = DEFAULT_CONTEXT) -> list[Cause]
     metadata = spec["template"].get("metadata") or {}
     causes += label_causes(metadata, "spec.template.metadata", context)
     causes += spec_causes(spec["template"]["spec"], "spec.template.spec", context.config)
-    if wrong := selector_causes(spec["selector"], "spec.selector"):
-        causes += wrong
-    elif not selects(spec["selector"], metadata.get("labels") or {}):
-        causes.append(Cause(INVALID, "selector does not match labels.", "spec.selector"))
+    causes += choice_causes(spec["selector"], metadata.get("labels") or {}, "spec.selector")
     return causes
 
 
@@ -91,19 +85,11 @@ REPLICASET = Kind(
         field("spec", REPLICASET_SPEC, "What instances there are to be, and how many.", required=True),
         field("status", _STATUS, "What instances there are."),
     ),
-    columns=(
-        Column("Desired", "integer", ".spec.replicas", description="Number of desired VirtualMachineInstances"),
-        Column("Current", "integer", ".status.replicas", description="Number of managed and not final or deleted ones"),
-        Column("Ready", "integer", ".status.readyReplicas", description="Number of those that are ready"),
-        AGE,
-    ),
+    columns=scale_columns("VirtualMachineInstance"),
     status_subresource=True,
     scale=True,
     rights=MANAGED_BY_USERS,
-    webhooks=(
-        Webhook("virtualmachinereplicaset-validator", "/virtualmachinereplicaset-validate", (CREATE,)),
-        Webhook("virtualmachinereplicaset-update-validator", "/virtualmachinereplicaset-validate", (UPDATE,)),
-    ),
+    webhooks=validators("virtualmachinereplicaset", "/virtualmachinereplicaset-validate"),
     validate=validate,
     remedies=of_template,
 )

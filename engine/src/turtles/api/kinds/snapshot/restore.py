@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from turtles.api.core import CONDITIONS
-from turtles.api.kind import CREATE, DEFAULT_CONTEXT, MANAGED_BY_USERS, UPDATE, Column, Context, Kind, Missing, Webhook
+from turtles.api.kind import DEFAULT_CONTEXT, MANAGED_BY_USERS, Column, Context, Kind, Missing, validators
 from turtles.api.kinds.snapshot.common import VERSIONS, patch_causes, reference, reference_causes, spec_stays
 from turtles.api.language import (
     BOOLEAN,
@@ -210,10 +210,7 @@ RESTORE = Kind(
     ),
     status_subresource=True,
     rights=MANAGED_BY_USERS,
-    webhooks=(
-        Webhook("virtualmachinerestore-validator", "/virtualmachinerestores-validate", (CREATE,)),
-        Webhook("virtualmachinerestore-update-validator", "/virtualmachinerestores-validate", (UPDATE,)),
-    ),
+    webhooks=validators("virtualmachinerestore", "/virtualmachinerestores-validate"),
     reads=("VirtualMachineRestore",),
     looks_up=(_VM, _SNAPSHOT),
     validate=validate,

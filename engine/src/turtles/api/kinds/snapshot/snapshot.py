@@ -7,7 +7,7 @@ from typing import Any
 
 from turtles.api import durations
 from turtles.api.core import CONDITIONS
-from turtles.api.kind import CREATE, DEFAULT_CONTEXT, MANAGED_BY_USERS, UPDATE, Column, Context, Kind, Webhook
+from turtles.api.kind import DEFAULT_CONTEXT, MANAGED_BY_USERS, Column, Context, Kind, validators
 from turtles.api.kinds.snapshot.common import ERROR, VERSIONS, reference, reference_causes, spec_stays
 from turtles.api.language import BOOLEAN, INVALID, STRING, TIME, Cause, Choice, ListOf, Struct, field, group, group_list
 from turtles.api.rules import schema_causes
@@ -94,10 +94,7 @@ SNAPSHOT = Kind(
     ),
     status_subresource=True,
     rights=MANAGED_BY_USERS,
-    webhooks=(
-        Webhook("virtualmachinesnapshot-validator", "/virtualmachinesnapshots-validate", (CREATE,)),
-        Webhook("virtualmachinesnapshot-update-validator", "/virtualmachinesnapshots-validate", (UPDATE,)),
-    ),
+    webhooks=validators("virtualmachinesnapshot", "/virtualmachinesnapshots-validate"),
     validate=validate,
     validate_update=spec_stays,
 )
