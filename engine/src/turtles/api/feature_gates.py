@@ -27,6 +27,8 @@ IMAGE_VOLUME = "ImageVolume"
 DECENTRALIZED_MIGRATION = "DecentralizedLiveMigration"
 #: Whether a machine may say what a reboot of its guest does.
 REBOOT_POLICY = "RebootPolicy"
+#: Whether a node's virt-handler may change only the instances that are there.
+NODE_RESTRICTION = "NodeRestriction"
 #: Whether a machine's memory may be encrypted by an AMD processor.
 ENCRYPTION_SEV = "WorkloadEncryptionSEV"
 #: Whether a machine may be configured by Ignition, with an annotation.
@@ -70,6 +72,7 @@ EFFECTIVE_GATES = frozenset(
         IGNITION,
         IMAGE_VOLUME,
         NETWORK_DEVICES_WITH_DRA,
+        NODE_RESTRICTION,
         OBJECT_GRAPH,
         PASST_BINDING,
         PORT_RANGES,
