@@ -144,3 +144,14 @@ def test_unsupported_fields_are_kept_by_the_schema():
     refusals = {path: field.refusal for path, field in VMI_SPEC.leaves("spec")}
     assert refusals["spec.domain.launchSecurity.sev.attestation"]
     assert refusals["spec.domain.devices.disks[].disk.bus"] is None
+
+
+@pytest.mark.parametrize(
+    "path", ["configMap", "cloudInitNoCloud.secretRef", "cloudInitConfigDrive.networkDataSecretRef"]
+)
+def test_the_api_server_gives_references_an_empty_name(path):
+    (version, *_) = CRDS["VirtualMachineInstance"]["spec"]["versions"]
+    schema = version["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]["volumes"]["items"]
+    for name in path.split("."):
+        schema = schema["properties"][name]
+    assert schema["properties"]["name"]["default"] == ""

@@ -91,7 +91,8 @@ class Field:
 
     `refusal` is None for what the engine implements, else the reason given to those who set it. `idle` says that a
     field is taken and has no effect, which those who set it are warned of. `neutral` holds values of both that ask for
-    nothing. `absent` is what the engine does where the field isn't given, if no default is set then.
+    nothing. `absent` is what the engine does where the field isn't given, if no default is set then. `structural` is
+    what the API server itself sets then, by the kind's schema.
     """
 
     name: str
@@ -103,6 +104,7 @@ class Field:
     neutral: tuple[Any, ...] = ()
     absent: Any = None
     idle: bool = False
+    structural: Any = None
 
     def asks_for_nothing(self, value: Any) -> bool:
         """Tell whether a value of a refused or an idle field asks for nothing."""
@@ -335,7 +337,7 @@ class Struct(Type):
         schema: dict[str, Any] = {"type": "object"}
         if self.fields:
             schema["properties"] = {
-                name: {"description": _description(field), **field.type.openapi()}
+                name: {"description": _description(field), **field.type.openapi(), **_structural(field)}
                 for name, field in sorted(self.fields.items())
             }
         if self._required:
@@ -451,14 +453,21 @@ OPEN_OBJECT = OpenObject()
 
 
 def field(
-    name: str, type_: Type, doc: str, *, required: bool = False, default: Any = None, absent: Any = None
+    name: str,
+    type_: Type,
+    doc: str,
+    *,
+    required: bool = False,
+    default: Any = None,
+    absent: Any = None,
+    structural: Any = None,
 ) -> Field:
     """Declare a field which the engine implements.
 
     `default` is a scalar, set when the object around it is there; `absent` is a value that isn't set, but has the same
-    effect as no value. Without either, an empty value and `false` do nothing.
+    effect as no value. Without either, an empty value and `false` do nothing. `structural` is what the API server sets.
     """
-    return Field(name, type_, doc, required, default, absent=absent)
+    return Field(name, type_, doc, required, default, absent=absent, structural=structural)
 
 
 def unsupported(name: str, doc: str, *, neutral: tuple[Any, ...] = (), refusal: str = "") -> Field:
@@ -475,6 +484,10 @@ def idle(name: str, doc: str, type_: Type = ANY, *, neutral: tuple[Any, ...] = (
     `neutral`: values that ask for nothing. An empty list always asks for nothing.
     """
     return Field(name, type_, doc, neutral=neutral, idle=True)
+
+
+def _structural(field_: Field) -> dict[str, Any]:
+    return {} if field_.structural is None else {"default": field_.structural}
 
 
 def _description(field_: Field) -> str:
