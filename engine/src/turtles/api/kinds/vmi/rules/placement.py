@@ -95,7 +95,7 @@ def _snp(spec: Spec, snp: Spec, here: str) -> Causes:
 
 
 def _number(text: str) -> int | None:
-    """Return a number of 64 bits as Go reads it: decimal, or with the prefixes 0x, 0b, 0o and 0. None if it isn't one."""
+    """Return a number of 64 bits as Go reads it, decimal or with a prefix 0x, 0b, 0o or 0. None if it isn't one."""
     if not text.isascii() or not text[0].isdigit():
         return None
     try:
