@@ -22,7 +22,10 @@ from turtles.api.language import (
     group_list,
 )
 
-LOCAL_REFERENCE = Struct("The name of an object in the same namespace.", field("name", STRING, "The object's name."))
+#: Kubernetes' own API gives references an empty name rather than none.
+LOCAL_REFERENCE = Struct(
+    "The name of an object in the same namespace.", field("name", STRING, "The object's name.", structural="")
+)
 
 REQUIREMENTS = ListOf(
     Struct(

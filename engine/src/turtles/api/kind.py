@@ -147,6 +147,7 @@ class Context:
 
     :param config: the installation's configuration.
     :param privileged: one of the engine's own service accounts is writing.
+    :param node: where the virt-handler runs that is writing; None if somebody else is, or its token doesn't say it.
     :param now: the time, as the API writes it.
     :param others: returns the objects there are of a kind that `Kind.reads` names, in a namespace. They belong to a
         cache: nobody may change them.
@@ -156,6 +157,7 @@ class Context:
 
     config: ClusterConfiguration = DEFAULT
     privileged: bool = False
+    node: str | None = None
     now: str = ""
     others: Callable[[str, str], Sequence[Object]] = no_others
     find: Callable[[str, str, str], Object] = find_nothing

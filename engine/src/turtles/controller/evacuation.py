@@ -118,5 +118,5 @@ def _migration(vmi: Object) -> Object:
             "namespace": metadata["namespace"],
             "annotations": {EVACUATION: vmi["status"]["nodeName"]},
         },
-        "spec": {"vmiName": metadata["name"]},
+        "spec": {"vmiName": metadata["name"], "priority": migrations.SYSTEM_CRITICAL},
     }

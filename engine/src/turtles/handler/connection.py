@@ -119,6 +119,14 @@ class Connection:
             raise
         return Domain(self.call, domain)
 
+    def sev_information(self) -> dict[str, Any]:
+        """Return what the node's processor says of SEV, by libvirt's names.
+
+        :raises LibvirtError: it has none.
+        """
+        found: dict[str, Any] = self.call("the processor's certificates", CALL, lambda: self._live.getSEVInfo())
+        return found
+
     def start(self, xml: str, *, paused: bool) -> "Domain":
         """Define and start a domain. Defined, so that how it ended can be asked for afterwards."""
         domain = self.call("the domain's definition", START, lambda: self._live.defineXML(xml))

@@ -182,6 +182,19 @@ class Domain:
         """Let the guest's processors go on."""
         self._call("the end of the guest's pause", CALL, self._domain.resume)
 
+    def launch_measurement(self) -> dict[str, Any]:
+        """Return what was measured at the launch of an encrypted guest, by libvirt's names."""
+        found: dict[str, Any] = self._call("the launch's measurement", CALL, self._domain.launchSecurityInfo)
+        return found
+
+    def inject_secret(self, header: str, secret: str) -> None:
+        """Put a secret into the memory of an encrypted guest that doesn't run yet."""
+        parameters = {
+            libvirt.VIR_DOMAIN_LAUNCH_SECURITY_SEV_SECRET_HEADER: header,
+            libvirt.VIR_DOMAIN_LAUNCH_SECURITY_SEV_SECRET: secret,
+        }
+        self._call("the secret's injection", CALL, lambda: self._domain.setLaunchSecurityState(parameters))
+
     def reboot(self, *, by_agent: bool) -> None:
         """Ask the guest to shut down, and start it again once it has.
 

@@ -27,6 +27,7 @@ from turtles.api.kind import (
 )
 from turtles.api.language import (
     INT32,
+    INVALID,
     NOT_SUPPORTED,
     REQUIRED,
     STRING,
@@ -52,7 +53,12 @@ MIGRATION_SPEC = Struct(
         STRING_MAP,
         "Labels that the target must have, in addition to the instance's own selector.",
     ),
-    unsupported("priority", "Which migrations come first."),
+    field(
+        "priority",
+        STRING,
+        "Which migrations come first: system-critical (nodes being emptied, upgrades), user-triggered (larger Pods), "
+        "system-maintenance, and those without. For virt-controller only.",
+    ),
     unsupported("sendTo", "Another cluster to migrate to."),
     unsupported("receive", "A migration to take from another cluster."),
 )
@@ -100,6 +106,8 @@ def validate(migration: Any, context: Context = DEFAULT_CONTEXT) -> list[Cause]:
         return causes
     if not migration["spec"].get("vmiName"):
         return [Cause(REQUIRED, "vmiName is missing", "spec.vmiName")]
+    if migration["spec"].get("priority") is not None and not context.privileged:
+        return [Cause(INVALID, "Migration priority queue, only virt-controller is allowed to set priority field")]
     if message := _obstacle(migration, context):
         raise Refusal(message, 400)
     return []

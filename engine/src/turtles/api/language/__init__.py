@@ -26,6 +26,7 @@ from turtles.api.language.types import (
     ANY,
     BOOLEAN,
     COUNT,
+    DOWNTIME,
     EMPTY_OR_STRING,
     INT32,
     INT64,
@@ -49,6 +50,7 @@ __all__ = [
     "ANY",
     "BOOLEAN",
     "COUNT",
+    "DOWNTIME",
     "DUPLICATE",
     "EMPTY_OR_STRING",
     "FORBIDDEN",
@@ -88,14 +90,21 @@ __all__ = [
 
 
 def field(
-    name: str, type_: Type, doc: str, *, required: bool = False, default: Any = None, absent: Any = None
+    name: str,
+    type_: Type,
+    doc: str,
+    *,
+    required: bool = False,
+    default: Any = None,
+    absent: Any = None,
+    structural: Any = None,
 ) -> Field:
     """Declare a field which the engine implements.
 
     `default` is a scalar, set when the object around it is there; `absent` is a value that isn't set, but has the same
-    effect as no value. Without either, an empty value and `false` do nothing.
+    effect as no value. Without either, an empty value and `false` do nothing. `structural` is what the API server sets.
     """
-    return Field(name, type_, doc, required, default, absent=absent)
+    return Field(name, type_, doc, required, default, absent=absent, structural=structural)
 
 
 def group(name: str, doc: str, *fields: Field, required: bool = False, absent: Any = None) -> Field:

@@ -129,7 +129,7 @@ class Struct(Type):
         schema: dict[str, Any] = {"type": "object"}
         if self.fields:
             schema["properties"] = {
-                name: {"description": _description(field), **field.type.openapi()}
+                name: {"description": _description(field), **field.type.openapi(), **_structural(field)}
                 for name, field in sorted(self.fields.items())
             }
         if self._required:
@@ -219,6 +219,10 @@ class Struct(Type):
             if all(found.refusal or found.idle for _, found in below):
                 yield here, field
             yield from below
+
+
+def _structural(field_: Field) -> dict[str, Any]:
+    return {} if field_.structural is None else {"default": field_.structural}
 
 
 def _description(field_: Field) -> str:

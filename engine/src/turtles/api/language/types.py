@@ -62,7 +62,8 @@ class Field:
 
     `refusal` is None for what the engine implements, else the reason given to those who set it. `idle` says that a
     field is taken and has no effect, which those who set it are warned of. `neutral` holds values of both that ask for
-    nothing. `absent` is what the engine does where the field isn't given, if no default is set then.
+    nothing. `absent` is what the engine does where the field isn't given, if no default is set then. `structural` is
+    what the API server itself sets then, by the kind's schema.
     """
 
     name: str
@@ -74,6 +75,7 @@ class Field:
     neutral: tuple[Any, ...] = ()
     absent: Any = None
     idle: bool = False
+    structural: Any = None
 
     def asks_for_nothing(self, value: Any) -> bool:
         """Tell whether a value of a refused or an idle field asks for nothing."""
@@ -210,6 +212,8 @@ UINT32 = _Integer("int64", 0, 2**32 - 1)
 COUNT = _Integer("int32", 0, 2**31 - 1)
 POSITIVE = _Integer("int32", 1, 2**31 - 1)
 POSITIVE_UINT32 = _Integer("int64", 1, 2**32 - 1)
+#: Milliseconds that QEMU takes for a migration's downtime.
+DOWNTIME = _Integer("int64", 1, 2_000_000)
 QUANTITY = _Quantity()
 INT_OR_STRING = _IntOrString()
 OPEN_OBJECT = OpenObject()

@@ -3,7 +3,7 @@
 
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from turtles.api import labels, migrations, times
@@ -13,7 +13,7 @@ from turtles.api.objects import Object, get
 from turtles.api.phases import phase_of
 from turtles.controller import remedies
 from turtles.controller.caches import BY_OWNER
-from turtles.controller.migration.plan import Plan, Situation, fail, plan, superfluous
+from turtles.controller.migration.plan import Plan, Situation, fail, node_of, plan, superfluous
 from turtles.controller.migration.target import target_name, target_pod
 from turtles.controller.pod import end
 from turtles.controller.pod.config import LauncherConfig
@@ -29,7 +29,6 @@ log = logging.getLogger(__name__)
 
 #: Index of migrations: the instance that they migrate, as ``namespace/name``.
 BY_INSTANCE = "instance"
-_QUOTA = "migrationRejectedByResourceQuota"
 #: Seconds after which a Pod that a quota refused is tried again.
 _QUOTA_RETRY = 30.0
 
@@ -111,7 +110,19 @@ class MigrationController:
         if source is None and vmi is not None:
             source = by_role(vmi, pods).launcher
         others = [each for each in self._migrations.list() if each["metadata"]["uid"] != uid]
-        return Situation(vmi, target, source, others, self._configuration(), self._policy(vmi))
+        return Situation(
+            vmi, target, source, others, self._configuration(), self._policy(vmi), self._nodes_of_instances(others)
+        )
+
+    def _nodes_of_instances(self, others: Sequence[Object]) -> dict[Key, str]:
+        """Return where the instances are that others migrate, or are about to."""
+        keys = {
+            (each["metadata"]["namespace"], str(each["spec"].get("vmiName")))
+            for each in others
+            if phase_of(each) not in migrations.FINAL
+        }
+        nodes = ((key, node_of(vmi)) for key in keys if (vmi := self._vmis.get(*key)) is not None)
+        return {key: node for key, node in nodes if node}
 
     def _policy(self, vmi: Object | None) -> Object | None:
         if vmi is None:
@@ -156,7 +167,7 @@ class MigrationController:
             return decided
         decided.status.setdefault("phase", migrations.PENDING)
         conditions = [dict(each) for each in decided.status.get("conditions") or ()]
-        if set_condition(conditions, _QUOTA, "True", "", message, times.rfc3339(now)):
+        if set_condition(conditions, migrations.REJECTED_BY_QUOTA, "True", "", message, times.rfc3339(now)):
             words = remedies.advised(message, remedies.of_refusal(error))
             decided.events.append(("Warning", "FailedCreate", words))
         decided.status["conditions"] = conditions

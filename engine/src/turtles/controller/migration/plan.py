@@ -7,13 +7,14 @@ from then on what they say in the instance's ``status.migrationState``.
 """
 
 import copy
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from turtles.api import labels, migrations
-from turtles.api.conditions import get_condition, set_condition
+from turtles.api.conditions import get_condition, is_true, set_condition
 from turtles.api.configuration import ClusterConfiguration
 from turtles.api.kinds.migration_policy import applied
 from turtles.api.objects import Object, get, is_deleted
@@ -62,6 +63,7 @@ class Situation:
     :param vmi: the instance; None if there is none. :param target: the migration's own Pod; None if there is none.
     :param source: the Pod that the guest is in, or left. :param others: all other migrations.
     :param policy: the policy for the instance; None if there is none.
+    :param nodes: where the instances of others are that can be migrated, by namespace and name.
     """
 
     vmi: Object | None
@@ -70,6 +72,7 @@ class Situation:
     others: Sequence[Object]
     cluster: ClusterConfiguration
     policy: Object | None = None
+    nodes: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
 
 def plan(migration: Object, situation: Situation, now: datetime) -> Plan:
@@ -121,20 +124,61 @@ def _admit(draft: Plan, migration: Object, situation: Situation, now: datetime) 
 
 def _has_to_wait(migration: Object, vmi: Object, situation: Situation) -> bool:
     """Say whether others come first: of the same instance, or as many as the configuration allows at once."""
-    settings = situation.cluster.migrations
     active = [other for other in situation.others if phase_of(other) in _UNDER_WAY]
     of_instance = [
         other
         for other in situation.others
-        if other["metadata"]["namespace"] == migration["metadata"]["namespace"]
-        and other["spec"].get("vmiName") == migration["spec"]["vmiName"]
+        if _instance(other) == _instance(migration)
         and phase_of(other) not in migrations.FINAL
         and (phase_of(other) in _UNDER_WAY or _age(other) < _age(migration))
     ]
     if of_instance or migrations.is_in_progress(migrations.state_of(vmi)):
         return True
-    leaving = [other for other in active if _source_node(other) == vmi["status"].get("nodeName")]
-    return len(active) >= settings.parallel_per_cluster or len(leaving) >= settings.parallel_outbound_per_node
+    return not _has_a_place(migration, str(vmi["status"].get("nodeName")), active, situation)
+
+
+def _has_a_place(migration: Object, node: str, active: Sequence[Object], found: Situation) -> bool:
+    """Say whether there is a place for a migration that none takes which comes first: of a higher priority, or older.
+
+    :param node: where its instance is. :param active: those that have begun.
+    """
+    settings = found.cluster.migrations
+    nodes, busy = {**found.nodes, _instance(migration): node}, {_instance(each) for each in active}
+    leaving = Counter(_source_node(each) or found.nodes.get(_instance(each)) for each in active)
+    places = settings.parallel_per_cluster - len(active)
+    queue = [migration, *(other for other in found.others if _is_ready(other))]
+    for each in sorted(queue, key=_turn_of):
+        instance = _instance(each)
+        source = nodes.get(instance)
+        if source is None or instance in busy or leaving[source] >= settings.parallel_outbound_per_node:
+            continue
+        if places <= 0 or each is migration:
+            return places > 0
+        places -= 1
+        leaving[source] += 1
+        busy.add(instance)
+    return False
+
+
+def _is_ready(migration: Object) -> bool:
+    """Say whether a migration waits for nothing but its turn."""
+    refused = is_true(get(migration, "status", "conditions"), migrations.REJECTED_BY_QUOTA)
+    return phase_of(migration) in ("", migrations.PENDING) and not refused and not is_deleted(migration)
+
+
+def _turn_of(migration: Mapping[str, Any]) -> tuple[int, str, str]:
+    return -migrations.priority_of(migration), *_age(migration)
+
+
+def _instance(migration: Mapping[str, Any]) -> tuple[str, str]:
+    return migration["metadata"]["namespace"], str(migration["spec"].get("vmiName"))
+
+
+def node_of(vmi: Mapping[str, Any]) -> str:
+    """Return the node of an instance that can be migrated; empty if it can't be."""
+    status = vmi.get("status") or {}
+    can_move = phase_of(vmi) == migrations.RUNNING and is_true(status.get("conditions"), "LiveMigratable")
+    return str(status.get("nodeName") or "") if can_move and not is_deleted(vmi) else ""
 
 
 def _age(migration: Mapping[str, Any]) -> tuple[str, str]:
@@ -337,9 +381,6 @@ def superfluous(migration: Object, others: Sequence[Object]) -> list[Object]:
     of_instance = [
         each
         for each in (migration, *others)
-        if each["metadata"]["namespace"] == migration["metadata"]["namespace"]
-        and each["spec"].get("vmiName") == migration["spec"].get("vmiName")
-        and phase_of(each) in migrations.FINAL
-        and not is_deleted(each)
+        if _instance(each) == _instance(migration) and phase_of(each) in migrations.FINAL and not is_deleted(each)
     ]
     return sorted(of_instance, key=_age)[:-KEPT]

@@ -14,7 +14,7 @@ from turtles.controller.backoff import WORKLOAD_UPDATE
 from turtles.controller.caches import BY_OWNER
 from turtles.controller.pod.roles import by_role
 from turtles.controller.shared import Shared
-from turtles.controller.workload_update.plan import is_outdated, is_running, needs_larger_pod, plan
+from turtles.controller.workload_update.plan import is_outdated, is_running, needs_larger_pod, plan, priority_of
 from turtles.kube.client import ApiError, NotFound
 from turtles.kube.informer import Key, key_of
 from turtles.kube.kubevirt import MIGRATION
@@ -100,7 +100,7 @@ class WorkloadUpdateController:
                 "namespace": metadata["namespace"],
                 "annotations": {WORKLOAD_UPDATE: ""},
             },
-            "spec": {"vmiName": metadata["name"]},
+            "spec": {"vmiName": metadata["name"], "priority": priority_of(vmi, self._image)},
         }
         try:
             created = self._writer.create(self._migrations, migration)

@@ -105,6 +105,11 @@ def needs_larger_pod(vmi: Mapping[str, Any]) -> bool:
     return is_true((vmi.get("status") or {}).get("conditions"), MIGRATION_REQUIRED)
 
 
+def priority_of(vmi: Mapping[str, Any], image: str) -> str:
+    """Return the priority of an instance's migration: a larger Pod is what a user waits for."""
+    return migrations.SYSTEM_CRITICAL if is_outdated(vmi, image) else migrations.USER_TRIGGERED
+
+
 def _is_deployed(kubevirt: Mapping[str, Any]) -> bool:
     status = kubevirt.get("status") or {}
     deployed = status.get("observedDeploymentID") == status.get("targetDeploymentID")

@@ -13,12 +13,16 @@ from turtles.api.kinds.instancetype.matchers import (
     IGNORE,
     INSTANCETYPE,
     MATCHERS,
+    VOLUME_SNAPSHOT,
     Find,
     Matcher,
     matcher_causes,
     namespace_of,
 )
 from turtles.api.objects import Object, get
+
+#: What disks are copies of, by the key in a DataVolume's source.
+_ORIGINS = {data_sources.CLAIM: CLAIM, data_sources.SNAPSHOT: VOLUME_SNAPSHOT}
 
 
 def default_matchers(vm: Object, find: Find) -> None:
@@ -110,18 +114,18 @@ def _data_volume_objects(vm: Object, name: str, find: Find) -> Iterator[Object]:
 
 
 def _origins(data_volume: Object, namespace: str, find: Find) -> Iterator[Object]:
-    """Yield the DataSource that a DataVolume or a template names, and the claim that either is a copy of."""
+    """Yield the DataSource that a DataVolume or a template names, and what either is a copy of."""
     source = data_sources.CopySource.of(get(data_volume, "spec", "source"), namespace)
     reference = get(data_volume, "spec", "sourceRef")
     if reference is not None and source is None:
         source = yield from _source_of(reference, namespace, find)
-    elif source is None or source.kind != data_sources.CLAIM:
+    elif source is None:
         raise _Silent("unable to infer defaults from DataVolumeSpec as DataVolumeSource is not supported")
-    yield _needed(CLAIM, source.namespace, source.name, find)
+    yield _needed(_ORIGINS[source.kind], source.namespace, source.name, find)
 
 
 def _source_of(reference: Object, namespace: str, find: Find) -> Generator[Object, None, data_sources.CopySource]:
-    """Yield the DataSource that is referred to, and return the claim that it leads to."""
+    """Yield the DataSource that is referred to, and return what it leads to."""
     if reference.get("kind") != data_sources.KIND:
         message = (
             f"unable to infer defaults from DataVolumeSourceRef as Kind {reference.get('kind') or ''} is not supported"
@@ -134,6 +138,6 @@ def _source_of(reference: Object, namespace: str, find: Find) -> Generator[Objec
         source = data_sources.resolve(data_source, lambda where, name: find(data_sources.KIND, where, name))
     except data_sources.Unresolved:
         source = None
-    if source is None or source.kind != data_sources.CLAIM:
+    if source is None:
         raise _Silent("unable to infer defaults from DataSource that doesn't provide DataVolumeSourcePVC")
     return source

@@ -23,6 +23,8 @@ Find = Callable[[str, str, str], Object]
 
 #: Kinds of Kubernetes itself that are looked up.
 REVISION, CLAIM = "ControllerRevision", "PersistentVolumeClaim"
+#: The one of snapshot.storage.k8s.io.
+VOLUME_SNAPSHOT = "VolumeSnapshot"
 #: The one of the Containerized Data Importer.
 DATA_VOLUME = "DataVolume"
 
@@ -101,6 +103,7 @@ LOOKED_UP = (
     *(kind for each in MATCHERS for kind in (each.kind, each.cluster_kind)),
     REVISION,
     CLAIM,
+    VOLUME_SNAPSHOT,
     DATA_VOLUME,
     data_sources.KIND,
 )

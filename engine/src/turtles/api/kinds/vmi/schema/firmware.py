@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from turtles.api.language import BOOLEAN, INT64, STRING, UINT32, Struct, field, group, idle, unsupported
+from turtles.api.language import BOOLEAN, INT64, STRING, UINT32, Struct, field, group, idle
 
 
 def _timer(name: str, doc: str, *fields: str) -> Struct:
@@ -153,8 +153,6 @@ FEATURES = Struct(
     field("pvspinlock", _STATE, "Paravirtual spin locks."),
 )
 
-_ATTESTATION = unsupported("attestation", "Attestation before the guest starts.")
-
 LAUNCH_SECURITY = Struct(
     "Encryption of the guest's memory. The machine waits for a node whose processor can do it.",
     group(
@@ -165,7 +163,10 @@ LAUNCH_SECURITY = Struct(
         ),
         field("dhCert", STRING, "Base64 encoded key of the guest's owner."),
         field("session", STRING, "Base64 encoded session blob of the guest's owner."),
-        _ATTESTATION,
+        group(
+            "attestation",
+            "The guest waits for its owner to check the node and what is launched; it is started paused.",
+        ),
     ),
     group(
         "snp",
@@ -177,7 +178,7 @@ LAUNCH_SECURITY = Struct(
         field("authorKey", BOOLEAN, "Whether idAuth has a key of the author."),
         field("vcek", BOOLEAN, "Whether the guest may choose the VCEK."),
         field("kernelHashes", BOOLEAN, "Whether kernel, initrd and arguments are measured."),
-        _ATTESTATION,
+        group("attestation", "Nothing: such a guest asks its processor itself."),
     ),
     group("tdx", "Intel TDX, behind the gate WorkloadEncryptionTDX, which is off."),
 )

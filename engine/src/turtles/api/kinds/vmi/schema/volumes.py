@@ -116,7 +116,7 @@ _SOURCES = (
     _source(
         "configMap",
         "A ConfigMap as a disk or a filesystem.",
-        field("name", STRING, "Its name."),
+        field("name", STRING, "Its name.", structural=""),
         _OPTIONAL,
         _LABEL,
     ),
