@@ -18,7 +18,7 @@ from turtles.api.objects import Object, controller_of, get, is_deleted
 from turtles.api.phases import phase_of
 from turtles.controller.data_volume import claim as claims
 from turtles.controller.data_volume import transfer
-from turtles.controller.data_volume.events import events
+from turtles.controller.data_volume.phase_events import events
 from turtles.controller.data_volume.pod import (
     REFUSED,
     SCRATCH_NEEDED,
