@@ -16,7 +16,7 @@ from ._errors import ApiError
 from ._transport import Transport
 
 MERGE_PATCH = "application/merge-patch+json"
-PAGE_SIZE = 500
+PAGE_SIZE = 1000
 
 
 class Client(Transport):
