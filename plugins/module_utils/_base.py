@@ -14,7 +14,7 @@ from collections import namedtuple
 
 from ansible.module_utils.basic import AnsibleModule
 
-from . import _merge, _resources, _server_side, _wait
+from . import _merge, _metadata, _resources, _server_side, _wait
 from ._auth import AUTH_ARGUMENTS, secrets_of
 from ._client import MERGE_PATCH, get_client
 from ._errors import ApiError, KubeError, explain_error
@@ -298,6 +298,8 @@ class ResourceModule(KubeModule):
     # What is_ready() means, for the message of one that isn't.
     READY = "ready"
     STATES = ("present", "absent")
+    # Whether the options labels and annotations are about the object itself.
+    DESCRIBED = True
     # Keys whose values a declaration gives whole: what it doesn't name there is removed.
     EXACT = frozenset()
 
@@ -308,6 +310,7 @@ class ResourceModule(KubeModule):
         common = {
             "state": {"type": "str", "choices": list(cls.STATES), "default": "present"},
             "name": {"type": "str"},
+            **(_metadata.ARGUMENTS if cls.DESCRIBED else {}),
             **WAIT_ARGUMENTS,
         }
         if _resources.known(cls.API_VERSION, cls.KIND).namespaced:
@@ -336,6 +339,8 @@ class ResourceModule(KubeModule):
 
     def declare(self, live):
         """Return the declaration, metadata and spec; live is the object as it is, or None.
+
+        What the options labels and annotations say is added.
 
         :raises KubeError: options that can't be.
         """
@@ -408,11 +413,12 @@ class ResourceModule(KubeModule):
         """Return the declaration with what identifies the object."""
         identity = {"name": self.name, **({"namespace": self.namespace} if self.resource.namespaced else {})}
         declaration = self.declare(live)
+        described = _metadata.declared(self.params) if self.DESCRIBED else {}
         return {
             **declaration,
             "apiVersion": self.resource.api_version,
             "kind": self.resource.kind,
-            "metadata": {**(declaration.get("metadata") or {}), **identity},
+            "metadata": {**_merge.combine(described, declaration.get("metadata") or {}), **identity},
         }
 
 

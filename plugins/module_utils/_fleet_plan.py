@@ -8,7 +8,7 @@ import re
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
-from . import _vm_spec
+from . import _metadata
 from ._arguments import wrong_types
 from ._auth import AUTH_ARGUMENTS
 from ._base import WAIT_ARGUMENTS
@@ -125,4 +125,4 @@ def labels_of(params):
 
     :raises KubeError: naming what isn't text.
     """
-    return _vm_spec.texts_of(params, "labels")
+    return _metadata.texts_of(params, "labels")

@@ -101,13 +101,15 @@ extends_documentation_fragment:
   - turtles.kubevirt.attributes
   - turtles.kubevirt.attributes.declares
   - turtles.kubevirt.library
+  - turtles.kubevirt.metadata
   - turtles.kubevirt.wait
 notes:
   - Only the user of the task may read what is downloaded (mode 0600).
   - What was downloaded is noted in C(<dest>/.<name>.export.json). A disk counts as there if its file is as it was then
     and the disk on the server hasn't changed since. One of a snapshot doesn't change.
   - O(wait_timeout) is about the export, and not about the downloads. With O(dest), O(wait) has to be true.
-  - An export can't be changed. A task that declares something else for one that exists fails.
+  - An export can't be changed, except for its labels and annotations. A task that declares something
+    else for one that exists fails.
 seealso:
   - module: turtles.kubevirt.export_info
   - module: turtles.kubevirt.snapshot

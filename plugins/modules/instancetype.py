@@ -130,11 +130,10 @@ class Instancetype(ScopedModule):
         "name": {"type": "str", "required": True},
         "cpus": {"type": "int"},
         "spec": {"type": "dict"},
-        **{option: _vm_spec.ARGUMENTS[option] for option in ("memory", "labels", "annotations")},
+        "memory": _vm_spec.ARGUMENTS["memory"],
     }
 
     def declare(self, live):
-        texts = {key: _vm_spec.texts_of(self.params, key) for key in ("labels", "annotations")}
         spec = self._spec()
         if live is None:
             for option, part in (("cpus", "cpu"), ("memory", "memory")):
@@ -143,10 +142,7 @@ class Instancetype(ScopedModule):
                     raise KubeError(
                         "%s: missing for a new instance type. Give it, or %s.guest in spec." % (option, part)
                     )
-        declaration = {
-            "metadata": {key: value for key, value in texts.items() if value is not None},
-            **({"spec": spec} if spec else {}),
-        }
+        declaration = {"spec": spec} if spec else {}
         _shape.check_shape("instance type %s" % self.name, declaration, self.resource.kind)
         return declaration
 

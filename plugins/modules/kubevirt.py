@@ -128,6 +128,7 @@ class KubeVirt(ResourceModule):
     """The KubeVirt object."""
 
     KIND = "KubeVirt"
+    DESCRIBED = False
     READY = "available"
     ARGUMENTS = {
         "name": {"type": "str", "default": "kubevirt"},

@@ -54,6 +54,7 @@ extends_documentation_fragment:
   - turtles.kubevirt.attributes
   - turtles.kubevirt.attributes.declares
   - turtles.kubevirt.library
+  - turtles.kubevirt.metadata
   - turtles.kubevirt.wait
 notes:
   - A policy without labels selects nothing, so a new one needs O(instance_labels) or O(namespace_labels).
@@ -105,7 +106,7 @@ duration:
   sample: 0.187
 """
 
-from ..module_utils import _vm_spec
+from ..module_utils import _metadata
 from ..module_utils._base import ResourceModule, run_module
 from ..module_utils._errors import KubeError
 from ..module_utils._values import plain
@@ -136,7 +137,7 @@ class MigrationPolicy(ResourceModule):
     EXACT = frozenset(_SELECTORS.values())
 
     def declare(self, live):
-        texts = {key: _vm_spec.texts_of(self.params, option) for option, key in _SELECTORS.items()}
+        texts = {key: _metadata.texts_of(self.params, option) for option, key in _SELECTORS.items()}
         selectors = {key: value for key, value in texts.items() if value is not None}
         if live is None and not any(selectors.values()):
             raise KubeError(

@@ -257,7 +257,7 @@ duration:
   sample: 0.087
 """
 
-from ..module_utils import _network_config, _vm_spec
+from ..module_utils import _network_config
 from ..module_utils._base import ResourceModule, run_module
 
 
@@ -269,13 +269,11 @@ class Network(ResourceModule):
     ARGUMENTS = {
         "name": {"type": "str", "required": True},
         **_network_config.ARGUMENTS,
-        **{option: _vm_spec.ARGUMENTS[option] for option in ("labels", "annotations")},
     }
     RULES = _network_config.RULES
 
     def declare(self, live):
-        texts = {key: _vm_spec.texts_of(self.params, key) for key in ("labels", "annotations")}
-        declaration = {"metadata": {key: value for key, value in texts.items() if value is not None}}
+        declaration = {}
         config = _network_config.config_of(self.params, self.name)
         if config is not None:
             text = ((live or {}).get("spec") or {}).get("config")

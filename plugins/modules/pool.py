@@ -99,6 +99,7 @@ extends_documentation_fragment:
   - turtles.kubevirt.library
   - turtles.kubevirt.machine
   - turtles.kubevirt.machine.cpu
+  - turtles.kubevirt.machine.virtual_machine
   - turtles.kubevirt.wait
 seealso:
   - module: turtles.kubevirt.pool_info
@@ -141,6 +142,23 @@ EXAMPLES = r"""
       user_data_secret: web-init
     name_generation:
       appendIndexToSecretRefs: true
+
+- name: Run two databases of a common size, each with a disk of its own that it is created with
+  turtles.kubevirt.pool:
+    name: db
+    namespace: shop
+    replicas: 2
+    labels:
+      app: db
+    instancetype: u1.medium
+    preference: debian
+    disks:
+      - {name: root, data_volume: db-root}
+    data_volume_templates:
+      - metadata: {name: db-root}
+        spec:
+          sourceRef: {kind: DataSource, name: debian, namespace: images}
+          storage: {resources: {requests: {storage: 20Gi}}}
 
 - name: Remove them
   turtles.kubevirt.pool:
@@ -201,6 +219,7 @@ class Pool(ReplicatedModule):
         "scale_in_strategy": {"type": "dict"},
         "autohealing": {"type": "dict"},
         "name_generation": {"type": "dict"},
+        **_vm_spec.VIRTUAL_MACHINE_ARGUMENTS,
         **_vm_spec.MACHINE_ARGUMENTS,
     }
     # One strategy takes the place of another.

@@ -163,17 +163,12 @@ class Preference(ScopedModule):
         "required_cpus": {"type": "int"},
         "required_memory": {"type": "str"},
         "spec": {"type": "dict"},
-        **{option: _vm_spec.ARGUMENTS[option] for option in ("labels", "annotations")},
     }
 
     def declare(self, live):
-        texts = {key: _vm_spec.texts_of(self.params, key) for key in ("labels", "annotations")}
         spec = self._spec()
-        declaration = {
-            "metadata": {key: value for key, value in texts.items() if value is not None},
-            # The KubeVirt API requires it, with or without anything in it
-            **({"spec": spec} if spec or live is None else {}),
-        }
+        # The KubeVirt API requires it, with or without anything in it.
+        declaration = {"spec": spec} if spec or live is None else {}
         _shape.check_shape("preference %s" % self.name, declaration, self.resource.kind)
         return declaration
 

@@ -79,17 +79,12 @@ options:
     description: Whether node ports also lead to machines on other nodes, which hides the client's address.
     type: str
     choices: [Cluster, Local]
-  labels:
-    description: Labels of the Service.
-    type: dict
-  annotations:
-    description: Annotations of the Service.
-    type: dict
 extends_documentation_fragment:
   - turtles.kubevirt.auth
   - turtles.kubevirt.attributes
   - turtles.kubevirt.attributes.declares
   - turtles.kubevirt.library
+  - turtles.kubevirt.metadata
   - turtles.kubevirt.wait
 seealso:
   - module: turtles.kubevirt.service_info
@@ -151,7 +146,7 @@ duration:
   sample: 0.102
 """
 
-from ..module_utils import _resources, _service_spec, _vm_spec
+from ..module_utils import _metadata, _resources, _service_spec
 from ..module_utils._base import ResourceModule, run_module
 from ..module_utils._errors import KubeError
 
@@ -164,7 +159,6 @@ class Service(ResourceModule):
     READY = "reached at an address"
     ARGUMENTS = {
         **_service_spec.ARGUMENTS,
-        **{option: _vm_spec.ARGUMENTS[option] for option in ("labels", "annotations")},
     }
     RULES = {**_service_spec.RULES, "required_one_of": [["name", "vm"]]}
     # A label that the selector doesn't name any more mustn't be left in it, nor a port.
@@ -175,17 +169,13 @@ class Service(ResourceModule):
         super().identify()
 
     def declare(self, live):
-        texts = {key: _vm_spec.texts_of(self.params, key) for key in ("labels", "annotations")}
-        return {
-            "metadata": {key: value for key, value in texts.items() if value is not None},
-            "spec": _service_spec.spec_of(self.params, self._selector(), live),
-        }
+        return {"spec": _service_spec.spec_of(self.params, self._selector(), live)}
 
     def _selector(self):
         """Return the labels of the machines, None if no option says which."""
         vm = self.params["vm"]
         if vm is None:
-            return _vm_spec.texts_of(self.params, "selector")
+            return _metadata.texts_of(self.params, "selector")
         _resources.check_name("vm", vm)
         found = self.client.get(
             _resources.path(_resources.known("kubevirt.io/v1", "VirtualMachine"), self.namespace, vm)

@@ -46,10 +46,12 @@ extends_documentation_fragment:
   - turtles.kubevirt.attributes
   - turtles.kubevirt.attributes.declares
   - turtles.kubevirt.library
+  - turtles.kubevirt.metadata
   - turtles.kubevirt.wait
 notes:
   - O(wait) waits until the snapshot can be restored.
-  - A snapshot can't be changed. A task that declares another machine or policy for an existing one fails.
+  - A snapshot can't be changed, except for its labels and annotations. A task that declares another
+    machine or policy for an existing one fails.
   - Volumes whose StorageClass doesn't support snapshots are left out; C(status.snapshotVolumes) lists which are
     included and which aren't.
 seealso:

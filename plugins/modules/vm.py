@@ -86,29 +86,6 @@ options:
       - Short for O(run_strategy), V(true) for V(Always) and V(false) for V(Halted). O(state=running) and
         O(state=stopped) do more, they also wait for the guest of a machine that has another run strategy.
     type: bool
-  instancetype:
-    description:
-      - The instance type that the machine takes its size from, a name such as V(u1.small), or a dictionary with
-        C(name) and C(kind). A bare name means a VirtualMachineClusterInstancetype.
-      - The API's names of the keys can be used as well.
-      - Further keys are C(revision_name), the ControllerRevision that counts instead of the object itself, and instead
-        of C(name) C(infer_from_volume), a volume whose claim names the instance type in its labels, with
-        C(infer_from_volume_failure_policy), V(Reject) or V(Ignore).
-      - The machine can't have O(memory) or O(cpu) of its own in addition. It keeps the instance type as it was when it
-        was first started with it.
-    type: raw
-  preference:
-    description:
-      - The preference from which the machine takes what it leaves open, such as the bus of its disks. A name, which
-        means a VirtualMachineClusterPreference, or a dictionary as for O(instancetype).
-    type: raw
-  data_volume_templates:
-    description:
-      - DataVolumes that are made with the machine and deleted with it, as C(spec.dataVolumeTemplates) of the KubeVirt
-        API has them. O(disks[].data_volume) names them.
-      - They need the Containerized Data Importer. See the notes for the engine of this collection.
-    type: list
-    elements: dict
   labels:
     description: Labels of the VirtualMachine and of its instances. The inventory plugin groups by them.
     type: dict
@@ -170,6 +147,7 @@ extends_documentation_fragment:
   - turtles.kubevirt.library
   - turtles.kubevirt.machine
   - turtles.kubevirt.machine.cpu
+  - turtles.kubevirt.machine.virtual_machine
   - turtles.kubevirt.wait
   - turtles.kubevirt.hidden
 attributes:
@@ -179,8 +157,7 @@ attributes:
       The states V(restarted), V(soft_rebooted) and V(reset) act each time. O(generate_name), and a manifest with
       C(generateName), create each time.
 notes:
-  - A server refuses what it doesn't implement and names the field. The engine of this collection stores
-    O(data_volume_templates) but makes no DataVolumes yet; the machine waits for claims of their names.
+  - A server refuses what it doesn't implement and names the field.
 seealso:
   - module: turtles.kubevirt.fleet
   - module: turtles.kubevirt.vm_info

@@ -53,6 +53,18 @@ def test_one_strategy_takes_the_place_of_another(api, run):
     assert not run("pool", wait=False, name="web", update_strategy={"opportunistic": {}})["changed"]
 
 
+def test_machines_take_their_size_and_their_disks_from_elsewhere(api, run):
+    disk = {"metadata": {"name": "root"}, "spec": {"source": {"blank": {}}}}
+    options = {"instancetype": "u1.small", "preference": {"name": "linux", "kind": "VirtualMachinePreference"}}
+    given = {**WEB, **options, "data_volume_templates": [disk], "wait": False}
+    del given["memory"]
+    spec = run("pool", **given)["result"]["spec"]["virtualMachineTemplate"]["spec"]
+    assert spec["instancetype"] == {"kind": "VirtualMachineClusterInstancetype", "name": "u1.small"}
+    assert spec["preference"] == {"kind": "VirtualMachinePreference", "name": "linux"}
+    assert spec["dataVolumeTemplates"] == [disk]
+    assert not run("pool", **given)["changed"]
+
+
 def test_a_run_strategy_stays(api, run):
     made = run("pool", wait=False, run_strategy="Manual", **WEB)["result"]
     assert made["spec"]["virtualMachineTemplate"]["spec"]["runStrategy"] == "Manual"
