@@ -36,7 +36,7 @@ class MachineInfo(InfoModule):
         return super().run()
 
     def _read(self, resource):
-        items = self._awaited(resource) if self.params["wait"] else super()._read(resource)
+        items = self._awaited(resource) if self.waits else super()._read(resource)
         return [_hidden.hide(item, self.hidden) for item in items]
 
     def _awaited(self, resource):
@@ -52,8 +52,11 @@ class MachineInfo(InfoModule):
 
     def _given_up(self, exc, resource):
         if exc.obj is None:
-            where = self.params["name"] or "any that matches"
-            return self.gave_up(exc, "%s %s" % (resource.kind, where), "there", lambda obj: ([], {}))
+            where = "%s that matches" % resource.kind
+            if self.params["name"]:
+                namespace = self.params["namespace"] or self.client.default_namespace
+                where = _resources.name_of(resource, namespace, self.params["name"])
+            return self.gave_up(exc, where, "there", lambda obj: ([], {}))
         return self.gave_up(exc, _resources.label(exc.obj), self.GOAL, self._why)
 
     def _why(self, obj):

@@ -18,6 +18,9 @@ from ._vm_strategy import RUN_STRATEGIES, strategy_of
 # Kubernetes API, resource.Quantity; memory and disks have no negative ones.
 QUANTITY = re.compile(r"^\+?([0-9]+(\.[0-9]*)?|\.[0-9]+)([KMGTPE]i|[munkMGTPE]|[eE][+-]?[0-9]+)?$")
 
+# Fewer bytes than KubeVirt takes for the memory of a guest; who writes a smaller number thinks of another unit.
+SMALLEST_MEMORY = 1000000
+
 # What the machine is, however many of it there are to be.
 MACHINE_ARGUMENTS = {
     **METADATA_ARGUMENTS,
@@ -120,7 +123,12 @@ def memory_of(params):
 
     :raises KubeError: it is none.
     """
-    return check_quantity("memory", params["memory"]) if params.get("memory") else None
+    memory = params.get("memory")
+    if not memory:
+        return None
+    if memory.isdigit() and int(memory) < SMALLEST_MEMORY:
+        raise KubeError("memory: %s means bytes. Write a suffix: %sMi or %sGi." % (memory, memory, memory))
+    return check_quantity("memory", memory)
 
 
 def declare(params):

@@ -113,7 +113,7 @@ class ObjectInfo(InfoModule):
 
     def _read(self, resource):
         condition = Expression.of(self.params, "wait_for")
-        if condition is None:
+        if condition is None or self.check_mode:
             return super()._read(resource)
         name, namespace = self.params["name"], None
         _resources.check_name("name", name)

@@ -238,7 +238,13 @@ class Restore(ResourceModule):
         """Return the machine that a snapshot is of. The API takes a restore whose snapshot is still to come."""
         snapshot = self.client.get(_resources.path(SNAPSHOT, self.namespace, name))
         if snapshot is None:
-            raise KubeError("%s doesn't exist." % _resources.name_of(SNAPSHOT, self.namespace, name))
+            if self.check_mode and self.params["vm"]:
+                # An earlier task would make it.
+                return self.params["vm"]
+            raise KubeError(
+                "snapshot: %s doesn't exist. Check snapshot and namespace."
+                % _resources.name_of(SNAPSHOT, self.namespace, name)
+            )
         return snapshot["spec"]["source"]["name"]
 
     def is_ready(self, obj):

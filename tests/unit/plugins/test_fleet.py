@@ -262,6 +262,22 @@ def test_a_forbidden_list_of_all_namespaces_is_no_obstacle(api, fleet):
     assert not fleet(*wanted)["changed"]
 
 
+@pytest.mark.parametrize("module", ["vm", "fleet"])
+def test_who_may_not_watch_looks_again(api, run, module):
+    """A user with rights in one namespace, on a cluster whose administrator has left out the verb."""
+    api.forbidden = lambda method, path: "/namespaces/default/" not in path or method == "WATCH" or "/pods" in path
+    api.delay = 0.5
+    machine = {"name": "web", "namespace": "default", "state": "running", **WEB}
+    options = {"vms": [machine], "progress": 0} if module == "fleet" else machine
+    done = run(module, **options, wait_timeout=20)
+    assert done["changed"], done
+    assert api.get("virtualmachineinstances", "default", "web")["status"]["phase"] == "Running"
+    api.forbidden = lambda method, path: method in ("GET", "WATCH") and "instances" in path
+    refused = run(module, **options, wait_timeout=20).msg
+    assert "VirtualMachineInstance" in refused
+    assert "by the ClusterRole kubevirt.io:edit and a RoleBinding in the namespace" in refused
+
+
 # -- waiting -----------------------------------------------------------------------------------------------------------
 
 

@@ -203,7 +203,7 @@ def test_a_clone_that_fails_says_why(shop, run):
 
 
 @pytest.mark.parametrize(
-    "module,plural,options",
+    ("module", "plural", "options"),
     [
         ("snapshot", "virtualmachinesnapshots", {"vm": "db"}),
         ("restore", "virtualmachinerestores", {"snapshot": "before"}),
