@@ -309,7 +309,7 @@ class MachineTask(WatchedMachine):
                 "%s still runs as it was started; restart it (state=restarted) to apply the declaration." % self.machine
             )
         for text in self.readiness.warnings():
-            self.module.warn("%s: cloud-init: %s" % (self.machine, text))
+            self.module.warn("%s: %s" % (self.machine, text))
         for action in filter(None, (self.action, self.guest_action)):
             before, result["diff"]["after"]["guest"] = GUEST[action]
             result["diff"]["before"].setdefault("guest", before)

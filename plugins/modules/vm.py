@@ -132,7 +132,9 @@ options:
       - V(address) is also an IP address, which RV(address) then has.
       - V(agent) is running and connected to its guest agent (C(AgentConnected)).
       - V(ssh) is also an SSH server that answers at the address on port 22, as seen from the machine on which the
-        module runs. On a cluster whose Pod network that machine can't reach, use V(agent).
+        module runs. Where the address doesn't answer for a quarter of a minute, like those of a cluster's Pod network
+        from outside, one that answers through the API counts too, with a warning. That needs the right to C(get)
+        C(virtualmachineinstances/portforward) of C(subresources.kubevirt.io).
       - V(cloud_init) is running and cloud-init having finished. If it ended with errors, the task fails and tells them
         (RV(cloud_init_errors)). The guest agent says so where it runs commands, which needs the rights that
         P(turtles.kubevirt.guest_agent#connection) names; else it is read from the log of the guest's console, which

@@ -8,7 +8,8 @@ import threading
 import time
 
 import pytest
-from ansible_collections.turtles.kubevirt.plugins.module_utils import _reachable
+from ansible_collections.turtles.kubevirt.plugins.module_utils import _client, _reachable
+from ansible_collections.turtles.kubevirt.plugins.module_utils._errors import KubeError
 from api import Refused
 
 WEB = {"image": "example.com/web:1", "memory": "64Mi"}
@@ -328,6 +329,45 @@ def test_ssh_is_waited_for(run, monkeypatch, answers_after):
     else:
         assert "isn't reachable by SSH from the machine on which the task runs within 1 seconds" in done.msg
         assert "10.244.0.7 port 22: Connection refused" in done.msg
+
+
+class Forwarded:
+    """A port of a guest, as the API offers it."""
+
+    def __init__(self, says):
+        self._says = says
+
+    def receive(self, timeout):
+        return self._says
+
+    def close(self):
+        self._says = None
+
+
+@pytest.mark.parametrize(
+    ("says", "reached"), [(b"SSH-2.0-test", True), (None, False), (b"hello", False), ("forbidden", False)]
+)
+def test_a_guest_of_a_cluster_answers_through_the_api(run, monkeypatch, says, reached):
+    opened = []
+
+    def stream(_client, path, _protocol):
+        opened.append(path)
+        if says == "forbidden":
+            raise KubeError("forbidden")
+        return Forwarded(says)
+
+    monkeypatch.setattr(_reachable, "PATIENCE", 0.2)
+    monkeypatch.setattr(_reachable, "why_no_ssh", lambda address: "%s port 22 doesn't answer" % address)
+    monkeypatch.setattr(_client.Client, "stream", stream)
+    options = {"name": "web", "namespace": "default", "state": "running", "wait_for": "ssh", "wait_timeout": 2}
+    done = run("vm", **options, **WEB)
+    assert len(opened) == 1
+    assert opened[0].startswith("/apis/subresources.kubevirt.io/v1/namespaces/default/virtualmachineinstances/web/")
+    if reached:
+        assert done["changed"]
+        assert "Connect to it by turtles.kubevirt.portforward" in str(done)
+    else:
+        assert "10.244.0.7 port 22 doesn't answer" in done.msg
 
 
 def test_an_ssh_server_is_known_by_its_banner():
