@@ -14,10 +14,10 @@ author:
 description:
   - Creates, updates or deletes a VirtualMachineClusterInstancetype or a VirtualMachineInstancetype of the KubeVirt API.
     Virtual machines that name it as their instance type get its processors, its memory and what else it declares.
-  - A machine that has any of that itself is refused, and the error names the fields. As what the guest sees the
-    processors - sockets, cores or threads - is for a preference to say, see M(turtles.kubevirt.preference).
-  - Machines keep an instance type as it was when they were first started with it. A changed one counts for machines
-    that are started with it for the first time; deleting one changes nothing for those that were started already.
+  - A machine that has any of that itself is refused, and the error names the fields. Whether the guest sees the
+    processors as sockets, cores or threads is up to a preference, see M(turtles.kubevirt.preference).
+  - Machines keep an instance type as it was when they were first started with it. A change applies to machines that are
+    started with it for the first time, and deleting it affects none that has been started before.
 options:
   state:
     description: Whether the instance type should exist.

@@ -14,7 +14,7 @@ author:
 description:
   - Migrates the running instance of a virtual machine to another node of the cluster, without an interruption that its
     guest would notice, by an object of kind VirtualMachineInstanceMigration.
-  - Cancels the migration that is under way.
+  - Can also cancel a migration in progress.
 options:
   state:
     description:

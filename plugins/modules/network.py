@@ -128,7 +128,7 @@ options:
     type: dict
     suboptions:
       type:
-        description: The IPAM plugin. V(host-local) allots addresses of O(ipam.subnet) on each node by itself.
+        description: The IPAM plugin. V(host-local) allocates addresses of O(ipam.subnet) on each node separately.
         type: str
         choices: [host-local, static, dhcp]
         default: host-local
@@ -136,10 +136,10 @@ options:
         description: Network of the addresses, for V(host-local).
         type: str
       range_start:
-        description: First address to allot.
+        description: First address to allocate.
         type: str
       range_end:
-        description: Last address to allot.
+        description: Last address to allocate.
         type: str
       gateway:
         description: Address of the gateway. Defaults to the first one of O(ipam.subnet).

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: object_info
-short_description: Read objects of any kind, and wait for what they say
+short_description: Read objects of any kind, and wait for conditions
 version_added: 0.1.0
 author:
   - turtles.kubevirt contributors (!UNKNOWN)

@@ -14,9 +14,9 @@ author:
 description:
   - Creates, updates or deletes a Service, by which a virtual machine is reached at an address, a name or a port of the
     nodes that stays the same.
-  - For the machine O(vm) the selector is found out. Several machines behind one Service are selected by O(selector).
-  - Ports that the server has allotted stay, as long as the port is declared. What isn't declared stays as it is on the
-    server.
+  - The selector for O(vm) is determined by the module. Several machines behind one Service are selected by O(selector).
+  - Node ports that the server has allocated are kept as long as their port is declared. What isn't declared stays as it
+    is on the server.
 options:
   state:
     description: Whether the Service should exist.
@@ -39,8 +39,8 @@ options:
   type:
     description:
       - Where the Service is reached. V(ClusterIP) is an address inside the cluster, V(NodePort) is also a port of all
-        nodes, V(LoadBalancer) is also an address that the cluster's load balancer gives.
-      - A new Service without it is V(ClusterIP).
+        nodes, V(LoadBalancer) is also an address that the cluster's load balancer assigns.
+      - New Services default to V(ClusterIP).
     type: str
     choices: [ClusterIP, NodePort, LoadBalancer]
   headless:
@@ -66,7 +66,7 @@ options:
         choices: [TCP, UDP, SCTP]
         default: TCP
       node_port:
-        description: Port of the nodes. Allotted if it isn't given.
+        description: Port of the nodes. The server allocates one if it isn't given.
         type: int
       name:
         description: Name of the port. Several ports without names are called by protocol and number, such as V(tcp-22).

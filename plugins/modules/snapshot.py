@@ -35,7 +35,7 @@ options:
   deletion_policy:
     description:
       - Whether the content of the snapshot is deleted along with it, or kept.
-      - KubeVirt and this engine default to V(Delete).
+      - The server's default is V(Delete).
     type: str
     choices: [Delete, Retain]
   failure_deadline:

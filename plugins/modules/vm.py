@@ -17,7 +17,7 @@ description:
     O(disks), or any combination of these. High-level options override O(spec), which overrides the manifest.
   - What isn't declared stays as it is on the server, so defaults and other people's labels don't count as a change.
     Disks, volumes, interfaces and networks are matched by name. Lists are complete, so what a list doesn't name is
-    removed. A key with the value V(null) removes that key.
+    removed. A key with the value V(null) is removed.
 options:
   state:
     description:
@@ -32,7 +32,7 @@ options:
       - V(restarted) also restarts the guest, or starts it if it isn't running.
       - V(paused) also stops the processors of the guest, which keeps its memory. A guest that isn't running is started
         paused if its run strategy needs a start; otherwise it is paused as soon as it runs.
-      - V(unpaused) also lets a paused guest go on, or starts it if it isn't running.
+      - V(unpaused) also resumes a paused guest, or starts it if it isn't running.
       - V(soft_rebooted) also has the guest reboot itself, by its guest agent or else its power button, or starts it if
         it isn't running. The instance stays the same, and the API doesn't say when the guest is up again.
       - V(reset) also presses the reset button of the guest, which doesn't shut down, or starts it if it isn't
@@ -103,7 +103,7 @@ options:
       - With O(state=restarted), KubeVirt takes only V(0).
     type: int
   delete_options:
-    description: How O(state=absent) deletes the VirtualMachine. Other states don't look at it.
+    description: How O(state=absent) deletes the VirtualMachine. Other states ignore it.
     type: dict
     suboptions:
       propagationPolicy:
