@@ -394,6 +394,7 @@ def test_an_ssh_server_is_known_by_its_banner():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"vms": None}, "vms, template: missing. Give the machines, or prune to only delete some."),
         ({"vms": [{"nmae": "a"}]}, "vms[0].nmae: there is no such key. Did you mean name?"),
         ({"vms": [{"name": "a", "wait": False}]}, "vms[0].wait: is given once, for the whole task."),
         ({"vms": [{"name": "a", "cpu": 2}]}, "vms[0].cpu: must be a mapping such as {cores: 2}"),
