@@ -14,7 +14,7 @@ from collections import namedtuple
 
 from ansible.module_utils.basic import AnsibleModule
 
-from . import _merge, _metadata, _resources, _server_side, _wait
+from . import _hidden, _merge, _metadata, _resources, _server_side, _wait
 from ._auth import AUTH_ARGUMENTS, secrets_of
 from ._client import MERGE_PATCH, get_client
 from ._errors import ApiError, KubeError, explain_error
@@ -301,6 +301,8 @@ class ResourceModule(KubeModule):
     # What is_ready() means, for the message of one that isn't.
     READY = "ready"
     STATES = ("present", "absent")
+    # What hidden_fields names, as paths.
+    hidden = ()
     # Whether the options labels and annotations are about the object itself.
     DESCRIBED = True
     # Keys whose values a declaration gives whole: what it doesn't name there is removed.
@@ -314,6 +316,7 @@ class ResourceModule(KubeModule):
             "state": {"type": "str", "choices": list(cls.STATES), "default": "present"},
             "name": {"type": "str"},
             **(_metadata.ARGUMENTS if cls.DESCRIBED else {}),
+            **_hidden.HIDDEN_ARGUMENTS,
             **WAIT_ARGUMENTS,
         }
         if _resources.known(cls.API_VERSION, cls.KIND).namespaced:
@@ -321,6 +324,7 @@ class ResourceModule(KubeModule):
         return {**own, "argument_spec": {**common, **own["argument_spec"]}}
 
     def run(self):
+        self.hidden = _hidden.paths_of(self.params["hidden_fields"])
         self.resource = _resources.known(self.API_VERSION, self.KIND)
         self.namespace = None
         self.identify()
@@ -405,12 +409,22 @@ class ResourceModule(KubeModule):
 
     def result(self, outcome):
         """Return the result's keys for an Outcome."""
+        diff = {"before": _merge.for_diff(outcome.before), "after": _merge.for_diff(outcome.after)}
         return {
             "changed": outcome.changed,
-            "result": outcome.after or {},
+            "result": self.shown(outcome.after or {}),
             "duration": round(time.monotonic() - self.began, 3),
-            "diff": {"before": _merge.for_diff(outcome.before), "after": _merge.for_diff(outcome.after)},
+            "diff": {side: self.shown(obj) for side, obj in diff.items()},
         }
+
+    def shown(self, obj):
+        """Return an object without the fields that results leave out."""
+        return _hidden.hide(obj, self.hidden)
+
+    def _fail(self, message, facts):
+        if facts.get("result"):
+            facts = {**facts, "result": self.shown(facts["result"])}
+        super()._fail(message, facts)
 
     def declared(self, live):
         """Return the declaration with what identifies the object."""

@@ -45,6 +45,7 @@ extends_documentation_fragment:
   - turtles.kubevirt.auth
   - turtles.kubevirt.attributes
   - turtles.kubevirt.attributes.declares
+  - turtles.kubevirt.hidden
   - turtles.kubevirt.library
   - turtles.kubevirt.metadata
   - turtles.kubevirt.wait

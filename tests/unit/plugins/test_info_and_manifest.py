@@ -322,3 +322,21 @@ def test_a_selector_that_is_none_is_named(api, run):
     api.intercept = lambda method, path: status(400, "BadRequest", message)
     failed = run("vm_info", label_selectors=["a b"])
     assert failed.msg == "VirtualMachine in all namespaces (label_selectors: a b): %s" % message
+
+
+@pytest.mark.parametrize("module", ["snapshot", "service"])
+def test_what_the_server_keeps_for_itself_is_left_out_of_results(api, run, module):
+    given = {"snapshot": {"vm": "db"}, "service": {"selector": {"app": "web"}, "ports": [{"port": 22}]}}[module]
+    given = {"name": "one", "namespace": "default", "wait": False, "labels": {"app": "web"}, **given}
+    plural = {"snapshot": "virtualmachinesnapshots", "service": "services"}[module]
+    run(module, **given)
+    path, live = next((path, obj) for path, obj in api.objects.items() if path.endswith("/%s/one" % plural))
+    api.objects[path] = {**live, "metadata": {**live["metadata"], "managedFields": [{"manager": "me"}]}}
+    for results in ([run(module, **given)["result"]], run("%s_info" % module, namespace="default")["resources"]):
+        assert [obj["metadata"]["labels"] for obj in results] == [{"app": "web"}]
+        assert "managedFields" not in results[0]["metadata"]
+    shown = run("%s_info" % module, namespace="default", hidden_fields=["metadata.labels"])["resources"][0]
+    assert "managedFields" in shown["metadata"]
+    assert "labels" not in shown["metadata"]
+    assert "labels" not in run(module, **given, hidden_fields=["metadata.labels"])["result"]["metadata"]
+    assert "hidden_fields[0]" in run(module, **given, hidden_fields=["a..b"]).msg
