@@ -35,7 +35,7 @@ def test_a_pool_is_made_scaled_and_removed_once(api, run):
     assert template["spec"]["template"]["spec"]["domain"]["memory"] == {"guest": "64Mi"}
     report(api, 2)
     assert not run("pool", **WEB)["changed"]
-    assert run("pool_info", name="web", namespace="default")["resources"] == [stored(api)]
+    assert run("pool_info", name="web", namespace="default", hidden_fields=[])["resources"] == [stored(api)]
 
     scaled = run("pool", wait=False, name="web", replicas=5, max_unavailable="25%", autohealing={})
     assert (scaled["changed"], scaled["result"]["spec"]["replicas"]) == (True, 5)
