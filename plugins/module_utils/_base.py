@@ -91,7 +91,7 @@ class KubeModule:
             result = self.run()
             self._warn()
         except ApiError as exc:
-            self._fail("%s %s: %s" % (exc.method, exc.path, explain_error(exc)), exc.facts)
+            self._fail("%s: %s" % (_resources.name_in(exc.path), explain_error(exc)), exc.facts)
         except KubeError as exc:
             self._fail(str(exc), exc.facts)
         self.module.exit_json(**result)
@@ -116,7 +116,10 @@ class KubeModule:
 
         :param again: what was returned before turned out to be outdated.
         """
-        return self.client.get(_resources.path(resource, namespace, name))
+        try:
+            return self.client.get(_resources.path(resource, namespace, name))
+        except ApiError as exc:
+            raise self.refused(exc, resource, namespace, name) from exc
 
     def apply(self, resource, namespace, name, desired, exact=frozenset()):
         """Create the object, or patch what differs, and return the Outcome with the object as it is afterwards.
@@ -166,7 +169,7 @@ class KubeModule:
         query["dryRun"] = "All" if self.check_mode else None
         body = _merge.overlay(None, declaration)
         for attempt in range(_ATTEMPTS):
-            live = self.client.get(where)
+            live = KubeModule.live(self, resource, namespace, name)
             try:
                 if live is not None and (live.get("metadata") or {}).get("deletionTimestamp"):
                     if self.check_mode:
@@ -229,7 +232,7 @@ class KubeModule:
         try:
             after = self.client.request("POST", _resources.path(resource, namespace), dry_run, body)
         except ApiError as exc:
-            if self.check_mode and exc.status == 404:
+            if self.check_mode and (exc.status == 404 or _is_about_others(exc)):
                 return self._unchecked(exc, body)
             raise
         return self._done(None, after)
@@ -290,6 +293,11 @@ class KubeModule:
             lambda obj: obj is None or obj["metadata"].get("uid") != uid,
             "gone, though it is being deleted; it can be created again only then",
         )
+
+
+def _is_about_others(exc):
+    """Return whether a server refuses an object for nothing but other objects that it names and that don't exist."""
+    return bool(exc.causes) and all(cause.get("reason") == "FieldValueNotFound" for cause in exc.causes)
 
 
 def difference(live, declaration, exact=frozenset()):

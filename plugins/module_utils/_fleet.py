@@ -11,7 +11,7 @@ import subprocess
 import threading
 import time
 
-from . import _diagnosis, _vm_status
+from . import _diagnosis, _resources, _vm_status
 from ._errors import ApiError, KubeError, explain_error
 from ._readiness import address_of
 from ._vm_task import MachineTask
@@ -228,7 +228,7 @@ class Crew:
         try:
             work(member)
         except ApiError as exc:
-            error = "%s %s: %s" % (exc.method, exc.path, explain_error(exc))
+            error = "%s: %s" % (_resources.name_in(exc.path), explain_error(exc))
         except KubeError as exc:
             error = str(exc)
         except Exception as exc:  # a thread's traceback would be lost, and the task would wait forever

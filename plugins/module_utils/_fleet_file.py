@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
-from . import _fleet_plan, _network_config, _resources, _service_spec, _vm_spec
+from . import _fleet_plan, _metadata, _network_config, _resources, _service_spec
 from ._arguments import wrong_types
 from ._errors import KubeError
 from ._fleet_task import FleetTask
@@ -19,14 +19,13 @@ OF_TEMPLATE = ("template", "count", "items")
 TOP = (*OPTIONS, "namespaces", "images", "networks", "vms", "services")
 NAMESPACE = {
     "name": {"type": "str", "required": True},
-    "labels": {"type": "dict"},
-    "annotations": {"type": "dict"},
+    **_metadata.ARGUMENTS,
     "quota": {"type": "dict"},
 }
 _OBJECT = {
     "name": {"type": "str", "required": True},
     "namespace": {"type": "str"},
-    **{option: _vm_spec.ARGUMENTS[option] for option in ("labels", "annotations")},
+    **_metadata.ARGUMENTS,
 }
 NETWORK = {**_OBJECT, **_network_config.ARGUMENTS}
 SERVICE = {**_OBJECT, **_service_spec.ARGUMENTS}
@@ -150,7 +149,7 @@ def _network(values):
 
 
 def _service(values):
-    selector = _vm_spec.texts_of(values, "selector")
+    selector = _metadata.texts_of(values, "selector")
     if values["vm"] is not None:
         _resources.check_name("vm", values["vm"])
         selector = _service_spec.selector_of(values["vm"], {})
@@ -173,7 +172,7 @@ def _object(section, number, entry, content):
     try:
         _resources.check_name("name", values["name"])
         made = make(values)
-        texts = {key: _vm_spec.texts_of(values, key) for key in ("labels", "annotations")}
+        texts = _metadata.declared(values)
     except KubeError as exc:
         raise KubeError("%s.%s" % (place, exc)) from exc
     metadata = {"name": values["name"], "namespace": values["namespace"] or content.get("namespace"), **texts}

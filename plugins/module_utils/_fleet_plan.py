@@ -8,7 +8,7 @@ import re
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
-from . import _vm_spec
+from . import _metadata
 from ._arguments import wrong_types
 from ._auth import AUTH_ARGUMENTS
 from ._base import WAIT_ARGUMENTS
@@ -62,11 +62,16 @@ def fail_together(wrong):
         raise KubeError(" ".join(sentence(text) for text in wrong[:_SHOWN]) + more)
 
 
+def check_options(place, options, arguments=None):
+    """Raise KubeError for a key that isn't an option of one machine."""
+    spec = (arguments or machine_arguments())["argument_spec"]
+    known = {*spec, *(alias for option in spec.values() for alias in option.get("aliases") or ())}
+    check_keys(place, options, known, dict.fromkeys((*AUTH_ARGUMENTS, *_OF_TASK), "is given once, for the whole task."))
+
+
 def _machine(place, options, common, arguments):
     spec = arguments["argument_spec"]
-    known = {*spec, *(alias for option in spec.values() for alias in option.get("aliases") or ())}
-    remedies = dict.fromkeys((*AUTH_ARGUMENTS, *_OF_TASK), "is given once, for the whole task.")
-    check_keys(place, options, known, remedies)
+    check_options(place, options, arguments)
     present = {name: value for name, value in options.items() if value is not None}
     mistake = wrong_types(spec, present, place + ".")
     if mistake:
@@ -125,4 +130,4 @@ def labels_of(params):
 
     :raises KubeError: naming what isn't text.
     """
-    return _vm_spec.texts_of(params, "labels")
+    return _metadata.texts_of(params, "labels")

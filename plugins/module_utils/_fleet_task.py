@@ -25,7 +25,7 @@ class FleetTask(KubeModule):
     """Any number of VirtualMachines."""
 
     ARGUMENTS = {
-        "vms": {"type": "list", "elements": "dict", "default": []},
+        "vms": {"type": "list", "elements": "dict"},
         "template": {"type": "dict"},
         "count": {"type": "int"},
         "items": {"type": "list", "elements": "raw"},
@@ -106,6 +106,8 @@ class FleetTask(KubeModule):
                 "template: is evaluated by the action plugin turtles.kubevirt.fleet, which hasn't run. Call the module "
                 "by its full name from a playbook, or list the machines in vms."
             )
+        if params["vms"] is None and params["prune"] is None:
+            raise KubeError("vms, template: missing. Give the machines, or prune to only delete some.")
         for option in ("count", "items"):
             if params[option] is not None:
                 raise KubeError("%s: needs a template. Give one, or list the machines in vms." % option)
@@ -138,7 +140,7 @@ class FleetTask(KubeModule):
         common = {"state": self.params["state"], "wait_for": self.params["wait_for"]}
         common["labels"] = _fleet_plan.labels_of(self.params)
         wrong = []
-        for number, options in enumerate(_fleet_plan.machines(self.params["vms"], common)):
+        for number, options in enumerate(_fleet_plan.machines(self.params["vms"] or [], common)):
             try:
                 member = self._member(options)
                 if not member.name:

@@ -22,6 +22,8 @@ class ReplicatedModule(ResourceModule):
     TITLE = ""
     MEMBERS = ""
     MEMBER_KIND = ""
+    # They are those of the template, too: part of what is declared.
+    DESCRIBED = False
 
     def counted(self, live, template):
         """Return what of the spec all such objects have: the number, the pause and the selector."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import time
 
-from . import _merge, _resources, _wait
+from . import _hidden, _merge, _metadata, _resources, _wait
 from ._base import WAIT_ARGUMENTS, KubeModule
 from ._errors import KubeError
 
@@ -22,6 +22,10 @@ class ResourceModule(KubeModule):
     # What is_ready() means, for the message of one that isn't.
     READY = "ready"
     STATES = ("present", "absent")
+    # What hidden_fields names, as paths.
+    hidden = ()
+    # Whether the options labels and annotations are about the object itself.
+    DESCRIBED = True
     # Keys whose values a declaration gives whole: what it doesn't name there is removed.
     EXACT = frozenset()
 
@@ -32,6 +36,8 @@ class ResourceModule(KubeModule):
         common = {
             "state": {"type": "str", "choices": list(cls.STATES), "default": "present"},
             "name": {"type": "str"},
+            **(_metadata.ARGUMENTS if cls.DESCRIBED else {}),
+            **_hidden.HIDDEN_ARGUMENTS,
             **WAIT_ARGUMENTS,
         }
         if _resources.known(cls.API_VERSION, cls.KIND).namespaced:
@@ -39,6 +45,7 @@ class ResourceModule(KubeModule):
         return {**own, "argument_spec": {**common, **own["argument_spec"]}}
 
     def run(self):
+        self.hidden = _hidden.paths_of(self.params["hidden_fields"])
         self.resource = _resources.known(self.API_VERSION, self.KIND)
         self.namespace = None
         self.identify()
@@ -60,6 +67,8 @@ class ResourceModule(KubeModule):
 
     def declare(self, live):
         """Return the declaration, metadata and spec; live is the object as it is, or None.
+
+        What the options labels and annotations say is added.
 
         :raises KubeError: options that can't be.
         """
@@ -121,20 +130,31 @@ class ResourceModule(KubeModule):
 
     def result(self, outcome):
         """Return the result's keys for an Outcome."""
+        diff = {"before": _merge.for_diff(outcome.before), "after": _merge.for_diff(outcome.after)}
         return {
             "changed": outcome.changed,
-            "result": outcome.after or {},
+            "result": self.shown(outcome.after or {}),
             "duration": round(time.monotonic() - self.began, 3),
-            "diff": {"before": _merge.for_diff(outcome.before), "after": _merge.for_diff(outcome.after)},
+            "diff": {side: self.shown(obj) for side, obj in diff.items()},
         }
+
+    def shown(self, obj):
+        """Return an object without the fields that results leave out."""
+        return _hidden.hide(obj, self.hidden)
+
+    def _fail(self, message, facts):
+        if facts.get("result"):
+            facts = {**facts, "result": self.shown(facts["result"])}
+        super()._fail(message, facts)
 
     def declared(self, live):
         """Return the declaration with what identifies the object."""
         identity = {"name": self.name, **({"namespace": self.namespace} if self.resource.namespaced else {})}
         declaration = self.declare(live)
+        described = _metadata.declared(self.params) if self.DESCRIBED else {}
         return {
             **declaration,
             "apiVersion": self.resource.api_version,
             "kind": self.resource.kind,
-            "metadata": {**(declaration.get("metadata") or {}), **identity},
+            "metadata": {**_merge.combine(described, declaration.get("metadata") or {}), **identity},
         }

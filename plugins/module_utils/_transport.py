@@ -152,6 +152,9 @@ class Transport:
     def _connections(self):
         """Return the pool of connections."""
         configuration = self._configuration
+        if not configuration.verify_ssl:
+            # The user has chosen that; urllib3 would say it for each request, in the middle of the play's output.
+            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
         if not isinstance(configuration, PlainConfiguration):
             return load_library().client.rest.RESTClientObject(configuration).pool_manager
         if not self.host.startswith("https:"):

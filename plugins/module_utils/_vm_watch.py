@@ -25,6 +25,8 @@ class WatchedMachine(ResourceModule):
     """
 
     KIND = "VirtualMachine"
+    # They are those of its instances, too: part of what is declared.
+    DESCRIBED = False
     # Whether a guest is restarted that needs it to become as declared.
     restarts_outdated = False
 

@@ -169,9 +169,9 @@ def is_true(obj, kind):
 def reasons(obj):
     """Return what an object's conditions and finalizers say, a sentence each."""
     obj = obj or {}
-    troubles = [
-        "%s=%s (%s: %s)" % (entry.get("type"), entry.get("status"), entry.get("reason"), entry.get("message"))
-        for entry in (obj.get("status") or {}).get("conditions") or []
-    ]
+    troubles = []
+    for entry in (obj.get("status") or {}).get("conditions") or []:
+        because = ": ".join(entry[key] for key in ("reason", "message") if entry.get(key))
+        troubles.append("%s=%s%s" % (entry.get("type"), entry.get("status"), " (%s)" % because if because else ""))
     finalizers = (obj.get("metadata") or {}).get("finalizers")
     return troubles + (["it still has the finalizers %s" % ", ".join(finalizers)] if finalizers else [])

@@ -75,11 +75,13 @@ extends_documentation_fragment:
   - turtles.kubevirt.auth
   - turtles.kubevirt.attributes
   - turtles.kubevirt.attributes.declares
+  - turtles.kubevirt.hidden
   - turtles.kubevirt.library
+  - turtles.kubevirt.metadata
   - turtles.kubevirt.wait
 notes:
   - O(wait) waits until the copy is there.
-  - A clone can't be changed. Use another name for a new one.
+  - A clone can't be changed, except for its labels and annotations. Use another name for a new one.
 seealso:
   - module: turtles.kubevirt.snapshot
   - module: turtles.kubevirt.restore

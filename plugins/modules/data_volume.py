@@ -80,17 +80,13 @@ options:
         that uses the disk is started, on that machine's node.
     type: bool
     default: false
-  labels:
-    description: Labels of the DataVolume.
-    type: dict
-  annotations:
-    description: Annotations of the DataVolume.
-    type: dict
 extends_documentation_fragment:
   - turtles.kubevirt.auth
   - turtles.kubevirt.attributes
   - turtles.kubevirt.attributes.declares
+  - turtles.kubevirt.hidden
   - turtles.kubevirt.library
+  - turtles.kubevirt.metadata
   - turtles.kubevirt.wait
 notes:
   - O(wait) waits until the disk is complete, or until nothing is missing but a virtual machine that uses it. A failing
@@ -145,15 +141,8 @@ EXAMPLES = r"""
     namespace: shop
     state: running
     memory: 2Gi
-    spec:
-      domain:
-        devices:
-          disks:
-            - name: root
-              disk: {bus: virtio}
-      volumes:
-        - name: root
-          dataVolume: {name: web-root}
+    disks:
+      - {name: root, data_volume: web-root}
 
 - name: Delete the disk and all that is on it
   turtles.kubevirt.data_volume:
@@ -192,7 +181,7 @@ duration:
   sample: 12.3
 """
 
-from ..module_utils import _data_volume, _resources, _vm_spec, _wait
+from ..module_utils import _data_volume, _resources, _wait
 from ..module_utils._errors import KubeError
 from ..module_utils._resource_module import ResourceModule
 from ..module_utils._values import plain
@@ -219,7 +208,6 @@ class DataVolume(ResourceModule):
         "pvc": {"type": "dict"},
         "preallocation": {"type": "bool"},
         "bind_immediately": {"type": "bool", "default": False},
-        **{option: _vm_spec.ARGUMENTS[option] for option in ("labels", "annotations")},
     }
     RULES = {
         "mutually_exclusive": [
@@ -233,9 +221,7 @@ class DataVolume(ResourceModule):
     def declare(self, live):
         if live is None:
             self._check_complete()
-        texts = {key: _vm_spec.texts_of(self.params, key) for key in ("labels", "annotations")}
-        if self.params["bind_immediately"]:
-            texts["annotations"] = {**(texts["annotations"] or {}), _data_volume.BIND_IMMEDIATELY: "true"}
+        bound = {"annotations": {_data_volume.BIND_IMMEDIATELY: "true"}} if self.params["bind_immediately"] else {}
         spec = {
             key: value
             for key, value in (
@@ -247,7 +233,7 @@ class DataVolume(ResourceModule):
             )
             if value is not None
         }
-        return {"metadata": {key: value for key, value in texts.items() if value is not None}, "spec": spec}
+        return {"metadata": bound, "spec": spec}
 
     def _check_complete(self):
         if all(self.params[option] is None for option in ("url", "source", "source_ref")):

@@ -12,10 +12,11 @@ version_added: 0.1.0
 author:
   - turtles.kubevirt contributors (!UNKNOWN)
 description:
-  - Makes an object of kind VirtualMachineExport of the KubeVirt API (C(export.kubevirt.io)), by which the disks of a
-    stopped virtual machine, of a snapshot or of a claim can be downloaded for some time, and waits until they can.
-  - With O(dest), downloads them to the host that the task runs on, as C(virtctl vmexport download) does. A download
-    that breaks off is gone on with; a disk that is there already isn't downloaded again.
+  - Creates a VirtualMachineExport of the KubeVirt API (C(export.kubevirt.io)), which offers the disks of a stopped
+    virtual machine, of a snapshot or of a claim for download for a limited time, and waits until they can be
+    downloaded.
+  - With O(dest), downloads them to the host that the task runs on, as C(virtctl vmexport download) does. An interrupted
+    download is resumed, and a disk that is there already isn't downloaded again.
   - Works with this collection's engine and with upstream's KubeVirt.
 options:
   state:
@@ -43,20 +44,21 @@ options:
   ttl:
     description:
       - How long after its creation the export is deleted, such as V(4h).
-      - On KubeVirt and this engine it is V(2h) if this isn't set.
+      - The server's default is V(2h).
     type: str
   token_secret:
-    description: Name of a Secret whose key C(token) has the text that allows to download. Without, one is made.
+    description: Name of a Secret whose key C(token) authorizes downloads. The server creates one if this isn't set.
     type: str
   dest:
     description:
-      - Folder on the host that the task runs on, for the disks. It is made if there is none. A disk becomes
+      - Folder on the host that the task runs on, for the disks. It is created if it doesn't exist. A disk becomes
         C(<name>.img.gz) or C(<name>.img), a claim with files C(<name>.tar.gz), by the names in RV(volumes).
     type: path
   format:
     description:
-      - How a disk is downloaded. V(gzip) takes as little as the guest has written. V(raw) is as large as the disk, is
-        stored without its empty parts, and is gone on with where it has broken off, where V(gzip) begins again.
+      - How a disk is downloaded. V(gzip) transfers only what the guest has written, and starts over after an
+        interruption. V(raw) transfers the whole disk, stores it without its empty parts, and resumes after an
+        interruption.
     type: str
     choices: [gzip, raw]
     default: gzip
@@ -65,7 +67,7 @@ options:
     type: list
     elements: str
   manifest:
-    description: Whether to download the objects that make the machine again as well, as C(manifest.json).
+    description: Whether to also download the objects from which the machine can be created again, as C(manifest.json).
     type: bool
     default: false
   link:
@@ -87,27 +89,30 @@ options:
     type: bool
     default: false
   retries:
-    description: How many times a download that breaks off is gone on with, without getting any further.
+    description: How many times an interrupted download is resumed without having got any further in between.
     type: int
     default: 5
   progress:
     description:
-      - Seconds between two lines about the progress; V(0) for none. They are shown where the task runs in the
-        controller's process, that is with the connection C(local).
+      - Seconds between progress lines; V(0) for none. They are shown only if the task runs in the controller's process,
+        that is, with the connection C(local).
     type: int
     default: 10
 extends_documentation_fragment:
   - turtles.kubevirt.auth
   - turtles.kubevirt.attributes
   - turtles.kubevirt.attributes.declares
+  - turtles.kubevirt.hidden
   - turtles.kubevirt.library
+  - turtles.kubevirt.metadata
   - turtles.kubevirt.wait
 notes:
   - Only the user of the task may read what is downloaded (mode 0600).
-  - What was downloaded is noted in C(<dest>/.<name>.export.json). A disk counts as there if its file is as it was then
-    and the disk on the server hasn't changed since. One of a snapshot doesn't change.
-  - O(wait_timeout) is about the export, and not about the downloads. With O(dest), O(wait) has to be true.
-  - An export can't be changed. A task that declares something else for one that exists fails.
+  - What was downloaded is recorded in C(<dest>/.<name>.export.json). A disk isn't downloaded again while neither its
+    file nor the disk on the server has changed since then. Disks of snapshots don't change.
+  - O(wait_timeout) applies to the export, not to the downloads. O(dest) needs O(wait=true).
+  - An export can't be changed, except for its labels and annotations. A task that declares something
+    else for one that exists fails.
 seealso:
   - module: turtles.kubevirt.export_info
   - module: turtles.kubevirt.snapshot

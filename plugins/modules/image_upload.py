@@ -53,12 +53,6 @@ options:
   preallocation:
     description: Whether all of the disk's storage is reserved before anything is written.
     type: bool
-  labels:
-    description: Labels of the DataVolume.
-    type: dict
-  annotations:
-    description: Annotations of the DataVolume.
-    type: dict
   upload_proxy_url:
     description:
       - Address of the upload proxy, such as V(https://uploads.example.com). Defaults to the address in the object
@@ -87,7 +81,9 @@ extends_documentation_fragment:
   - turtles.kubevirt.auth
   - turtles.kubevirt.attributes
   - turtles.kubevirt.attributes.declares
+  - turtles.kubevirt.hidden
   - turtles.kubevirt.library
+  - turtles.kubevirt.metadata
   - turtles.kubevirt.wait
 notes:
   - An uploaded disk has an annotation with the checksum of the file. The same file isn't uploaded again, and a
@@ -165,7 +161,7 @@ duration:
 
 import time
 
-from ..module_utils import _data_volume, _resources, _upload, _vm_spec, _wait
+from ..module_utils import _data_volume, _resources, _upload, _wait
 from ..module_utils._errors import KubeError
 from ..module_utils._resource_module import ResourceModule
 from ..module_utils._vm_status import phase_of
@@ -198,7 +194,6 @@ class ImageUpload(ResourceModule):
         "upload_proxy_insecure": {"type": "bool", "default": False},
         "retries": {"type": "int", "default": 5},
         "progress": {"type": "int", "default": 10},
-        **{option: _vm_spec.ARGUMENTS[option] for option in ("labels", "annotations")},
     }
 
     @classmethod
@@ -234,17 +229,16 @@ class ImageUpload(ResourceModule):
             raise KubeError("size: missing for a new disk. Give its size, such as 20Gi.")
         if live is not None:
             self._check(live)
-        texts = {key: _vm_spec.texts_of(self.params, key) for key in ("labels", "annotations")}
         own = {CHECKSUM: self.checksum, _data_volume.BIND_IMMEDIATELY: "true"}
-        metadata = {"annotations": {**(texts["annotations"] or {}), **own}}
-        if texts["labels"] is not None:
-            metadata["labels"] = texts["labels"]
         spec = {
             "source": {"upload": {}},
             "storage": _data_volume.storage_of(self.params),
             "preallocation": self.params["preallocation"],
         }
-        return {"metadata": metadata, "spec": {key: value for key, value in spec.items() if value is not None}}
+        return {
+            "metadata": {"annotations": own},
+            "spec": {key: value for key, value in spec.items() if value is not None},
+        }
 
     def _check(self, live):
         """Refuse a DataVolume that was created from something else."""

@@ -14,10 +14,10 @@ author:
 description:
   - Creates, updates or deletes a VirtualMachineClusterInstancetype or a VirtualMachineInstancetype of the KubeVirt API.
     Virtual machines that name it as their instance type get its processors, its memory and what else it declares.
-  - A machine that has any of that itself is refused, and the error names the fields. As what the guest sees the
-    processors - sockets, cores or threads - is for a preference to say, see M(turtles.kubevirt.preference).
-  - Machines keep an instance type as it was when they were first started with it. A changed one counts for machines
-    that are started with it for the first time; deleting one changes nothing for those that were started already.
+  - A machine that has any of that itself is refused, and the error names the fields. Whether the guest sees the
+    processors as sockets, cores or threads is up to a preference, see M(turtles.kubevirt.preference).
+  - Machines keep an instance type as it was when they were first started with it. A change applies to machines that are
+    started with it for the first time, and deleting it affects none that has been started before.
 options:
   state:
     description: Whether the instance type should exist.
@@ -50,6 +50,7 @@ extends_documentation_fragment:
   - turtles.kubevirt.auth
   - turtles.kubevirt.attributes
   - turtles.kubevirt.attributes.declares
+  - turtles.kubevirt.hidden
   - turtles.kubevirt.library
   - turtles.kubevirt.scope
   - turtles.kubevirt.wait
@@ -129,11 +130,10 @@ class Instancetype(ScopedModule):
         "name": {"type": "str", "required": True},
         "cpus": {"type": "int"},
         "spec": {"type": "dict"},
-        **{option: _vm_spec.ARGUMENTS[option] for option in ("memory", "labels", "annotations")},
+        "memory": _vm_spec.ARGUMENTS["memory"],
     }
 
     def declare(self, live):
-        texts = {key: _vm_spec.texts_of(self.params, key) for key in ("labels", "annotations")}
         spec = self._spec()
         if live is None:
             for option, part in (("cpus", "cpu"), ("memory", "memory")):
@@ -142,10 +142,7 @@ class Instancetype(ScopedModule):
                     raise KubeError(
                         "%s: missing for a new instance type. Give it, or %s.guest in spec." % (option, part)
                     )
-        declaration = {
-            "metadata": {key: value for key, value in texts.items() if value is not None},
-            **({"spec": spec} if spec else {}),
-        }
+        declaration = {"spec": spec} if spec else {}
         _shape.check_shape("instance type %s" % self.name, declaration, self.resource.kind)
         return declaration
 

@@ -68,6 +68,7 @@ extends_documentation_fragment:
   - turtles.kubevirt.auth
   - turtles.kubevirt.attributes
   - turtles.kubevirt.attributes.declares
+  - turtles.kubevirt.hidden
   - turtles.kubevirt.library
   - turtles.kubevirt.wait
 seealso:
@@ -129,6 +130,7 @@ class KubeVirt(ResourceModule):
     """The KubeVirt object."""
 
     KIND = "KubeVirt"
+    DESCRIBED = False
     READY = "available"
     ARGUMENTS = {
         "name": {"type": "str", "default": "kubevirt"},

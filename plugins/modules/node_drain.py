@@ -24,7 +24,7 @@ options:
     description:
       - V(drained) cordons the node and evicts its virtual machines. Other Pods stay.
       - V(cordoned) only keeps new Pods away from it.
-      - V(schedulable) lets Pods come again.
+      - V(schedulable) allows new Pods on it again.
     type: str
     choices: [drained, cordoned, schedulable]
     default: drained

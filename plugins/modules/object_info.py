@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: object_info
-short_description: Read objects of any kind, and wait for what they say
+short_description: Read objects of any kind, and wait for conditions
 version_added: 0.1.0
 author:
   - turtles.kubevirt contributors (!UNKNOWN)
@@ -112,7 +112,7 @@ class ObjectInfo(InfoModule):
 
     def _read(self, resource):
         condition = Expression.of(self.params, "wait_for")
-        if condition is None:
+        if condition is None or self.check_mode:
             return super()._read(resource)
         name, namespace = self.params["name"], None
         _resources.check_name("name", name)

@@ -79,11 +79,13 @@ extends_documentation_fragment:
   - turtles.kubevirt.auth
   - turtles.kubevirt.attributes
   - turtles.kubevirt.attributes.declares
+  - turtles.kubevirt.hidden
   - turtles.kubevirt.library
+  - turtles.kubevirt.metadata
   - turtles.kubevirt.wait
 notes:
   - O(wait) waits until the restore is complete.
-  - A restore can't be changed. Use another name for a new one.
+  - A restore can't be changed, except for its labels and annotations. Use another name for a new one.
 seealso:
   - module: turtles.kubevirt.snapshot
   - module: turtles.kubevirt.restore_info
@@ -237,7 +239,13 @@ class Restore(ResourceModule):
         """Return the machine that a snapshot is of. The API takes a restore whose snapshot is still to come."""
         snapshot = self.client.get(_resources.path(SNAPSHOT, self.namespace, name))
         if snapshot is None:
-            raise KubeError("%s doesn't exist." % _resources.name_of(SNAPSHOT, self.namespace, name))
+            if self.check_mode and self.params["vm"]:
+                # An earlier task would make it.
+                return self.params["vm"]
+            raise KubeError(
+                "snapshot: %s doesn't exist. Check snapshot and namespace."
+                % _resources.name_of(SNAPSHOT, self.namespace, name)
+            )
         return snapshot["spec"]["source"]["name"]
 
     def is_ready(self, obj):

@@ -30,7 +30,6 @@ extends_documentation_fragment:
   - turtles.kubevirt.selection.version
   - turtles.kubevirt.selection.selectors
   - turtles.kubevirt.selection.waits
-  - turtles.kubevirt.hidden
 seealso:
   - module: turtles.kubevirt.vm
 """
