@@ -128,7 +128,7 @@ class Server:
         if status in AGAIN:
             return Broken("%s answered %d: %s" % (host, status, text))
         if status == 401:
-            return KubeError("%s doesn't accept the token of the export (401). It may be in another Secret by now." % host)
+            return KubeError("%s doesn't accept the token of the export (401): its Secret may have changed." % host)
         return KubeError("%s answered %d for %s: %s" % (host, status, urlsplit(url).path, text or "nothing more"))
 
 
