@@ -259,6 +259,7 @@ duration:
 """
 
 from ..module_utils import _network_config
+from ..module_utils._resource_module import ResourceModule
 
 
 class Network(ResourceModule):
