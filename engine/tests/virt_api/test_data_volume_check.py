@@ -6,7 +6,7 @@ import pytest
 from turtles.api.cdi import CLONE_SOURCE, PRE_POPULATED
 from turtles.kube.kubevirt import DATA_SOURCE
 from turtles.kube.resources import PVC
-from turtles.virt_api.checks import DataVolumeCheck
+from turtles.virt_api.checks import DataImportCronCheck, DataVolumeCheck
 
 from .fakes import FakeClient
 
@@ -73,3 +73,27 @@ def test_what_a_data_source_led_to_counts() -> None:
     ]
     assert "insufficient permissions" in copying(reference, note="pvc/images/root")[0][0]
     assert copying(reference, note="pvc/images/root", allowed=True)[0] == []
+
+
+@pytest.mark.parametrize(
+    ("source", "operation", "allowed", "refused"),
+    [
+        ({"pvc": {"namespace": "images", "name": "root"}}, "CREATE", False, True),
+        ({"pvc": {"namespace": "images", "name": "root"}}, "CREATE", True, False),
+        # Its spec can't be changed; it is asked again before each copy
+        ({"pvc": {"namespace": "images", "name": "root"}}, "UPDATE", False, False),
+        ({"pvc": {"namespace": "ns", "name": "root"}}, "CREATE", False, False),
+        ({"registry": {"url": "docker://a"}}, "CREATE", False, False),
+    ],
+)
+def test_who_may_have_claims_of_another_namespace_copied(
+    source: dict, operation: str, allowed: bool, refused: bool
+) -> None:
+    client = FakeClient()
+    client.allowed = allowed
+    check = DataImportCronCheck(client)  # type: ignore[arg-type]
+    obj = {"metadata": {"name": "web"}, "spec": {"template": {"spec": {"source": source}}}}
+    user = {"username": "eve"}
+    causes = check({"operation": operation, "namespace": "ns", "object": obj, "userInfo": user})
+    assert bool(causes) is refused
+    assert all("User eve has insufficient permissions" in cause.message for cause in causes)

@@ -110,7 +110,8 @@ class Admission:
     def _context(self, request: Object) -> Context:
         privileged = get(request, "userInfo", "username") in self._users
         # What is looked up twice for one request is asked for once
-        return Context(self._config, privileged, times.now(), self._others, cache(self._find))
+        user = request.get("userInfo") or {}
+        return Context(self._config, privileged, times.now(), self._others, cache(self._find), user)
 
     def _mutate(self, kind: Kind, request: Object) -> Object:
         new, old = request.get("object"), request.get("oldObject")

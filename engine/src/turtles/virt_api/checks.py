@@ -11,7 +11,7 @@ from typing import Any
 from turtles.api import cdi, configuration_reader, data_sources
 from turtles.api.kind import CREATE, DELETE, Missing
 from turtles.api.language import DUPLICATE, INVALID, NOT_FOUND, NOT_SUPPORTED, Cause
-from turtles.api.objects import Object
+from turtles.api.objects import Object, get
 from turtles.kube import copy_rights
 from turtles.kube.client import Client, NotFound
 from turtles.kube.kubevirt import KUBEVIRT, VM, VMI
@@ -27,7 +27,29 @@ def checks(client: Client, namespace: str) -> dict[str, Check]:
 
     :param namespace: the engine's.
     """
-    return {"data_volume": DataVolumeCheck(client, namespace), "kubevirt": KubeVirtCheck(client, namespace)}
+    return {
+        "data_import_cron": DataImportCronCheck(client),
+        "data_volume": DataVolumeCheck(client, namespace),
+        "kubevirt": KubeVirtCheck(client, namespace),
+    }
+
+
+class DataImportCronCheck:
+    """Refuses a DataImportCron that copies a claim which its user may not copy; each copy asks again."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def __call__(self, request: Object) -> list[Cause]:
+        """Return what is wrong with creating a DataImportCron."""
+        if request.get("operation") != CREATE:
+            return []
+        namespace = str(request.get("namespace"))
+        source = data_sources.CopySource.of(get(request, "object", "spec", "template", "spec", "source"), namespace)
+        if source is None:
+            return []
+        message = copy_rights.refusal(self._client, request.get("userInfo") or {}, source, namespace)
+        return [Cause(INVALID, message, "spec.template.spec.source.pvc")] if message else []
 
 
 class DataVolumeCheck:

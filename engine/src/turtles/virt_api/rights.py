@@ -203,7 +203,8 @@ def _virt_controller() -> list[Object]:
         _rule("", ["resourcequotas"], READ),
         # Which resource of the nodes the network of an SR-IOV interface is.
         _rule("k8s.cni.cncf.io", ["network-attachment-definitions"], ["get"]),
-        _rule("", ["events"], ["create", "patch"]),
+        # list: why the Pod of an import waits
+        _rule("", ["events"], ["list", "create", "patch"]),
         _rule("policy", ["poddisruptionbudgets"], [*READ, "create"]),
         _rule("apps", ["controllerrevisions"], [*READ, "create", "patch", "delete"]),
         *_instancetypes(),

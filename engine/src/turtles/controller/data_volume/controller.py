@@ -21,10 +21,12 @@ from turtles.controller.caches import BY_CLAIM, Caches
 from turtles.controller.claims import claim_names
 from turtles.controller.data_volume import transfer
 from turtles.controller.data_volume.claim import scratch_name
+from turtles.controller.data_volume.events import told_of
 from turtles.controller.data_volume.plan import Plan, Surroundings, failed, plan
 from turtles.controller.data_volume.pod import ImporterConfig, importer_pod, pod_name, source_of
 from turtles.controller.data_volume.progress import ask
 from turtles.controller.data_volume.status import status
+from turtles.controller.data_volume.waiting import waits_silently
 from turtles.controller.definition import Definition
 from turtles.controller.owned import create, own
 from turtles.kube.client import ApiError, Client, NotFound, Unavailable
@@ -191,7 +193,12 @@ class DataVolumeController:
             self._aside(data_volume),
             self._profiles.list(),
             self._settings(),
+            self._told(pod),
         )
+
+    def _told(self, pod: Object | None) -> list[str]:
+        """Return what events say about volumes that a Pod can't have, if its status doesn't say why it waits."""
+        return told_of(self._client, pod) if pod is not None and waits_silently(pod) else []
 
     def _settings(self) -> ImportSettings:
         return ImportSettings.of(self._configs.get(None, CDI_CONFIG_NAME))

@@ -28,6 +28,7 @@ from turtles.controller.data_volume.pod import (
     source_of,
 )
 from turtles.controller.data_volume.status import UNKNOWN_PROGRESS, Running, is_copy, status
+from turtles.controller.data_volume.waiting import missing, waits_silently
 from turtles.controller.vmi.status import container_trouble
 
 #: How many times an importer is started again before the DataVolume fails.
@@ -52,6 +53,7 @@ class Surroundings:
     :param snapshot: the VolumeSnapshot to restore.
     :param aside: what there is beside a source in another namespace.
     :param profiles: all StorageProfiles. :param settings: those of all imports.
+    :param told: what events say about volumes that the importer can't have.
     """
 
     target: Object | None = None
@@ -67,6 +69,7 @@ class Surroundings:
     aside: transfer.Aside = transfer.NOTHING
     profiles: Iterable[Object] = ()
     settings: ImportSettings = DEFAULT
+    told: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -373,12 +376,16 @@ def _watch(data_volume: Object, around: Surroundings, target: Object, pod: Objec
     if ended:
         progress = (data_volume.get("status") or {}).get("progress") or UNKNOWN_PROGRESS
         return _Step(_in_progress(data_volume), failed(message), progress=progress)
-    if trouble := container_trouble(pod):
+    trouble = container_trouble(pod)
+    if why := missing(pod, [": ".join(trouble or ()), *around.told], f"spec.source.{source_of(data_volume)}"):
+        return _Step(_scheduled(data_volume), failed(why), wait=_LOOK)
+    if trouble:
         return _Step(_scheduled(data_volume), failed(": ".join(trouble)))
     waiting = get(container, "state", "waiting") or {}
     scheduled = get_condition(get(pod, "status", "conditions"), "PodScheduled") or {}
     why = scheduled if scheduled.get("status") == "False" else waiting
-    return _Step(_scheduled(data_volume), Running(False, str(why.get("reason") or ""), str(why.get("message") or "")))
+    running = Running(False, str(why.get("reason") or ""), str(why.get("message") or ""))
+    return _Step(_scheduled(data_volume), running, wait=_LOOK if waits_silently(pod) else None)
 
 
 def _give_up(data_volume: Object, around: Surroundings, message: str) -> _Step:
