@@ -121,7 +121,7 @@ def test_a_config_map_that_is_missing(api: FakeApi, begin: Callable[..., None]) 
     words = "ConfigMap ns/company-ca, which spec.source.http.certConfigMap names, does not exist"
     api.wait(lambda: words in str(api.objects[DV]["status"]))
     assert phase(api) == "ImportScheduled"
-    told = [each for each in list(api.objects.values()) if words in str(each.get("message"))]
+    told = api.wait(lambda: [each for each in list(api.objects.values()) if words in str(each.get("message"))])
     assert [each["type"] for each in told] == ["Warning"]
     run(api, "Succeeded")
     api.wait(lambda: phase(api) == "Succeeded")

@@ -156,6 +156,7 @@ def test_a_check_is_asked_last():
     hooks = admission.Admission((), checks={"kubevirt": check})
     others = {path for path in hooks.slow if not path.startswith("/migration-")}
     asking = {"/kubevirt-validate", "/datavolume-mutate", "/datavolume-validate", "/virtualmachinerestores-validate"}
+    asking.add("/dataimportcron-validate")
     assert others == {*asking, MUTATE_VM, VALIDATE_VM, "/status-validate"}, "those that ask the API server"
 
     def review(operation: str, obj: Any) -> dict[str, Any]:

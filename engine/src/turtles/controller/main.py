@@ -20,6 +20,7 @@ from turtles.controller.data_source.controller import DataSourceController
 from turtles.controller.data_volume.consumer import ConsumerController
 from turtles.controller.data_volume.controller import DataVolumeController
 from turtles.controller.data_volume.cron.controller import DataImportCronController
+from turtles.controller.data_volume.populator.controller import PopulatorController
 from turtles.controller.data_volume.upload.controller import UploadController
 from turtles.controller.disruption import DisruptionController
 from turtles.controller.evacuation import EvacuationController
@@ -103,6 +104,7 @@ class VirtController:
             CDIConfigController(client, manager),
             DataVolumeController(client, manager, caches, recorder, image, current, vmis.mounts_images),
             UploadController(client, manager, caches, image, current),
+            PopulatorController(client, manager, caches, recorder),
             DataImportCronController(client, manager, caches, recorder, image, current),
             ConsumerController(client, manager, caches, vmis.launcher_config),
             ExportController(client, manager, caches, recorder, exporter_image or config.image, current, namespace),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from turtles.api import choices, uploads
+from turtles.api import choices, populators, uploads
 from turtles.api.kind import GROUP, READ, SUBRESOURCES_GROUP, SUBRESOURCES_VERSIONS
 from turtles.api.kinds import KINDS, read_by_others
 from turtles.api.kinds.cdi_config import CDI_CONFIG
@@ -187,6 +187,8 @@ def _virt_controller() -> list[Object]:
         _rule(DATA_IMPORT_CRON.group, [DATA_IMPORT_CRON.plural], [*READ, "patch"]),
         _rule(DATA_IMPORT_CRON.group, [f"{DATA_IMPORT_CRON.plural}/status"], ["patch"]),
         _rule(DATA_IMPORT_CRON.group, [f"{DATA_IMPORT_CRON.plural}/finalizers"], ["update"]),
+        # What claims are filled from
+        _rule(DATA_VOLUME.group, [kind.plural for kind in KINDS if kind.kind in populators.KINDS], READ),
         _rule(CDI_CONFIG.group, [CDI_CONFIG.plural], ["list", "watch"]),
         _rule(CDI_CONFIG.group, [CDI_CONFIG.plural], ["get", "patch"], [CDI_CONFIG_NAME]),
         # create: one for each StorageClass

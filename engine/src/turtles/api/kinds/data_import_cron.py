@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from turtles.api import cdi
+from turtles.api.constant import constant_spec, name_causes
 from turtles.api.core import METADATA
 from turtles.api.kind import (
     AGE,
@@ -27,7 +28,6 @@ from turtles.api.kinds.data_volume import validation as data_volumes
 from turtles.api.kinds.data_volume.schema import CONDITIONS, PVC
 from turtles.api.kinds.data_volume.schema import SPEC as DATA_VOLUME_SPEC
 from turtles.api.language import (
-    DUPLICATE,
     INT32,
     INVALID,
     OPEN_OBJECT,
@@ -38,7 +38,7 @@ from turtles.api.language import (
     Struct,
     field,
 )
-from turtles.api.objects import Object, get, is_deleted
+from turtles.api.objects import Object, get
 from turtles.api.rules import Causes, Spec, schema_causes
 from turtles.api.schedules import ScheduleError, next_time
 
@@ -47,8 +47,6 @@ OUTDATED, NEVER = "Outdated", "Never"
 RETAIN_ALL, RETAIN_NONE = "All", "None"
 #: Imports that are kept, if nobody says how many.
 KEPT = 3
-#: Longest name that goes into a label.
-_LONGEST = 63
 _TEMPLATE = "The DataVolumes to create, one for each import."
 
 SPEC = Struct(
@@ -134,19 +132,12 @@ def validate(cron: Any, context: Context = DEFAULT_CONTEXT) -> list[Cause]:
     return list(_causes(cron, cron["spec"]))[:1]
 
 
-def validate_update(cron: Any, old: Any, context: Context = DEFAULT_CONTEXT) -> list[Cause]:
-    """Return what is wrong with an updated DataImportCron: its spec can't be changed."""
-    if is_deleted(cron) if isinstance(cron, dict) else False:
-        return []
-    before, after = (SPEC.canonical(get(each, "spec") or {}) for each in (old, cron))
-    if before != after:
-        return [Cause(DUPLICATE, "Cannot update DataImportCron Spec", "DataImportCron.Spec")]
-    return []
+#: Returns what is wrong with an updated DataImportCron: its spec can't be changed.
+validate_update = constant_spec("DataImportCron", SPEC)
 
 
 def _causes(cron: Any, spec: Spec) -> Causes:
-    if len(str(get(cron, "metadata", "name") or "")) > _LONGEST:
-        yield Cause(INVALID, f"Name cannot be longer than {_LONGEST} characters", "metadata.name")
+    yield from name_causes(cron)
     template = spec["template"]["spec"]
     registry = get(template, "source", "registry")
     if registry is None and get(template, "source", "pvc") is None:
@@ -172,8 +163,7 @@ def _causes(cron: Any, spec: Spec) -> Causes:
             yield Cause(INVALID, f"Illegal {words} value", f"spec.{words}")
     if not spec["managedDataSource"]:
         yield Cause(INVALID, "Illegal ManagedDataSource value", "spec.ManagedDataSource")
-    elif len(spec["managedDataSource"]) > _LONGEST:
-        yield Cause(INVALID, f"Name cannot be longer than {_LONGEST} characters", "spec.ManagedDataSource")
+    yield from name_causes(cron, spec["managedDataSource"], "spec.ManagedDataSource")
 
 
 def _registry_causes(registry: Spec) -> Causes:

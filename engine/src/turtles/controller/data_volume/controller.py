@@ -26,6 +26,7 @@ from turtles.controller.data_volume.plan import Plan, Surroundings, failed, plan
 from turtles.controller.data_volume.pod import ImporterConfig, importer_pod, pod_name, source_of
 from turtles.controller.data_volume.progress import ask
 from turtles.controller.data_volume.status import status
+from turtles.controller.data_volume.volumes import give, volume_of
 from turtles.controller.data_volume.waiting import waits_silently
 from turtles.controller.definition import Definition
 from turtles.controller.owned import create, own
@@ -34,7 +35,7 @@ from turtles.kube.events import Recorder
 from turtles.kube.informer import Key, key_of
 from turtles.kube.kubevirt import CDI_CONFIG, DATA_VOLUME, STORAGE_PROFILE
 from turtles.kube.manager import Controller, Manager, Trigger, each, owner_of
-from turtles.kube.resources import POD, PV, PVC, STORAGECLASS, VOLUMESNAPSHOT, Resource
+from turtles.kube.resources import POD, PVC, STORAGECLASS, VOLUMESNAPSHOT, Resource
 from turtles.kube.writer import Writer
 
 log = logging.getLogger(__name__)
@@ -210,13 +211,8 @@ class DataVolumeController:
             return transfer.Aside()
         key = (source.namespace, transfer.copy_name(data_volume))
         copy, claim = self._data_volumes.get(*key), self._claims.get(*key)
-        volume = get(claim, "spec", "volumeName")
-        if copy is None or not volume or phase_of(copy) != cdi.SUCCEEDED:
-            return transfer.Aside(copy, claim)
-        try:
-            return transfer.Aside(copy, claim, self._client.get(PV, None, volume))
-        except NotFound:
-            return transfer.Aside(copy, claim)
+        is_complete = copy is not None and phase_of(copy) == cdi.SUCCEEDED
+        return transfer.Aside(copy, claim, volume_of(self._client, claim) if is_complete else None)
 
     def _source(self, data_volume: Object) -> Object | None:
         """Return the claim of the namespace that is to be copied."""
@@ -229,7 +225,7 @@ class DataVolumeController:
         if decided.create_copy is not None:
             create(self._writer, self._data_volumes, decided.create_copy)
         if decided.give_volume and target is not None and around.aside.volume is not None:
-            self._give(around.aside.volume, target)
+            give(self._client, around.aside.volume, target)
         if decided.create_target is not None:
             create(self._writer, self._claims, decided.create_target)
             log.info("claim created", extra={"namespace": namespace, "dataVolume": name})
@@ -260,13 +256,6 @@ class DataVolumeController:
                 return _AGAIN
             log.info("importer created", extra={"namespace": namespace, "dataVolume": name})
         return None
-
-    def _give(self, volume: Object, target: Object) -> None:
-        """Hand a volume over from the claim that has it to another one."""
-        metadata = volume["metadata"]
-        guard = {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]}
-        reference = {"resourceVersion": None, **transfer.reference_to(target)}
-        self._client.patch(PV, None, metadata["name"], {"metadata": guard, "spec": {"claimRef": reference}})
 
     def _refused(self, data_volume: Object, around: Surroundings, error: ApiError) -> None:
         """Say what the API server doesn't take; the next try comes by itself."""
