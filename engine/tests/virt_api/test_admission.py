@@ -24,7 +24,8 @@ VALIDATE_VMI_CREATE = "/virtualmachineinstances-validate-create"
 VALIDATE_VMI_UPDATE = "/virtualmachineinstances-validate-update"
 ENGINE = "system:serviceaccount:kubevirt:virt-handler"
 HOOKS = admission.Admission(
-    admission.engine_users("kubevirt"), checks=dict.fromkeys(("data_volume", "kubevirt"), lambda request: [])
+    admission.engine_users("kubevirt"),
+    checks=dict.fromkeys(("data_import_cron", "data_volume", "kubevirt"), lambda request: []),
 )
 
 

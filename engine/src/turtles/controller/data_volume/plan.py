@@ -377,8 +377,9 @@ def _watch(data_volume: Object, around: Surroundings, target: Object, pod: Objec
         progress = (data_volume.get("status") or {}).get("progress") or UNKNOWN_PROGRESS
         return _Step(_in_progress(data_volume), failed(message), progress=progress)
     trouble = container_trouble(pod)
-    if why := missing(pod, [": ".join(trouble or ()), *around.told], f"spec.source.{source_of(data_volume)}"):
-        return _Step(_scheduled(data_volume), failed(why), wait=_LOOK)
+    told = [": ".join(trouble or ()), *around.told]
+    if words := missing(pod, told, f"spec.source.{source_of(data_volume)}"):
+        return _Step(_scheduled(data_volume), failed(words), wait=_LOOK)
     if trouble:
         return _Step(_scheduled(data_volume), failed(": ".join(trouble)))
     waiting = get(container, "state", "waiting") or {}

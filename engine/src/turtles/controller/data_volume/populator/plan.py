@@ -166,7 +166,8 @@ def _begin(claim: Object, around: Surroundings) -> Plan:
 
 
 def _is_for(source: Object, claim: Object) -> bool:
-    return (source["spec"].get("targetClaim") or claim["metadata"]["name"]) == claim["metadata"]["name"]
+    wanted = source["spec"].get("targetClaim")
+    return not wanted or bool(wanted == claim["metadata"]["name"])
 
 
 def _impossible(claim: Object, message: str) -> Plan:
