@@ -15,6 +15,7 @@ from turtles.command import Command
 from turtles.controller import metrics
 from turtles.controller.caches import Caches
 from turtles.controller.cdi_config import CDIConfigController
+from turtles.controller.cdi_object import CDIController
 from turtles.controller.clone.controller import CloneController
 from turtles.controller.data_source.controller import DataSourceController
 from turtles.controller.data_volume.consumer import ConsumerController
@@ -101,6 +102,7 @@ class VirtController:
             DisruptionController(client, manager, caches),
             DataSourceController(client, manager, caches),
             StorageProfileController(client, manager),
+            CDIController(client, manager),
             CDIConfigController(client, manager),
             DataVolumeController(client, manager, caches, recorder, image, current, vmis.mounts_images),
             UploadController(client, manager, caches, image, current),

@@ -26,6 +26,7 @@ DATA_VOLUME = RESOURCES["DataVolume"]
 DATA_SOURCE = RESOURCES["DataSource"]
 DATA_IMPORT_CRON = RESOURCES["DataImportCron"]
 STORAGE_PROFILE = RESOURCES["StorageProfile"]
+CDI = RESOURCES["CDI"]
 CDI_CONFIG = RESOURCES["CDIConfig"]
 POPULATORS = tuple(RESOURCES[kind] for kind in populators.KINDS)
 SNAPSHOT = RESOURCES["VirtualMachineSnapshot"]

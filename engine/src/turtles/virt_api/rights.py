@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from turtles.api import choices, populators, uploads
 from turtles.api.kind import GROUP, READ, SUBRESOURCES_GROUP, SUBRESOURCES_VERSIONS
 from turtles.api.kinds import KINDS, read_by_others
+from turtles.api.kinds.cdi import CDI
 from turtles.api.kinds.cdi_config import CDI_CONFIG
 from turtles.api.kinds.cdi_config import NAME as CDI_CONFIG_NAME
 from turtles.api.kinds.clone import CLONE
@@ -104,6 +105,8 @@ def _virt_api() -> list[Object]:
         _rule(EXPORT.group, [EXPORT.plural], ["get"]),
         # What a disk is to be a copy of
         _rule(DATA_SOURCE.group, [DATA_SOURCE.plural, DATA_VOLUME.plural], ["get"]),
+        # Whether there are any when a CDI object is deleted
+        _rule(DATA_VOLUME.group, [DATA_VOLUME.plural], ["list"]),
         _definition(["get"]),
         # Whose machine an eviction is about, and to tell its user
         _rule("", ["pods"], ["get"]),
@@ -189,6 +192,9 @@ def _virt_controller() -> list[Object]:
         _rule(DATA_IMPORT_CRON.group, [f"{DATA_IMPORT_CRON.plural}/finalizers"], ["update"]),
         # What claims are filled from
         _rule(DATA_VOLUME.group, [kind.plural for kind in KINDS if kind.kind in populators.KINDS], READ),
+        # patch: one takes over the settings of the CDIConfig
+        _rule(CDI.group, [CDI.plural], [*READ, "patch"]),
+        _rule(CDI.group, [f"{CDI.plural}/status"], ["patch"]),
         _rule(CDI_CONFIG.group, [CDI_CONFIG.plural], ["list", "watch"]),
         _rule(CDI_CONFIG.group, [CDI_CONFIG.plural], ["get", "patch"], [CDI_CONFIG_NAME]),
         # create: one for each StorageClass
