@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 from cluster import Cluster
 from conftest import VARIABLES
+from data_volumes import token_for
 from file_server import FileServer
 from kubernetes.watch import Watch
+from test_data_volumes import send
 
 Object = dict[str, Any]
 GROUP = ("cdi.kubevirt.io", "v1beta1")
@@ -118,6 +120,23 @@ def test_a_machine_waits_for_its_claim(cluster: Cluster, namespace: str, url: st
     cluster.create(namespace, machine)
     assert start_of(disk(cluster, bound(cluster, namespace, "late"))) == b"populated"
     cluster.wait_phase(namespace, "late", "Running", timeout=90)
+
+
+def test_an_upload_fills_a_claim(cluster: Cluster, namespace: str) -> None:
+    body = {"apiVersion": "/".join(GROUP), "kind": "VolumeUploadSource", "metadata": {"name": "own"}, "spec": {}}
+    cluster.custom.create_namespaced_custom_object(*GROUP, namespace, "volumeuploadsources", body)
+    claim(cluster, namespace, "sent", "VolumeUploadSource", "own")
+    ready = "cdi.kubevirt.io/storage.pod.ready"
+    until(
+        cluster,
+        cluster.core.list_namespaced_persistent_volume_claim,
+        namespace,
+        done=lambda _, obj: (
+            obj["metadata"]["name"] == "sent" and obj["metadata"].get("annotations", {}).get(ready) == "true"
+        ),
+    )
+    assert send("/v1beta1/upload", token_for(cluster, namespace, "sent"), DISK)[0] == 200
+    assert start_of(disk(cluster, bound(cluster, namespace, "sent"))) == b"populated"
 
 
 def test_the_object_cdi(cluster: Cluster) -> None:
