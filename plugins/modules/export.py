@@ -409,7 +409,9 @@ class Export(ResourceModule):
                     raise KubeError(
                         "%s couldn't be downloaded: %s (retries)." % (_resources.name_of(*self.where), exc)
                     ) from exc
-                self._say("", "%s; tried again" % exc)
+                restarts = part is not None and part.size and not part.tag
+                words = "begun again, as only format=raw can be gone on with" if restarts else "tried again"
+                self._say("", "%s; %s" % (exc, words))
                 time.sleep(PAUSE)
 
     def _say(self, volume, text):

@@ -253,3 +253,72 @@ def test_the_poller() -> None:
     assert "--image=registry.example.com:5000/web:1" in container["args"]
     assert "--credentials=/credentials" in container["args"]
     assert pod["spec"]["automountServiceAccountToken"] is False
+
+
+# Claims
+
+
+ORIGIN = {"metadata": {"name": "golden", "namespace": "images", "uid": "11111111-2222-3333-4444-555555555555"}}
+UID = f"uid:{ORIGIN['metadata']['uid']}"
+
+
+def copying(**more: Any) -> dict:
+    made = cron(**more)
+    made["spec"]["template"]["spec"]["source"] = {"pvc": {"namespace": "images", "name": "golden"}}
+    return made
+
+
+def test_a_claim_is_copied() -> None:
+    decided = plan(copying(due=True), Observed(origin=ORIGIN), NOW)
+    assert not decided.create_poller
+    assert decided.annotations[cdi.DESIRED_DIGEST] == UID
+    assert decided.annotations[cdi.NEXT_CRON_TIME] == "2026-03-01T13:00:00Z"
+    made = decided.create
+    assert made is not None
+    assert made["metadata"]["name"] == "web-11111111-222"
+    assert made["spec"]["source"] == {"pvc": {"namespace": "images", "name": "golden"}}
+    assert decided.status["currentImports"] == [{"DataVolumeName": "web-11111111-222", "Digest": UID}]
+
+
+def test_a_claim_that_has_been_made_again_is_copied_again() -> None:
+    current = {"DataVolumeName": "web-11111111-222", "Digest": UID}
+    observed = Observed(imported("web-11111111-222"), claim("web-11111111-222"), origin=ORIGIN)
+    assert plan(copying(digest=UID, current=current, due=True), observed, NOW).create is None
+    newer = {"metadata": {**ORIGIN["metadata"], "uid": "22222222-2222-3333-4444-555555555555"}}
+    observed = Observed(imported("web-11111111-222"), claim("web-11111111-222"), origin=newer)
+    waiting = plan(copying(digest=UID, current=current), observed, NOW)
+    assert (waiting.create, waiting.wait) == (None, 3570.0)
+    made = plan(copying(digest=UID, current=current, due=True), observed, NOW).create
+    assert made is not None
+    assert made["metadata"]["name"] == "web-22222222-222"
+
+
+@pytest.mark.parametrize(
+    ("observed", "words"),
+    [
+        (Observed(), "PersistentVolumeClaim images/golden not found"),
+        (Observed(origin=ORIGIN, refusal="User a has insufficient permissions"), "User a has insufficient"),
+    ],
+)
+def test_a_claim_that_cant_be_copied(observed: Observed, words: str) -> None:
+    decided = plan(copying(due=True), observed, NOW)
+    assert (decided.create, decided.annotations, decided.wait) == (None, {}, 60.0)
+    assert words in said(decided, "UpToDate")[2]
+    # Also if the claim is known already
+    if observed.refusal:
+        known = plan(copying(digest=UID), observed, NOW)
+        assert known.create is None
+        assert said(known, "UpToDate")[1:] == (
+            "ImportFailed",
+            f"PersistentVolumeClaim images/golden can't be copied: {observed.refusal}",
+        )
+
+
+def test_the_poller_waits_for_what_is_missing() -> None:
+    waiting = poller("Pending", state={"waiting": {"reason": "ContainerCreating"}})
+    pod = {**poller_pod(cron(), ImporterConfig("importer:1")), "status": waiting["status"]}
+    text = 'MountVolume.SetUp failed for volume "credentials" : secret "login" not found'
+    decided = plan(cron(due=True), Observed(poller=pod, told=[text]), NOW)
+    words = "Secret ns/login, which spec.template.spec.source.registry.secretRef names, does not exist"
+    assert words in said(decided, "UpToDate")[2]
+    assert decided.wait == 60.0

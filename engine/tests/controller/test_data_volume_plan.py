@@ -284,6 +284,41 @@ def test_a_pod_that_cant_be_placed() -> None:
     assert said(decided) == ("False", "Unschedulable", "no node")
 
 
+KUBELET = 'MountVolume.SetUp failed for volume "{}" : {} "{}" not found'
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            KUBELET.format("authorities", "configmap", "ca"),
+            "ConfigMap ns/ca, which spec.source.http.certConfigMap names",
+        ),
+        (KUBELET.format("credentials", "secret", "login"), "Secret ns/login, which spec.source.http.secretRef names"),
+        (KUBELET.format("headers-1", "secret", "b"), "Secret ns/b, which spec.source.http.secretExtraHeaders[1] names"),
+        # As the Pod runner has it
+        ("volume headers-0: Secret ns/a does not exist", "which spec.source.http.secretExtraHeaders[0] names"),
+    ],
+)
+def test_what_an_importer_mounts_is_missing(text: str, words: str) -> None:
+    http = {"url": "http://x/a", "certConfigMap": "ca", "secretRef": "login", "secretExtraHeaders": ["a", "b"]}
+    dv = data_volume({"http": http})
+    silent = pod(dv, "Pending", state={"waiting": {"reason": "ContainerCreating"}})
+    decided = decide(dv, target=pvc(dv), pod=silent, told=[text])
+    status, reason, message = said(decided)
+    assert (decided.status["phase"], status, reason) == ("ImportScheduled", "False", "Error")
+    assert words in message
+    assert message.endswith("does not exist: create it, and the import begins")
+    assert ("Warning", "Error", message) in decided.events
+    assert decided.wait
+    # In standalone mode, the status of the container says it, too
+    loud = pod(dv, "Pending", state={"waiting": {"reason": "FailedMount", "message": text}})
+    assert said(decide(dv, target=pvc(dv), pod=loud))[2] == message
+    # Once it is there, the import goes on
+    running = decide(dv, target=pvc(dv), pod=pod(dv, state={"running": {}}), told=[text])
+    assert said(running)[0] == "True"
+
+
 def test_a_claim_of_somebody_else() -> None:
     foreign = pvc()
     foreign["metadata"]["ownerReferences"] = []

@@ -105,6 +105,16 @@ def test_a_snapshot_of_all_claims_is_not_partial() -> None:
     assert "indications" not in decided.status
 
 
+def test_state_beside_disks_is_not_in_it() -> None:
+    vm = machine()
+    vm["spec"]["template"]["spec"]["domain"]["devices"]["tpm"] = {"persistent": True}
+    pvcs = {**PVCS, "persistent-state-for-vm": claim("persistent-state-for-vm")}
+    decided = plan(snapshot(), Situation(vm, None, None, {}, pvcs, CLASSES), NOW)
+    assert decided.status["snapshotVolumes"]["excludedVolumes"] == ["root", "slow", "persistent-state-for-vm"]
+    assert decided.create_content is not None
+    assert [each["volumeName"] for each in decided.create_content["spec"]["volumeBackups"]] == ["data"]
+
+
 @pytest.mark.parametrize(
     ("vmi", "indications"),
     [

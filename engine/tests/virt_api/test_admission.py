@@ -25,7 +25,8 @@ VALIDATE_VMI_CREATE = "/virtualmachineinstances-validate-create"
 VALIDATE_VMI_UPDATE = "/virtualmachineinstances-validate-update"
 ENGINE = "system:serviceaccount:kubevirt:virt-handler"
 HOOKS = admission.Admission(
-    admission.engine_users("kubevirt"), checks=dict.fromkeys(("data_volume", "kubevirt"), lambda request: [])
+    admission.engine_users("kubevirt"),
+    checks=dict.fromkeys(("cdi", "data_import_cron", "data_volume", "kubevirt"), lambda request: []),
 )
 
 
@@ -197,6 +198,7 @@ def test_a_check_is_asked_last():
     hooks = admission.Admission((), checks={"kubevirt": check})
     others = {path for path in hooks.slow if not path.startswith("/migration-")}
     asking = {"/kubevirt-validate", "/datavolume-mutate", "/datavolume-validate", "/virtualmachinerestores-validate"}
+    asking |= {"/cdi-validate", "/dataimportcron-validate"}
     assert others == {*asking, MUTATE_VM, VALIDATE_VM, "/status-validate"}, "those that ask the API server"
 
     def review(operation: str, obj: Any) -> dict[str, Any]:

@@ -148,6 +148,7 @@ class Context:
     :param config: the installation's configuration.
     :param privileged: one of the engine's own service accounts is writing.
     :param node: where the virt-handler runs that is writing; None if somebody else is, or its token doesn't say it.
+    :param user: who is writing, as an AdmissionReview says: username, groups, uid, extra.
     :param now: the time, as the API writes it.
     :param others: returns the objects there are of a kind that `Kind.reads` names, in a namespace. They belong to a
         cache: nobody may change them.
@@ -161,6 +162,7 @@ class Context:
     now: str = ""
     others: Callable[[str, str], Sequence[Object]] = no_others
     find: Callable[[str, str, str], Object] = find_nothing
+    user: Mapping[str, Any] = field(default_factory=dict)
 
 
 #: An ordinary user, and the configuration of an empty KubeVirt object.

@@ -13,11 +13,13 @@ from turtles.command import Command
 from turtles.controller import metrics
 from turtles.controller.caches import Caches
 from turtles.controller.cdi_config import CDIConfigController
+from turtles.controller.cdi_object import CDIController
 from turtles.controller.clone.controller import CloneController
 from turtles.controller.data_source.controller import DataSourceController
 from turtles.controller.data_volume.consumer import ConsumerController
 from turtles.controller.data_volume.controller import DataVolumeController
 from turtles.controller.data_volume.cron.controller import DataImportCronController
+from turtles.controller.data_volume.populator.controller import PopulatorController
 from turtles.controller.data_volume.upload.controller import UploadController
 from turtles.controller.disruption import DisruptionController
 from turtles.controller.evacuation import EvacuationController
@@ -96,9 +98,11 @@ class VirtController:
             DisruptionController(shared),
             DataSourceController(shared),
             StorageProfileController(shared),
+            CDIController(shared),
             CDIConfigController(shared),
             DataVolumeController(shared, image, vmis.mounts_images),
             UploadController(shared, image),
+            PopulatorController(shared),
             DataImportCronController(shared, image),
             ConsumerController(shared, vmis.launcher_config),
             ExportController(shared, exporter_image or config.image, namespace),

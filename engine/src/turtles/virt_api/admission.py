@@ -113,7 +113,8 @@ class Admission:
         user = get(request, "userInfo", "username")
         node = _node(request) if user in self._users and user.endswith(":virt-handler") else None
         # What is looked up twice for one request is asked for once
-        return Context(self._config, user in self._users, node, times.now(), self._others, cache(self._find))
+        writer = request.get("userInfo") or {}
+        return Context(self._config, user in self._users, node, times.now(), self._others, cache(self._find), writer)
 
     def _mutate(self, kind: Kind, request: Object) -> Object:
         new, old = request.get("object"), request.get("oldObject")

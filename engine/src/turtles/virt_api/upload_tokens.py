@@ -17,6 +17,7 @@ import jwt
 
 from turtles.api import uploads
 from turtles.api.objects import Object
+from turtles.api.populators import uploaded_into
 from turtles.kube.client import AlreadyExists, Client, NotFound
 from turtles.kube.resources import PVC, SECRET
 from turtles.virt_api.names import UPLOAD_KEY_SECRET
@@ -63,9 +64,11 @@ class Tokens:
             claim = self._client.get(PVC, namespace, name)
         except NotFound:
             raise Failure(404, f'persistentvolumeclaims "{name}" not found') from None
-        if uploads.TARGET not in (claim["metadata"].get("annotations") or {}):
+        is_target = uploads.TARGET in (claim["metadata"].get("annotations") or {})
+        if not is_target and uploaded_into(claim) is None:
             message = f"PersistentVolumeClaim {namespace}/{name} is not filled by an upload: it needs the annotation "
-            raise Failure(422, f"{message}{uploads.TARGET}, or a DataVolume with the source upload")
+            message += f"{uploads.TARGET}, a VolumeUploadSource as its dataSourceRef, or a DataVolume with the source "
+            raise Failure(422, f"{message}upload")
         now = int(self._clock())
         claims = {"iss": _ISSUER, "iat": now, "nbf": now, "exp": now + LIFETIME}
         claims |= {"namespace": namespace, "name": name, "uid": claim["metadata"]["uid"]}

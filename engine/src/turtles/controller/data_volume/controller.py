@@ -20,11 +20,14 @@ from turtles.controller.caches import BY_CLAIM
 from turtles.controller.claims import claim_names
 from turtles.controller.data_volume import transfer
 from turtles.controller.data_volume.claim import scratch_name
+from turtles.controller.data_volume.events import told_of
 from turtles.controller.data_volume.plan import failed, plan
 from turtles.controller.data_volume.pod import ImporterConfig, importer_pod, pod_name, source_of
 from turtles.controller.data_volume.progress import ask
 from turtles.controller.data_volume.status import status
 from turtles.controller.data_volume.step import Observed, Plan
+from turtles.controller.data_volume.volumes import give, volume_of
+from turtles.controller.data_volume.waiting import waits_silently
 from turtles.controller.definition import Definition
 from turtles.controller.owned import create, own
 from turtles.controller.shared import Shared
@@ -32,7 +35,7 @@ from turtles.kube.client import ApiError, NotFound, Unavailable
 from turtles.kube.informer import Key, key_of
 from turtles.kube.kubevirt import CDI_CONFIG, DATA_VOLUME, STORAGE_PROFILE
 from turtles.kube.manager import Controller, Trigger, each, owner_of
-from turtles.kube.resources import POD, PV, PVC, STORAGECLASS, VOLUMESNAPSHOT, Resource
+from turtles.kube.resources import POD, PVC, STORAGECLASS, VOLUMESNAPSHOT, Resource
 
 log = logging.getLogger(__name__)
 
@@ -181,7 +184,12 @@ class DataVolumeController:
             self._aside(data_volume),
             self._profiles.list(),
             self._settings(),
+            self._told(pod),
         )
+
+    def _told(self, pod: Object | None) -> list[str]:
+        """Return what events say about volumes that a Pod can't have, if its status doesn't say why it waits."""
+        return told_of(self._client, pod) if pod is not None and waits_silently(pod) else []
 
     def _settings(self) -> ImportSettings:
         return ImportSettings.of(self._configs.get(None, CDI_CONFIG_NAME))
@@ -193,13 +201,8 @@ class DataVolumeController:
             return transfer.Aside()
         key = (source.namespace, transfer.copy_name(data_volume))
         copy, claim = self._data_volumes.get(*key), self._claims.get(*key)
-        volume = get(claim, "spec", "volumeName")
-        if copy is None or not volume or phase_of(copy) != cdi.SUCCEEDED:
-            return transfer.Aside(copy, claim)
-        try:
-            return transfer.Aside(copy, claim, self._client.get(PV, None, volume))
-        except NotFound:
-            return transfer.Aside(copy, claim)
+        is_complete = copy is not None and phase_of(copy) == cdi.SUCCEEDED
+        return transfer.Aside(copy, claim, volume_of(self._client, claim) if is_complete else None)
 
     def _source(self, data_volume: Object) -> Object | None:
         """Return the claim of the namespace that is to be copied."""
@@ -212,7 +215,7 @@ class DataVolumeController:
         if decided.create_copy is not None:
             create(self._writer, self._data_volumes, decided.create_copy)
         if decided.give_volume and target is not None and observed.aside.volume is not None:
-            self._give(observed.aside.volume, target)
+            give(self._client, observed.aside.volume, target)
         if decided.create_target is not None:
             create(self._writer, self._claims, decided.create_target)
             log.info("claim created", extra={"namespace": namespace, "dataVolume": name})
@@ -243,13 +246,6 @@ class DataVolumeController:
                 return _AGAIN
             log.info("importer created", extra={"namespace": namespace, "dataVolume": name})
         return None
-
-    def _give(self, volume: Object, target: Object) -> None:
-        """Hand a volume over from the claim that has it to another one."""
-        metadata = volume["metadata"]
-        guard = {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]}
-        reference = {"resourceVersion": None, **transfer.reference_to(target)}
-        self._client.patch(PV, None, metadata["name"], {"metadata": guard, "spec": {"claimRef": reference}})
 
     def _refused(self, data_volume: Object, observed: Observed, error: ApiError) -> None:
         """Say what the API server doesn't take; the next try comes by itself."""

@@ -29,6 +29,7 @@ from turtles.controller.data_volume.pod import (
 )
 from turtles.controller.data_volume.status import UNKNOWN_PROGRESS, Running, is_copy, status
 from turtles.controller.data_volume.step import Observed, Plan, Step
+from turtles.controller.data_volume.waiting import missing, waits_silently
 from turtles.controller.vmi.status import container_trouble
 
 #: How many times an importer is started again before the DataVolume fails.
@@ -283,12 +284,17 @@ def _watch(data_volume: Object, observed: Observed, target: Object, pod: Object)
     if ended:
         progress = (data_volume.get("status") or {}).get("progress") or UNKNOWN_PROGRESS
         return Step(_in_progress(data_volume), failed(message), progress=progress)
-    if trouble := container_trouble(pod):
+    trouble = container_trouble(pod)
+    told = [": ".join(trouble or ()), *observed.told]
+    if words := missing(pod, told, f"spec.source.{source_of(data_volume)}"):
+        return Step(_scheduled(data_volume), failed(words), wait=_LOOK)
+    if trouble:
         return Step(_scheduled(data_volume), failed(": ".join(trouble)))
     waiting = get(container, "state", "waiting") or {}
     scheduled = get_condition(get(pod, "status", "conditions"), "PodScheduled") or {}
     why = scheduled if scheduled.get("status") == "False" else waiting
-    return Step(_scheduled(data_volume), Running(False, str(why.get("reason") or ""), str(why.get("message") or "")))
+    running = Running(False, str(why.get("reason") or ""), str(why.get("message") or ""))
+    return Step(_scheduled(data_volume), running, wait=_LOOK if waits_silently(pod) else None)
 
 
 def _give_up(data_volume: Object, observed: Observed, message: str) -> Step:

@@ -28,6 +28,7 @@ class Observed:
     :param snapshot: the VolumeSnapshot to restore.
     :param aside: what there is beside a source in another namespace.
     :param profiles: all StorageProfiles. :param settings: those of all imports.
+    :param told: what events say about volumes that the importer can't have.
     """
 
     target: Object | None = None
@@ -43,6 +44,7 @@ class Observed:
     aside: transfer.Aside = transfer.NOTHING
     profiles: Iterable[Object] = ()
     settings: ImportSettings = DEFAULT
+    told: Sequence[str] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ from turtles.api.conditions import is_true
 from turtles.api.kinds.snapshot import CONTENT
 from turtles.api.objects import Object, get, owner_reference
 from turtles.api.snapshots import GUEST_AGENT, NO_GUEST_AGENT, ONLINE, PARTIAL, PAUSED
+from turtles.controller.pod import state
 from turtles.domain import paths
 
 _STORAGE = "snapshot.storage.k8s.io"
@@ -115,9 +116,15 @@ def volume_snapshots(content: Object, snapshot_classes: Mapping[str, str]) -> li
 
 
 def volumes_lists(vm: Object, content: Object) -> Object:
-    """Return a snapshot's ``status.snapshotVolumes``."""
+    """Return a snapshot's ``status.snapshotVolumes``.
+
+    State of a TPM and variables of EFI are named by their claim, if the machine keeps any: they are in no snapshot.
+    """
     included = [backup["volumeName"] for backup in backups_of(content)]
-    names = [volume["name"] for volume in vm["spec"]["template"]["spec"].get("volumes") or ()]
+    spec = vm["spec"]["template"]["spec"]
+    names = [volume["name"] for volume in spec.get("volumes") or ()]
+    if state.is_wanted(spec):
+        names.append(state.claim_name(vm))
     lists = {"includedVolumes": included, "excludedVolumes": [name for name in names if name not in included]}
     return {key: value for key, value in lists.items() if value}
 

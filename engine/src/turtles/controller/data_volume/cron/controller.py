@@ -9,22 +9,28 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from turtles.api import cdi
+from turtles.api.data_sources import CopySource
 from turtles.api.import_settings import ImportSettings
 from turtles.api.kinds.cdi_config import NAME as CDI_CONFIG_NAME
+from turtles.api.kinds.data_import_cron import creator
 from turtles.api.objects import Object, get, is_deleted
 from turtles.controller.data_volume.cron.plan import (
     Observed,
     Plan,
+    copied_claim,
     current_import,
     desired_digest,
     import_name,
     plan,
 )
 from turtles.controller.data_volume.cron.pod import poller_name, poller_pod
+from turtles.controller.data_volume.events import told_of
 from turtles.controller.data_volume.pod import ImporterConfig
+from turtles.controller.data_volume.waiting import waits_silently
 from turtles.controller.definition import Definition
 from turtles.controller.owned import create, own
 from turtles.controller.shared import Shared
+from turtles.kube import copy_rights
 from turtles.kube.client import NotFound
 from turtles.kube.informer import Informer, Key
 from turtles.kube.kubevirt import CDI_CONFIG, DATA_IMPORT_CRON, DATA_SOURCE
@@ -48,7 +54,8 @@ class DataImportCronController:
         :param image: of importers.
         """
         manager = shared.manager
-        self._writer, self._recorder, self._image, self._now = shared.writer, shared.recorder, image, now
+        self._client, self._writer = shared.client, shared.writer
+        self._recorder, self._image, self._now = shared.recorder, image, now
         self._configuration, self._definition = shared.configuration, Definition(manager)
         self._crons = manager.informer(DATA_IMPORT_CRON, optional=True)
         self._configs = manager.informer(CDI_CONFIG, optional=True)
@@ -110,15 +117,29 @@ class DataImportCronController:
         volumes, claims = self._data_volumes.by_index(_BY_CRON, key), self._claims.by_index(_BY_CRON, key)
         name = (current or {}).get("DataVolumeName")
         following = self._data_volumes.get(namespace, import_name(cron, digest)) if digest else None
+        poller, copied = own(cron, self._pods.get(namespace, poller_name(cron))), copied_claim(cron)
         return Observed(
             next((each for each in volumes if each["metadata"]["name"] == name), None),
             next((each for each in claims if each["metadata"]["name"] == name), None),
             volumes,
             claims,
             source,
-            own(cron, self._pods.get(namespace, poller_name(cron))),
+            poller,
             following if following is not None and _cron_of(following) != [key] else None,
+            self._claims.get(copied.namespace, copied.name) if copied is not None else None,
+            self._refusal(cron, copied) if copied is not None else "",
+            told_of(self._client, poller) if poller is not None and waits_silently(poller) else (),
         )
+
+    def _refusal(self, cron: Object, source: CopySource) -> str:
+        """Return why the user who created a DataImportCron may not copy its claim now; empty if they may."""
+        namespace = cron["metadata"]["namespace"]
+        if source.namespace == namespace:
+            return ""
+        user = creator(cron)
+        if user is None:
+            return "nobody knows who created the DataImportCron; delete it, and create it again"
+        return copy_rights.refusal(self._client, user, source, namespace)
 
     def _carry_out(self, cron: Object, decided: Plan, observed: Observed) -> None:
         namespace = cron["metadata"]["namespace"]
@@ -133,7 +154,8 @@ class DataImportCronController:
         if decided.create is not None and create(self._writer, self._data_volumes, decided.create):
             name = decided.create["metadata"]["name"]
             log.info("import begun", extra={"namespace": namespace, "dataVolume": name})
-            message = f"Import of a newer image into {name} scheduled"
+            what = "a newer image" if copied_claim(cron) is None else "a newer claim"
+            message = f"Import of {what} into {name} scheduled"
             self._recorder.event(cron, "Normal", "ImportScheduled", message)
         if decided.note and observed.claim is not None:
             self._writer.patch(

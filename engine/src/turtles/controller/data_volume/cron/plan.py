@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a DataImportCron needs next: an answer of its registry, an import, or fewer of them. Pure.
 
+Of a claim, the uid stands for what a registry's digest is: a claim that has been made again is a newer one.
+
 Names, conditions and their words are CDI's (controller of DataImportCrons). Its state is in the annotations and the
 status of the object, so that it goes on from there whatever happens.
 """
@@ -16,15 +18,18 @@ from typing import Any
 
 from turtles.api import cdi, times
 from turtles.api.conditions import set_condition
+from turtles.api.data_sources import CLAIM, CopySource
 from turtles.api.kinds.data_import_cron import KEPT, NEVER, RETAIN_NONE
 from turtles.api.kinds.data_source import DATA_SOURCE
 from turtles.api.kinds.data_volume import DATA_VOLUME
 from turtles.api.objects import Object, get, is_deleted, owner_reference
 from turtles.api.phases import phase_of
 from turtles.api.schedules import ScheduleError, next_time
+from turtles.controller.data_volume.waiting import missing
 from turtles.controller.vmi.status import container_trouble
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_UID = re.compile(r"uid:[0-9A-Za-z-]{1,253}")
 #: Characters of a digest in a DataVolume's name.
 _SHORT = 12
 #: Seconds until a registry is asked again that gave no answer which can be used.
@@ -40,6 +45,8 @@ class Observed:
     :param data_volumes: all of the DataImportCron. :param claims: likewise.
     :param data_source: the one of the name that it manages. :param poller: its poller's Pod.
     :param in_the_way: the DataVolume of the name of the next import, which isn't the DataImportCron's.
+    :param origin: the claim to copy. :param refusal: why its creator may not copy it; empty if they may.
+    :param told: what events say about volumes that the poller can't have.
     """
 
     data_volume: Object | None = None
@@ -49,6 +56,9 @@ class Observed:
     data_source: Object | None = None
     poller: Object | None = None
     in_the_way: Object | None = None
+    origin: Object | None = None
+    refusal: str = ""
+    told: Sequence[str] = ()
 
 
 @dataclass
@@ -78,8 +88,14 @@ class Plan:
 
 
 def import_name(cron: Object, digest: str) -> str:
-    """Return the name of the DataVolume with an image."""
-    return f"{cron['spec']['managedDataSource']}-{digest.partition(':')[2][:_SHORT]}"
+    """Return the name of the DataVolume with an image, or with a copy of a claim."""
+    return f"{cron['spec']['managedDataSource']}-{digest.partition(':')[2][:_SHORT].rstrip('-').lower()}"
+
+
+def copied_claim(cron: Object) -> CopySource | None:
+    """Return the claim of which a DataImportCron makes copies; None if it imports images."""
+    source = CopySource.of(get(cron, "spec", "template", "spec", "source"), cron["metadata"]["namespace"])
+    return source if source is not None and source.kind == CLAIM else None
 
 
 def current_import(cron: Object) -> Mapping[str, str] | None:
@@ -88,15 +104,16 @@ def current_import(cron: Object) -> Mapping[str, str] | None:
 
 
 def desired_digest(cron: Object) -> str:
-    """Return the digest that the image has, as far as that is known; empty if it isn't."""
+    """Return the digest that the source has, as far as that is known; empty if it isn't."""
     noted = str((cron["metadata"].get("annotations") or _NOTHING).get(cdi.DESIRED_DIGEST) or "")
-    return noted if _DIGEST.fullmatch(noted) else ""
+    pattern = _DIGEST if copied_claim(cron) is None else _UID
+    return noted if pattern.fullmatch(noted) else ""
 
 
 def plan(cron: Object, observed: Observed, now: datetime) -> Plan:
     """Decide what is to happen."""
     decided = Plan(copy.deepcopy(cron.get("status") or {}))
-    trouble = _poll(cron, observed.poller, decided, now)
+    trouble = _poll(cron, observed, decided, now)
     digest = decided.annotations.get(cdi.DESIRED_DIGEST) or desired_digest(cron)
     current = current_import(cron)
     is_complete, progressing = _progress(observed)
@@ -118,6 +135,8 @@ def plan(cron: Object, observed: Observed, now: datetime) -> Plan:
                 name = import_name(cron, digest)
                 message = f"DataVolume {name} exists and is not of this DataImportCron; delete it"
                 state = ("False", "ImportFailed", message)
+            elif observed.refusal:
+                state = ("False", "ImportFailed", trouble)
             else:
                 decided.create = _data_volume(cron, digest)
                 decided.status["currentImports"] = [{"DataVolumeName": import_name(cron, digest), "Digest": digest}]
@@ -140,9 +159,9 @@ def plan(cron: Object, observed: Observed, now: datetime) -> Plan:
     return decided
 
 
-def _poll(cron: Object, pod: Object | None, decided: Plan, now: datetime) -> str:
+def _poll(cron: Object, observed: Observed, decided: Plan, now: datetime) -> str:
     """Decide about the poller; return why there is no answer, or an empty string."""
-    schedule = cron["spec"].get("schedule")
+    schedule, pod = cron["spec"].get("schedule"), observed.poller
     if not schedule:
         decided.delete_poller = pod is not None and not is_deleted(pod)
         return ""
@@ -152,6 +171,8 @@ def _poll(cron: Object, pod: Object | None, decided: Plan, now: datetime) -> str
         return str(error)
     noted = times.parse_time(_annotations(cron).get(cdi.NEXT_CRON_TIME))
     due = noted if noted is not None and noted <= following else now
+    if (source := copied_claim(cron)) is not None:
+        return _look_at(source, observed, decided, (due, now, following))
     if pod is None:
         decided.create_poller = due <= now
         decided.wait = None if decided.create_poller else (due - now).total_seconds()
@@ -164,17 +185,44 @@ def _poll(cron: Object, pod: Object | None, decided: Plan, now: datetime) -> str
     phase = get(pod, "status", "phase")
     if phase == "Succeeded" and _DIGEST.fullmatch(message):
         decided.delete_poller = True
-        decided.wait = (following - now).total_seconds()
-        decided.annotations = {
-            cdi.DESIRED_DIGEST: message,
-            cdi.LAST_CRON_TIME: times.rfc3339(now),
-            cdi.NEXT_CRON_TIME: times.rfc3339(following),
-        }
+        _answered(message, decided, now, following)
         return ""
     if phase in ("Succeeded", "Failed"):
         decided.delete_poller, decided.wait = True, _AGAIN
         return str(message or get(pod, "status", "message") or "the poller ended without a digest")
-    return message or ": ".join(container_trouble(pod) or ())
+    trouble = ": ".join(container_trouble(pod) or ())
+    decided.wait = _AGAIN
+    return message or missing(pod, [trouble, *observed.told], "spec.template.spec.source.registry") or trouble
+
+
+def _look_at(source: CopySource, observed: Observed, decided: Plan, times_: tuple[datetime, datetime, datetime]) -> str:
+    """Decide about a claim that is to be copied; return why it can't be, or an empty string.
+
+    :param times_: when it is to be looked at, now, and when after that.
+    """
+    due, now, following = times_
+    name = f"PersistentVolumeClaim {source.namespace}/{source.name}"
+    if observed.refusal:
+        # Also between two times: what is known of the claim isn't to be used
+        decided.wait = _AGAIN
+        return f"{name} can't be copied: {observed.refusal}"
+    if due > now:
+        decided.wait = (due - now).total_seconds()
+        return ""
+    if observed.origin is None or is_deleted(observed.origin):
+        decided.wait = _AGAIN
+        return f"{name} not found"
+    _answered(f"uid:{observed.origin['metadata']['uid']}", decided, now, following)
+    return ""
+
+
+def _answered(digest: str, decided: Plan, now: datetime, following: datetime) -> None:
+    decided.wait = (following - now).total_seconds()
+    decided.annotations = {
+        cdi.DESIRED_DIGEST: digest,
+        cdi.LAST_CRON_TIME: times.rfc3339(now),
+        cdi.NEXT_CRON_TIME: times.rfc3339(following),
+    }
 
 
 def _progress(observed: Observed) -> tuple[bool, tuple[str, str, str]]:
@@ -242,9 +290,9 @@ def _belonging(cron: Object) -> Object:
 def _data_volume(cron: Object, digest: str) -> Object:
     template = cron["spec"]["template"]
     spec = copy.deepcopy(template["spec"])
-    registry = spec["source"]["registry"]
-    head, slash, last = registry["url"].rpartition("/")
-    registry["url"] = f"{head}{slash}{last.partition(':')[0]}@{digest}"
+    if (registry := spec["source"].get("registry")) is not None:
+        head, slash, last = registry["url"].rpartition("/")
+        registry["url"] = f"{head}{slash}{last.partition(':')[0]}@{digest}"
     metadata, template_metadata = _belonging(cron), template.get("metadata") or {}
     passed = {key: value for key, value in _annotations(cron).items() if key == cdi.RETAIN_POD}
     return {
