@@ -17,7 +17,7 @@ fi
 if [ "${1:-}" = --pictures ]; then
     "$venv/bin/python" docs/pictures/draw.py
     "$venv/bin/termtosvg" render docs/pictures/quickstart.cast docs/pictures/quickstart.svg --template window_frame \
-        --loop-delay 5000
+        --max-frame-duration 1500 --loop-delay 5000
     exit
 fi
 

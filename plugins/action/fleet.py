@@ -4,6 +4,10 @@
 
 from __future__ import annotations
 
+from ansible.errors import AnsibleActionFail
+
+from ..module_utils._errors import KubeError
+from ..module_utils._fleet_plan import check_options
 from ..plugin_utils._in_process import InProcessAction
 from ..plugin_utils._templates import expand, trusted
 
@@ -23,6 +27,11 @@ class ActionModule(InProcessAction):
         template = options.pop("template", None)
         if template is None:
             return options
+        if isinstance(template, dict):
+            try:
+                check_options("template", template)
+            except KubeError as exc:
+                raise AnsibleActionFail(str(exc)) from exc
         count, items = options.pop("count", None), options.pop("items", None)
         machines = expand(self._templar, task_vars, "template", self._written(template), count, items)
         vms = options.get("vms") or []

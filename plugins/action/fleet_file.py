@@ -50,12 +50,12 @@ class ActionModule(ActionBase):
             entries = self._templar.template(entries)
             if not isinstance(entries, list):
                 raise KubeError("vms: must be a list, but is %s." % described(entries))
-        found = []
+        machines = []
         for number, entry in enumerate(entries or []):
             place = "vms[%d]" % number
             if not isinstance(entry, dict) or "template" not in entry:
-                found.append(self._templar.template(entry))
+                machines.append(self._templar.template(entry))
                 continue
             count, items = (self._templar.template(entry.get(option)) for option in ("count", "items"))
-            found += expand(self._templar, variables, "%s.template" % place, entry["template"], count, items)
-        return found
+            machines += expand(self._templar, variables, "%s.template" % place, entry["template"], count, items)
+        return machines

@@ -175,8 +175,8 @@ class Connection(ConnectionBase):
         self._checked(": >%s" % where)
         for start in range(0, len(data), CHUNK):
             self._checked("cat >>%s" % where, data[start : start + CHUNK])
-        found = self._checked("sha256sum <%s" % where).split()[0].decode()
-        if found != hashlib.sha256(data).hexdigest():
+        checksum = self._checked("sha256sum <%s" % where).split()[0].decode()
+        if checksum != hashlib.sha256(data).hexdigest():
             raise AnsibleError("%s: what arrived in %s isn't what was sent" % (self._agent, path))
 
     @ensure_connect

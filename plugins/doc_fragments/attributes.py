@@ -29,7 +29,7 @@ options: {}
 attributes:
   check_mode:
     support: full
-    details: Never changes anything.
+    details: Never changes anything. In check mode it doesn't wait either, since earlier tasks only pretend.
   diff_mode:
     support: none
     details: Never changes anything.

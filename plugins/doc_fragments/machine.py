@@ -192,3 +192,31 @@ options:
         description: CPU model of libvirt, V(host-model) or V(host-passthrough).
         type: str
 """
+
+    # Of what becomes a VirtualMachine, and not only an instance.
+    VIRTUAL_MACHINE = r"""
+options:
+  instancetype:
+    description:
+      - The instance type that the machine takes its size from, a name such as V(u1.small), or a dictionary with
+        C(name) and C(kind). A bare name means a VirtualMachineClusterInstancetype.
+      - The API's names of the keys can be used as well.
+      - Further keys are C(revision_name), the ControllerRevision that counts instead of the object itself, and instead
+        of C(name) C(infer_from_volume), a volume whose claim names the instance type in its labels, with
+        C(infer_from_volume_failure_policy), V(Reject) or V(Ignore).
+      - The machine can't have O(memory) or O(cpu) of its own in addition. It keeps the instance type as it was when it
+        was first started with it.
+    type: raw
+  preference:
+    description:
+      - The preference from which the machine takes what it leaves open, such as the bus of its disks. A name, which
+        means a VirtualMachineClusterPreference, or a dictionary as for O(instancetype).
+    type: raw
+  data_volume_templates:
+    description:
+      - DataVolumes that are made with the machine and deleted with it, as C(spec.dataVolumeTemplates) of the KubeVirt
+        API has them. O(disks[].data_volume) names them.
+      - A cluster with upstream KubeVirt needs the Containerized Data Importer for them.
+    type: list
+    elements: dict
+"""

@@ -47,6 +47,14 @@ options:
         in RV(query_result).
       - Needs the Python package C(jmespath).
     type: str
+  hidden_fields:
+    description:
+      - Fields that are left out of the returned objects, as names joined by dots. Names that have dots of their own,
+        and numbers of list entries, stand in brackets, as in V(metadata.annotations[example.com/note]).
+      - An empty list shows everything.
+    type: list
+    elements: str
+    default: ['metadata.annotations[kubemacpool.io/transaction-timestamp]', metadata.managedFields]
 """
 
     # Waiting for what is chosen

@@ -361,7 +361,7 @@ from ansible.plugins.inventory import BaseInventoryPlugin, Cacheable, Constructa
 from ..module_utils._errors import KubeError
 from ..module_utils._jmespath import Expression, ExpressionError
 from ..module_utils._values import plain
-from ..plugin_utils import _addresses, _inventory_options, _machines, _reach
+from ..plugin_utils import _addresses, _collector, _inventory_options, _machines, _reach
 from ..plugin_utils._guard import Guard, is_template, trust_as_template
 from ..plugin_utils._inventory_groups import Groups
 from ..plugin_utils._inventory_needs import Needs
@@ -385,6 +385,10 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
     def parse(self, inventory, loader, path, cache=True):
         """Fill the inventory from the file's options."""
         super().parse(inventory, loader, path, cache)
+        with _collector.paused():
+            self._parse(path, cache)
+
+    def _parse(self, path, cache):
         config = self._read_config_data(path)
         definitions = constants.config.get_configuration_definitions("inventory", self._load_name)
         _inventory_options.refuse_unknown(config, {"plugin": {}, **definitions}, path)

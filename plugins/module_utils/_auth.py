@@ -61,16 +61,16 @@ SECRET_KEYS = frozenset(
 
 def secrets_of(kubeconfig):
     """Return all secret values inside a kubeconfig given as a dict, for the list of values Ansible masks."""
-    found = set()
+    secrets = set()
     pending = [kubeconfig]
     while pending:
         value = pending.pop()
         if isinstance(value, dict):
             for key, inner in value.items():
                 if key in SECRET_KEYS and isinstance(inner, str) and inner:
-                    found.add(inner)
+                    secrets.add(inner)
                 else:
                     pending.append(inner)
         elif isinstance(value, list):
             pending.extend(value)
-    return found
+    return secrets

@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """What the modules share: arguments, running in or outside the controller's process, declarative writes, waiting.
 
-A module is a class with ARGUMENTS, RULES and run(), and `MODULE = TheClass` beside its main(). The action plugin finds
-it by that name and runs it without a new Python process where that is possible. A module for one object of one kind is
-a ResourceModule.
+A module is a class with ARGUMENTS, RULES and run(); its file ends with `MODULE = TheClass` and `main = MODULE.main`. An
+action plugin finds the class by that name and runs it without a new Python process where that is possible. A module for
+one object of one kind is a ResourceModule (`_resource_module.py`).
 """
 
 from __future__ import annotations
@@ -50,6 +50,11 @@ class KubeModule:
         """Return the keyword arguments of AnsibleModule for this module."""
         return {"argument_spec": {**cls.ARGUMENTS, **AUTH_ARGUMENTS}, "supports_check_mode": True, **cls.RULES}
 
+    @classmethod
+    def main(cls):
+        """Run as an ordinary Ansible module."""
+        cls(AnsibleModule(**cls.arguments())).execute()
+
     @property
     def client(self):
         """Return the connection to the API server; it is made when it is first needed."""
@@ -86,7 +91,7 @@ class KubeModule:
             result = self.run()
             self._warn()
         except ApiError as exc:
-            self._fail("%s %s: %s" % (exc.method, exc.path, explain_error(exc)), exc.facts)
+            self._fail("%s: %s" % (_resources.name_in(exc.path), explain_error(exc)), exc.facts)
         except KubeError as exc:
             self._fail(str(exc), exc.facts)
         self.module.exit_json(**result)
@@ -111,7 +116,10 @@ class KubeModule:
 
         :param again: what was returned before turned out to be outdated.
         """
-        return self.client.get(_resources.path(resource, namespace, name))
+        try:
+            return self.client.get(_resources.path(resource, namespace, name))
+        except ApiError as exc:
+            raise self.refused(exc, resource, namespace, name) from exc
 
     def apply(self, resource, namespace, name, desired, exact=frozenset()):
         """Create the object, or patch what differs, and return the Outcome with the object as it is afterwards.
@@ -161,7 +169,7 @@ class KubeModule:
         query["dryRun"] = "All" if self.check_mode else None
         body = _merge.overlay(None, declaration)
         for attempt in range(_ATTEMPTS):
-            live = self.client.get(where)
+            live = KubeModule.live(self, resource, namespace, name)
             try:
                 if live is not None and (live.get("metadata") or {}).get("deletionTimestamp"):
                     if self.check_mode:
@@ -224,7 +232,7 @@ class KubeModule:
         try:
             after = self.client.request("POST", _resources.path(resource, namespace), dry_run, body)
         except ApiError as exc:
-            if self.check_mode and exc.status == 404:
+            if self.check_mode and (exc.status == 404 or _is_about_others(exc)):
                 return self._unchecked(exc, body)
             raise
         return self._done(None, after)
@@ -262,9 +270,9 @@ class KubeModule:
 
     def gave_up(self, exc, where, goal, explain=None):
         """Return the KubeError that says of a wait.GaveUp what didn't become what, and why."""
-        said, facts = explain(exc.obj) if explain else (_wait.reasons(exc.obj), {})
+        troubles, facts = explain(exc.obj) if explain else (_wait.reasons(exc.obj), {})
         why = ": %s" % exc.why if exc.why else " within %d seconds (wait_timeout)" % self.deadline.seconds
-        sentences = "; ".join(text.rstrip(".") for text in said)
+        sentences = "; ".join(text.rstrip(".") for text in troubles)
         return KubeError(
             "%s isn't %s%s.%s" % (where, goal, why.rstrip("."), " %s." % sentences if sentences else ""),
             **{"result": exc.obj or {}, **facts},
@@ -287,140 +295,11 @@ class KubeModule:
         )
 
 
-class ResourceModule(KubeModule):
-    """One object of one kind, present or absent.
-
-    A subclass has KIND and declare(), and says what it knows of is_ready(), hopeless() and explain().
-    """
-
-    KIND = ""
-    API_VERSION = "kubevirt.io/v1"
-    # What is_ready() means, for the message of one that isn't.
-    READY = "ready"
-    STATES = ("present", "absent")
-    # Keys whose values a declaration gives whole: what it doesn't name there is removed.
-    EXACT = frozenset()
-
-    @classmethod
-    def arguments(cls):
-        """Return the keyword arguments of AnsibleModule: those of any object, and the module's own."""
-        own = super().arguments()
-        common = {
-            "state": {"type": "str", "choices": list(cls.STATES), "default": "present"},
-            "name": {"type": "str"},
-            **WAIT_ARGUMENTS,
-        }
-        if _resources.known(cls.API_VERSION, cls.KIND).namespaced:
-            common["namespace"] = {"type": "str"}
-        return {**own, "argument_spec": {**common, **own["argument_spec"]}}
-
-    def run(self):
-        self.resource = _resources.known(self.API_VERSION, self.KIND)
-        self.namespace = None
-        self.identify()
-        outcome = self.absent() if self.params["state"] == "absent" else self.present()
-        return self.result(outcome)
-
-    # -- what a kind knows ------------------------------------------------------------------------------------------
-
-    def identify(self):
-        """Find out which object the task is about: set name and namespace.
-
-        :raises KubeError: they can't be names.
-        """
-        self.name = self.params["name"]
-        _resources.check_name("name", self.name)
-        if self.resource.namespaced:
-            self.namespace = self.params["namespace"] or self.client.default_namespace
-            _resources.check_name("namespace", self.namespace)
-
-    def declare(self, live):
-        """Return the declaration, metadata and spec; live is the object as it is, or None.
-
-        :raises KubeError: options that can't be.
-        """
-        raise NotImplementedError
-
-    def is_ready(self, obj):
-        """Return whether the object can be used."""
-        return obj is not None
-
-    def hopeless(self, obj):
-        """Return {reason: grace in seconds} of states that won't get better by themselves."""
-        return {}
-
-    def explain(self, obj):
-        """Return sentences about what is missing, and facts for the result."""
-        return _wait.reasons(obj), {}
-
-    # -- states -----------------------------------------------------------------------------------------------------
-
-    @property
-    def where(self):
-        """Resource, namespace and name, as most methods take them."""
-        return self.resource, self.namespace, self.name
-
-    def refuse_change(self, have, wanted, options):
-        """Refuse to change an object of a kind that can't be changed.
-
-        :param have: its spec. :param wanted: what is declared of that. :param options: the options behind its keys.
-        :raises KubeError: they differ.
-        """
-        for key, value in wanted.items():
-            if value != have.get(key):
-                raise KubeError(
-                    "%s: %s has %s, not %s, and can't be changed. Choose another name, or delete it first."
-                    % (options.get(key, key), _resources.name_of(*self.where), have.get(key, "none"), value)
-                )
-
-    def present(self):
-        """Bring the object about and wait until it is ready; return the Outcome."""
-        outcome = self.apply(*self.where, self.declared, exact=self.EXACT)
-        if not self.waits:
-            return outcome
-        return outcome._replace(after=self.until(self.is_ready, self.READY, self.hopeless))
-
-    def absent(self):
-        """Delete the object and wait until it is gone; return the Outcome."""
-        return self.until_gone(self.delete(*self.where))
-
-    def until_gone(self, outcome):
-        """Wait until a deleted object is gone, if the task waits; return its Outcome."""
-        if self.waits and outcome.before is not None:
-            self.until(lambda obj: obj is None, "gone")
-        # An object whose deletion was already under way is still there without waiting.
-        return outcome._replace(after=None) if self.params["wait"] else outcome
-
-    def until(self, done, goal, hopeless=None):
-        """Watch the object until done(object or None) is true, and return it; see wait_until()."""
-        return self.wait_until(*self.where, done, goal, hopeless, self.explain)
-
-    def result(self, outcome):
-        """Return the result's keys for an Outcome."""
-        return {
-            "changed": outcome.changed,
-            "result": outcome.after or {},
-            "duration": round(time.monotonic() - self.began, 3),
-            "diff": {"before": _merge.for_diff(outcome.before), "after": _merge.for_diff(outcome.after)},
-        }
-
-    def declared(self, live):
-        """Return the declaration with what identifies the object."""
-        identity = {"name": self.name, **({"namespace": self.namespace} if self.resource.namespaced else {})}
-        declaration = self.declare(live)
-        return {
-            **declaration,
-            "apiVersion": self.resource.api_version,
-            "kind": self.resource.kind,
-            "metadata": {**(declaration.get("metadata") or {}), **identity},
-        }
+def _is_about_others(exc):
+    """Return whether a server refuses an object for nothing but other objects that it names and that don't exist."""
+    return bool(exc.causes) and all(cause.get("reason") == "FieldValueNotFound" for cause in exc.causes)
 
 
 def difference(live, declaration, exact=frozenset()):
     """Return the merge patch that brings the live object in line with a declaration; {} if it is already."""
     return _merge.merge_patch(live, _merge.overlay(live, declaration, exact=exact))
-
-
-def run_module(cls):
-    """Run a module as an ordinary Ansible module; the body of its main()."""
-    cls(AnsibleModule(**cls.arguments())).execute()

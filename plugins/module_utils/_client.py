@@ -16,7 +16,9 @@ from ._errors import ApiError
 from ._transport import Transport
 
 MERGE_PATCH = "application/merge-patch+json"
-PAGE_SIZE = 500
+PAGE_SIZE = 1000
+# Seconds after which is looked again where the user may list, but not watch.
+UNWATCHED = 2
 
 
 class Client(Transport):
@@ -72,7 +74,8 @@ class Client(Transport):
     def watch(self, path, resource_version, timeout, field_selector=None, label_selector=None, opened=None):
         """Yield (type, object) until the server or the timeout (seconds) ends the watch.
 
-        The caller lists again afterwards: the end of a watch says nothing about the state.
+        The caller lists again afterwards: the end of a watch says nothing about the state. For a user who isn't allowed
+        to watch, it ends after UNWATCHED seconds.
 
         :param opened: called with the response, so that another thread can end the watch by its shutdown().
         """
@@ -83,7 +86,12 @@ class Client(Transport):
             "labelSelector": label_selector or None,
             "timeoutSeconds": max(1, int(timeout)),
         }
-        yield from self.events(path, query, timeout, opened)
+        try:
+            yield from self.events(path, query, timeout, opened)
+        except ApiError as exc:
+            if exc.status != 403 or " watch " not in exc.message:
+                raise
+            time.sleep(min(timeout, UNWATCHED))
 
     def discover(self, api_version, fresh=False):
         """Return the resources of one group and version as the server lists them; ask once, unless fresh."""

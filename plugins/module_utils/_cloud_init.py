@@ -138,12 +138,12 @@ def _keys_of(option, value):
             raise KubeError("%s: must be a public key as text, but is of type %s" % (where, type_name(entry)))
         # The text of a file authorized_keys has several, and comments.
         lines = [line.strip() for line in plain(entry).splitlines()]
-        found = [line for line in lines if line and not line.startswith("#")]
-        if not found and not single:
+        written = [line for line in lines if line and not line.startswith("#")]
+        if not written and not single:
             raise KubeError("%s: is empty. Give the text of a public key, or leave it out." % where)
-        for line in found:
+        for line in written:
             _check_key(where, line)
-        keys += found
+        keys += written
     return keys
 
 

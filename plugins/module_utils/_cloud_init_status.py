@@ -79,12 +79,12 @@ class CloudInit:
     # -- by the agent -----------------------------------------------------------------------------------------------
 
     def _by_agent(self):
-        said = self._agent.run(["/bin/sh", "-c", _SCRIPT], timeout=_PATIENCE).out.decode(errors="replace")
-        word = said.strip()
+        output = self._agent.run(["/bin/sh", "-c", _SCRIPT], timeout=_PATIENCE).out.decode(errors="replace")
+        word = output.strip()
         if word in ("none", "disabled"):
             why = "isn't installed" if word == "none" else "is disabled (/run/cloud-init/disabled)"
             raise KubeError("%s: cloud-init %s in the guest. Choose another wait_for." % (self._where, why))
-        status, _separator, result = said.partition(_SEPARATOR)
+        status, _separator, result = output.partition(_SEPARATOR)
         if word == "waits" or not result.strip():
             return _progress(_version1(status))
         self._judge(_version1(result).get("errors") or [])
@@ -156,10 +156,10 @@ class CloudInit:
 
 def _console_errors(text):
     """Return the errors with which cloud-init ended, as far as the console tells."""
-    found = [(match[1], _PYTHONS_NAME.sub("", match[2].strip())) for match in _MESSAGE.finditer(text)]
-    if not any(level != "WARNING" or _MODULE_FAILED.match(said) for level, said in found):
+    errors = [(match[1], _PYTHONS_NAME.sub("", match[2].strip())) for match in _MESSAGE.finditer(text)]
+    if not any(level != "WARNING" or _MODULE_FAILED.match(message) for level, message in errors):
         return []
-    return list(dict.fromkeys(said for level, said in found if level != "WARNING" or "fail" in said.lower()))
+    return list(dict.fromkeys(message for level, message in errors if level != "WARNING" or "fail" in message.lower()))
 
 
 def _version1(text):
@@ -181,8 +181,8 @@ def _progress(status):
 
 def _recoverable(status):
     """Return what cloud-init calls recoverable errors, each stage's once."""
-    found = []
+    errors = []
     for stage in status.values():
         for texts in (stage.get("recoverable_errors") or {}).values() if isinstance(stage, dict) else ():
-            found += texts
-    return list(dict.fromkeys(map(str, found)))
+            errors += texts
+    return list(dict.fromkeys(map(str, errors)))

@@ -70,8 +70,8 @@ def configuration_of(options):
     needs_kubeconfig = _needs_kubeconfig(options)
     plain = plain_configuration(options, needs_kubeconfig) if HAS_URLLIB3 else None
     configuration = plain or load_library().client.Configuration()
-    given = [names for names in _CREDENTIALS if all(options.get(name) for name in names)]
-    credentials = " and ".join(_source_of(name, options) for name in given[0]) if given else ""
+    complete = [names for names in _CREDENTIALS if all(options.get(name) for name in names)]
+    credentials = " and ".join(_source_of(name, options) for name in complete[0]) if complete else ""
     if needs_kubeconfig:
         try:
             origin = _origin(options) if plain else _load_kubeconfig(options, configuration)
@@ -83,7 +83,7 @@ def configuration_of(options):
                 "%s is given without credentials, so the kubeconfig (%s) is read for them: %s"
                 % (_source_of("host", options), source, exc)
             ) from exc
-        credentials = credentials if given else origin
+        credentials = credentials if complete else origin
     if options.get("host"):
         origin = _source_of("host", options)
     for option, attribute in (
@@ -173,17 +173,17 @@ def _load_kubeconfig(options, configuration):
     except ValueError as exc:
         raise KubeError("kubeconfig %s can't be read: %s" % (kubeconfig or "(default)", exc)) from exc
     except yaml.YAMLError as exc:
-        told = " ".join(str(exc).split())
-        raise KubeError("kubeconfig %s isn't YAML: %s" % (kubeconfig or "(default)", told)) from exc
+        reason = " ".join(str(exc).split())
+        raise KubeError("kubeconfig %s isn't YAML: %s" % (kubeconfig or "(default)", reason)) from exc
 
 
 def _origin(options):
     """Return how messages call the kubeconfig that options name."""
-    given = options.get("kubeconfig")
-    if isinstance(given, dict) or str(given).lstrip().startswith("{"):
+    kubeconfig = options.get("kubeconfig")
+    if isinstance(kubeconfig, dict) or str(kubeconfig).lstrip().startswith("{"):
         return "the kubeconfig given as a mapping"
     context = options.get("context")
-    path = given or os.environ.get("KUBECONFIG") or "~/.kube/config"
+    path = kubeconfig or os.environ.get("KUBECONFIG") or "~/.kube/config"
     return "kubeconfig %s%s" % (path, ", context %s" % context if context else "")
 
 

@@ -26,37 +26,37 @@ def quietly(call):
 
 def bad_conditions(obj):
     """Return a sentence for each condition of an object that says what is wrong with it."""
-    said = []
+    troubles = []
     for entry in (obj.get("status") or {}).get("conditions") or []:
         if entry.get("type") in _HARMLESS:
             continue
         if entry.get("status") == "False" and entry.get("message"):
-            said.append("%s is False (%s: %s)" % (entry.get("type"), entry.get("reason"), entry["message"]))
+            troubles.append("%s is False (%s: %s)" % (entry.get("type"), entry.get("reason"), entry["message"]))
         elif entry.get("type") == "Failure" and entry.get("status") == "True":
-            said.append("%s: %s" % (entry.get("reason"), entry.get("message")))
-    return said
+            troubles.append("%s: %s" % (entry.get("reason"), entry.get("message")))
+    return troubles
 
 
 def pod_troubles(pod):
     """Return a sentence for each thing that keeps a Pod from running: its place, and what its containers say."""
     status = pod.get("status") or {}
     name = "Pod %s" % pod["metadata"]["name"]
-    said = []
+    troubles = []
     scheduled = condition(pod, "PodScheduled")
     if scheduled.get("status") == "False":
-        said.append("%s isn't scheduled: %s" % (name, scheduled.get("message") or scheduled.get("reason")))
+        troubles.append("%s isn't scheduled: %s" % (name, scheduled.get("message") or scheduled.get("reason")))
     for entry in (status.get("initContainerStatuses") or []) + (status.get("containerStatuses") or []):
         state, where = entry.get("state") or {}, "%s: container %s" % (name, entry.get("name"))
         waiting = state.get("waiting") or {}
         ended = state.get("terminated") or (entry.get("lastState") or {}).get("terminated") or {}
         if waiting.get("reason"):
             message = ": %s" % waiting["message"].strip() if waiting.get("message") else ""
-            said.append("%s is waiting (%s)%s" % (where, waiting["reason"], message))
+            troubles.append("%s is waiting (%s)%s" % (where, waiting["reason"], message))
         if ended.get("message") or (ended.get("exitCode") and not entry.get("ready")):
             last = (ended.get("message") or "").strip().splitlines()[-1:]
             code = "%s, exit code %s" % (ended.get("reason"), ended.get("exitCode"))
-            said.append("%s ended (%s)%s" % (where, code, "".join(": %s" % line for line in last)))
-    return said
+            troubles.append("%s ended (%s)%s" % (where, code, "".join(": %s" % line for line in last)))
+    return troubles
 
 
 def selector_of(workload):
@@ -84,12 +84,12 @@ def warning_events(client, namespace, names):
         events = quietly(lambda: client.list(url)[0]) or []
     except KubeError:
         events = []
-    found = []
+    warnings = []
     for event in events:
         about = event.get("involvedObject") or event.get("regarding") or {}
         if event.get("type") == "Warning" and about.get("name") in names:
             seen = event.get("lastTimestamp") or event.get("eventTime") or event["metadata"].get("creationTimestamp")
-            found.append(
+            warnings.append(
                 {
                     "object": "%s %s" % (about.get("kind"), about.get("name")),
                     "reason": event.get("reason"),
@@ -98,4 +98,4 @@ def warning_events(client, namespace, names):
                     "last_seen": seen,
                 }
             )
-    return sorted(found, key=lambda event: event["last_seen"] or "")
+    return sorted(warnings, key=lambda event: event["last_seen"] or "")

@@ -46,7 +46,7 @@ class Server:
             try:
                 self._context.load_verify_locations(cadata=authorities)
             except (ssl.SSLError, ValueError) as exc:
-                raise KubeError("The authorities of the export's server can't be used: %s." % exc) from exc
+                raise KubeError("The CA certificates of the export's server can't be used: %s." % exc) from exc
 
     def head(self, url):
         """Return what there is to say of a disk: its size in bytes, and its tag.
@@ -66,14 +66,14 @@ class Server:
         """
         connection, answer = self._open("GET", url, {"Accept": "application/json"})
         try:
-            found = answer.read(_LONGEST).decode(errors="replace")
+            body = answer.read(_LONGEST).decode(errors="replace")
         except (OSError, http.client.HTTPException) as exc:
             raise Broken("the connection broke off: %s" % exc) from exc
         finally:
             connection.close()
         if answer.status != 200:
-            raise self._refused(url, answer.status, found)
-        return found
+            raise self._refused(url, answer.status, body)
+        return body
 
     def fetch(self, url, part, show):
         """Bring what is at an address into a Part, from where that ends on.
@@ -112,7 +112,7 @@ class Server:
     def _open(self, method, url, headers):
         parts = urlsplit(url)
         if parts.scheme != "https" or not parts.hostname:
-            raise KubeError("The address of the export's server %r isn't one of https." % url)
+            raise KubeError("The address of the export's server, %r, isn't an https URL." % url)
         connection = http.client.HTTPSConnection(
             parts.hostname, parts.port or 443, timeout=TIMEOUT, context=self._context
         )
@@ -128,7 +128,7 @@ class Server:
         if status in AGAIN:
             return Broken("%s answered %d: %s" % (host, status, text))
         if status == 401:
-            return KubeError("%s doesn't accept the token of the export (401): it is in another Secret by now?" % host)
+            return KubeError("%s doesn't accept the token of the export (401): its Secret may have changed." % host)
         return KubeError("%s answered %d for %s: %s" % (host, status, urlsplit(url).path, text or "nothing more"))
 
 
@@ -215,13 +215,13 @@ class Part:
         try:
             os.fsync(self._file.fileno())
             self._file.close()
-            found = digest(self._name)
+            actual = digest(self._name)
             os.replace(self._name, self.path)
             if os.path.exists(self._note):
                 os.unlink(self._note)
         except OSError as exc:
             raise self._failed(exc) from exc
-        return found
+        return actual
 
     def close(self):
         """Leave it for a later task."""
@@ -233,8 +233,8 @@ class Part:
 
 def digest(path):
     """Return the sha256 checksum of a file in hexadecimal digits."""
-    found = hashlib.sha256()
+    checksum = hashlib.sha256()
     with open(path, "rb") as file:
         while piece := file.read(CHUNK):
-            found.update(piece)
-    return found.hexdigest()
+            checksum.update(piece)
+    return checksum.hexdigest()

@@ -39,21 +39,21 @@ class Record:
         if not isinstance(entry, dict) or entry.get("about") != about:
             return None
         try:
-            found = os.stat(path)
+            status = os.stat(path)
         except OSError:
             return None
-        if [found.st_size, found.st_mtime_ns] != entry.get("stamp"):
+        if [status.st_size, status.st_mtime_ns] != entry.get("stamp"):
             return None
-        return {"bytes": found.st_size, "checksum": entry["checksum"]}
+        return {"bytes": status.st_size, "checksum": entry["checksum"]}
 
     def note(self, path, about, found_digest):
         """Note a file; return its size and checksum."""
-        found = os.stat(path)
+        status = os.stat(path)
         checksum = "sha256:%s" % found_digest
-        entry = {"about": about, "stamp": [found.st_size, found.st_mtime_ns], "checksum": checksum}
+        entry = {"about": about, "stamp": [status.st_size, status.st_mtime_ns], "checksum": checksum}
         self._known[os.path.basename(path)] = entry
         _store(self._path, json.dumps(self._known, indent=2, sort_keys=True) + "\n")
-        return {"bytes": found.st_size, "checksum": checksum}
+        return {"bytes": status.st_size, "checksum": checksum}
 
     def write(self, path, text):
         """Write a small file unless it is so already; return what there is to say of it."""
@@ -72,11 +72,11 @@ class Record:
 
         :param needed: bytes, if all of them were written.
         """
-        found = os.statvfs(self._folder)
-        free = found.f_bavail * found.f_frsize
+        space = os.statvfs(self._folder)
+        free = space.f_bavail * space.f_frsize
         if not free:
             raise KubeError("dest: the file system of %s is full." % self._folder)
-        if needed > found.f_blocks * found.f_frsize:
+        if needed > space.f_blocks * space.f_frsize:
             raise KubeError(
                 "dest: a disk of %d bytes doesn't fit on the file system of %s. Choose another folder, or format=gzip."
                 % (needed, self._folder)

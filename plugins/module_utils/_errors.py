@@ -46,13 +46,22 @@ def explain_error(exc):
         message = exc.message.rstrip(".")
         if "exceeded quota" in message:
             return "%s. Delete what isn't needed any more, or have the ResourceQuota raised." % message
-        return "%s. Grant the user that right, for instance by the ClusterRole kubevirt.io:edit." % message
+        return "%s. %s" % (message, _right(exc.path, message))
     lines = []
     for cause in exc.causes:
         field, message = cause.get("field"), cause.get("message")
         if message:
             lines.append("%s: %s" % (field, message) if field and field not in message else message)
     return "refused: %s" % "; ".join(lines) if lines else exc.message
+
+
+def _right(path, message):
+    """Return how a user gets the right to what a request for this path was refused."""
+    group = path.split("/")[2] if path.startswith("/apis/") else ""
+    if not group.endswith("kubevirt.io"):
+        return "Have an administrator grant the user that right."
+    binding = "a ClusterRoleBinding" if "at the cluster scope" in message else "a RoleBinding in the namespace"
+    return "Grant the user that right, for instance by the ClusterRole kubevirt.io:edit and %s." % binding
 
 
 def why(exc):

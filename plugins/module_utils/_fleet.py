@@ -11,7 +11,7 @@ import subprocess
 import threading
 import time
 
-from . import _diagnosis, _vm_status
+from . import _diagnosis, _resources, _vm_status
 from ._errors import ApiError, KubeError, explain_error
 from ._readiness import address_of
 from ._vm_task import MachineTask
@@ -158,9 +158,9 @@ class Member:
     def why_late(self):
         """Return what is known about a machine that isn't there yet, from what is seen anyway."""
         vm, vmi = self.task.machine.get(), self.task.machine.instance()
-        said = [text for obj in (vmi, vm) if obj for text in _diagnosis.bad_conditions(obj)][:1]
+        conditions = [text for obj in (vmi, vm) if obj for text in _diagnosis.bad_conditions(obj)][:1]
         status = _vm_status.printable_status(vm) or "not seen by virt-controller yet"
-        return ": ".join([status, *([self.task.lacking] if self.task.lacking else said)])
+        return ": ".join([status, *([self.task.lacking] if self.task.lacking else conditions)])
 
     def shown(self):
         """Return what the result says of the machine."""
@@ -228,7 +228,7 @@ class Crew:
         try:
             work(member)
         except ApiError as exc:
-            error = "%s %s: %s" % (exc.method, exc.path, explain_error(exc))
+            error = "%s: %s" % (_resources.name_in(exc.path), explain_error(exc))
         except KubeError as exc:
             error = str(exc)
         except Exception as exc:  # a thread's traceback would be lost, and the task would wait forever

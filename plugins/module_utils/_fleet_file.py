@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
-from . import _fleet_plan, _network_config, _resources, _service_spec, _vm_spec
+from . import _fleet_plan, _metadata, _network_config, _resources, _service_spec
 from ._arguments import wrong_types
 from ._errors import KubeError
 from ._fleet_task import FleetTask
@@ -19,14 +19,13 @@ OF_TEMPLATE = ("template", "count", "items")
 TOP = (*OPTIONS, "namespaces", "images", "networks", "vms", "services")
 NAMESPACE = {
     "name": {"type": "str", "required": True},
-    "labels": {"type": "dict"},
-    "annotations": {"type": "dict"},
+    **_metadata.ARGUMENTS,
     "quota": {"type": "dict"},
 }
 _OBJECT = {
     "name": {"type": "str", "required": True},
     "namespace": {"type": "str"},
-    **{option: _vm_spec.ARGUMENTS[option] for option in ("labels", "annotations")},
+    **_metadata.ARGUMENTS,
 }
 NETWORK = {**_OBJECT, **_network_config.ARGUMENTS}
 SERVICE = {**_OBJECT, **_service_spec.ARGUMENTS}
@@ -92,7 +91,7 @@ def with_images(vms, images):
     for name, image in images.items():
         if not isinstance(image, str):
             raise KubeError("images.%s: must be text, but is %s." % (name, described(image)))
-    found = []
+    machines = []
     for vm in vms:
         vm = dict(vm)
         if isinstance(vm.get("image"), str):
@@ -104,8 +103,8 @@ def with_images(vms, images):
                 else disk
                 for disk in vm["disks"]
             ]
-        found.append(vm)
-    return found
+        machines.append(vm)
+    return machines
 
 
 def objects(content):
@@ -113,14 +112,14 @@ def objects(content):
 
     :raises KubeError: naming the place of what is wrong.
     """
-    found, quotas = [], []
+    namespaces, quotas = [], []
     for number, entry in enumerate(content.get("namespaces") or []):
         entry = {"name": entry} if isinstance(entry, str) else entry
         place = "namespaces[%d]" % number
         values = _validated(place, entry, NAMESPACE)
         _resources.check_name("%s.name" % place, values["name"])
         metadata = {key: values[key] for key in ("name", "labels", "annotations") if values[key] is not None}
-        found.append({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
+        namespaces.append({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
         if values["quota"]:
             quotas.append(
                 {
@@ -135,7 +134,7 @@ def objects(content):
         for section in _SECTIONS
         for number, entry in _entries(content, section)
     ]
-    return found + quotas + declared
+    return namespaces + quotas + declared
 
 
 def _network(values):
@@ -150,7 +149,7 @@ def _network(values):
 
 
 def _service(values):
-    selector = _vm_spec.texts_of(values, "selector")
+    selector = _metadata.texts_of(values, "selector")
     if values["vm"] is not None:
         _resources.check_name("vm", values["vm"])
         selector = _service_spec.selector_of(values["vm"], {})
@@ -173,7 +172,7 @@ def _object(section, number, entry, content):
     try:
         _resources.check_name("name", values["name"])
         made = make(values)
-        texts = {key: _vm_spec.texts_of(values, key) for key in ("labels", "annotations")}
+        texts = _metadata.declared(values)
     except KubeError as exc:
         raise KubeError("%s.%s" % (place, exc)) from exc
     metadata = {"name": values["name"], "namespace": values["namespace"] or content.get("namespace"), **texts}

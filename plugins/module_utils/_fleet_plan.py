@@ -8,7 +8,7 @@ import re
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
-from . import _vm_spec
+from . import _metadata
 from ._arguments import wrong_types
 from ._auth import AUTH_ARGUMENTS
 from ._base import WAIT_ARGUMENTS
@@ -44,15 +44,15 @@ def machines(vms, common):
     :param common: options that count where a machine doesn't have its own; labels are added to its own.
     :raises KubeError: naming the place of each mistake.
     """
-    found, wrong = [], []
+    members, wrong = [], []
     arguments = machine_arguments()
     for number, options in enumerate(vms):
         try:
-            found.append(_machine("vms[%d]" % number, options, common, arguments))
+            members.append(_machine("vms[%d]" % number, options, common, arguments))
         except KubeError as exc:
             wrong.append(str(exc))
     fail_together(wrong)
-    return found
+    return members
 
 
 def fail_together(wrong):
@@ -62,18 +62,23 @@ def fail_together(wrong):
         raise KubeError(" ".join(sentence(text) for text in wrong[:_SHOWN]) + more)
 
 
+def check_options(place, options, arguments=None):
+    """Raise KubeError for a key that isn't an option of one machine."""
+    spec = (arguments or machine_arguments())["argument_spec"]
+    known = {*spec, *(alias for option in spec.values() for alias in option.get("aliases") or ())}
+    check_keys(place, options, known, dict.fromkeys((*AUTH_ARGUMENTS, *_OF_TASK), "is given once, for the whole task."))
+
+
 def _machine(place, options, common, arguments):
     spec = arguments["argument_spec"]
-    known = {*spec, *(alias for option in spec.values() for alias in option.get("aliases") or ())}
-    remedies = dict.fromkeys((*AUTH_ARGUMENTS, *_OF_TASK), "is given once, for the whole task.")
-    check_keys(place, options, known, remedies)
-    given = {name: value for name, value in options.items() if value is not None}
-    mistake = wrong_types(spec, given, place + ".")
+    check_options(place, options, arguments)
+    present = {name: value for name, value in options.items() if value is not None}
+    mistake = wrong_types(spec, present, place + ".")
     if mistake:
         raise KubeError(mistake)
-    merged = {**{name: value for name, value in common.items() if value is not None}, **given}
-    if common.get("labels") and isinstance(given.get("labels"), dict):
-        merged["labels"] = {**common["labels"], **given["labels"]}
+    merged = {**{name: value for name, value in common.items() if value is not None}, **present}
+    if common.get("labels") and isinstance(present.get("labels"), dict):
+        merged["labels"] = {**common["labels"], **present["labels"]}
     validated = ArgumentSpecValidator(**arguments).validate(merged)
     if validated.error_messages:
         raise KubeError("%s: %s" % (place, "; ".join(validated.error_messages)))
@@ -125,4 +130,4 @@ def labels_of(params):
 
     :raises KubeError: naming what isn't text.
     """
-    return _vm_spec.texts_of(params, "labels")
+    return _metadata.texts_of(params, "labels")

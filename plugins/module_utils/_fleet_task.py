@@ -25,7 +25,7 @@ class FleetTask(KubeModule):
     """Any number of VirtualMachines."""
 
     ARGUMENTS = {
-        "vms": {"type": "list", "elements": "dict", "default": []},
+        "vms": {"type": "list", "elements": "dict"},
         "template": {"type": "dict"},
         "count": {"type": "int"},
         "items": {"type": "list", "elements": "raw"},
@@ -106,6 +106,8 @@ class FleetTask(KubeModule):
                 "template: is evaluated by the action plugin turtles.kubevirt.fleet, which hasn't run. Call the module "
                 "by its full name from a playbook, or list the machines in vms."
             )
+        if params["vms"] is None and params["prune"] is None:
+            raise KubeError("vms, template: missing. Give the machines, or prune to only delete some.")
         for option in ("count", "items"):
             if params[option] is not None:
                 raise KubeError("%s: needs a template. Give one, or list the machines in vms." % option)
@@ -115,11 +117,11 @@ class FleetTask(KubeModule):
             raise KubeError("progress: %d is negative. Give seconds, or 0 for no lines." % params["progress"])
         self._rollout = params["rollout"] or {"batch": "100%", "canary": 0, "on_failure": "stop", "restart": False}
         if params["rollout"] and not params["wait"]:
-            raise KubeError("rollout: has no meaning without waiting. Leave out wait=false, or rollout.")
+            raise KubeError("rollout: has no effect without waiting. Leave out wait=false, or rollout.")
         if self._rollout["canary"] < 0:
             raise KubeError("rollout.canary: %d is negative. Give a number of machines." % self._rollout["canary"])
         if params["probe"] and not params["wait"]:
-            raise KubeError("probe: has no meaning without waiting. Leave out wait=false, or probe.")
+            raise KubeError("probe: has no effect without waiting. Leave out wait=false, or probe.")
         self._probe = Probe(params["probe"]["command"], params["probe"]["timeout"]) if params["probe"] else None
         if params["prune"] and params["prune"]["max"] < 0:
             raise KubeError("prune.max: %d is negative. Give a number of machines." % params["prune"]["max"])
@@ -138,7 +140,7 @@ class FleetTask(KubeModule):
         common = {"state": self.params["state"], "wait_for": self.params["wait_for"]}
         common["labels"] = _fleet_plan.labels_of(self.params)
         wrong = []
-        for number, options in enumerate(_fleet_plan.machines(self.params["vms"], common)):
+        for number, options in enumerate(_fleet_plan.machines(self.params["vms"] or [], common)):
             try:
                 member = self._member(options)
                 if not member.name:
@@ -192,10 +194,10 @@ class FleetTask(KubeModule):
         return KubeError("%s in %s: %s" % (kind.kind, where, explain_error(exc)), **exc.facts)
 
     def _namespaces(self):
-        found = {member.namespace for member in self._members}
+        namespaces = {member.namespace for member in self._members}
         if self.params["prune"]:
-            found.add(self._limited.default_namespace)
-        return sorted(found)
+            namespaces.add(self._limited.default_namespace)
+        return sorted(namespaces)
 
     def _to_prune(self):
         """Return members for the machines to delete that aren't declared.
@@ -206,7 +208,7 @@ class FleetTask(KubeModule):
         if not prune:
             return []
         declared = {(member.namespace, member.name) for member in self._members}
-        found = []
+        leftovers = []
         for namespace in self._namespaces():
             try:
                 items, _version = self._limited.list(
@@ -216,10 +218,10 @@ class FleetTask(KubeModule):
                 if exc.status == 400:
                     raise KubeError("prune.label_selector: %s" % exc.message, **exc.facts) from exc
                 raise self._unreadable(exc, _vm_status.VM, "namespace %s" % namespace) from exc
-            found += [
+            leftovers += [
                 (namespace, item["metadata"]["name"]) for item in items if not item["metadata"].get("deletionTimestamp")
             ]
-        surplus = sorted(set(found) - declared)
+        surplus = sorted(set(leftovers) - declared)
         if len(surplus) > prune["max"]:
             names = ", ".join("%s/%s" % name for name in surplus[:10])
             raise KubeError(

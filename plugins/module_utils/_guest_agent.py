@@ -146,8 +146,8 @@ class GuestAgent:
         lines = answer.decode(errors="replace").splitlines()
         returned = [line for line in lines if line.startswith(_ANSWER)]
         if not returned:
-            said = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-            raise AgentError("%s: the guest agent doesn't do %s: %s" % (self, command, "; ".join(said) or lines[-1:]))
+            errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+            raise AgentError("%s: the guest agent doesn't do %s: %s" % (self, command, "; ".join(errors) or lines[-1:]))
         return json.loads(returned[-1])["return"]
 
     def _connect(self):

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from . import _resources
+from . import _hidden, _resources
 from ._base import KubeModule
 from ._errors import ApiError, KubeError, explain_error
 from ._jmespath import Expression
@@ -22,6 +22,7 @@ class InfoModule(KubeModule):
         "label_selectors": {"type": "list", "elements": "str", "default": []},
         "field_selectors": {"type": "list", "elements": "str", "default": []},
         "query": {"type": "str"},
+        **_hidden.HIDDEN_ARGUMENTS,
     }
     ARGUMENTS = {
         **SELECTION,
@@ -39,8 +40,9 @@ class InfoModule(KubeModule):
     def run(self):
         # A mistake in it is reported before anything is read.
         query = Expression.of(self.params, "query")
+        hidden = _hidden.paths_of(self.params["hidden_fields"])
         resource = self.resource()
-        items = self._read(resource)
+        items = [_hidden.hide(item, hidden) for item in self._read(resource)]
         result = {"changed": False, "resources": items}
         if query:
             result["query_result"] = query.search(items, "the objects found")
@@ -74,6 +76,6 @@ class InfoModule(KubeModule):
         where = "namespace %s" % namespace if namespace else "all namespaces"
         what = "%s in %s" % (resource.kind, where) if resource.namespaced else resource.kind
         if exc.status == 400:
-            given = [option for option in ("label_selectors", "field_selectors") if self.params[option]]
-            what += "".join(" (%s: %s)" % (option, ",".join(self.params[option])) for option in given)
+            selectors = [option for option in ("label_selectors", "field_selectors") if self.params[option]]
+            what += "".join(" (%s: %s)" % (option, ",".join(self.params[option])) for option in selectors)
         return KubeError("%s: %s" % (what, explain_error(exc)), **exc.facts)

@@ -22,8 +22,8 @@ def kubevirt(client):
         if exc.status in (403, 404):
             return None
         raise
-    found = min(items, key=lambda obj: obj["metadata"].get("creationTimestamp") or "", default=None)
-    return found and dict(found, apiVersion=KUBEVIRT.api_version, kind=KUBEVIRT.kind)
+    oldest = min(items, key=lambda obj: obj["metadata"].get("creationTimestamp") or "", default=None)
+    return oldest and dict(oldest, apiVersion=KUBEVIRT.api_version, kind=KUBEVIRT.kind)
 
 
 def is_available(kubevirt):
@@ -82,7 +82,7 @@ def lost_nodes(client, namespace, workload):
 
 def machines(client):
     """Return the names of all virtual machines and instances, each once."""
-    found = {}
+    counts = {}
     for kind in ("VirtualMachine", "VirtualMachineInstance"):
         try:
             items = client.list(_resources.path(_resources.known("kubevirt.io/v1", kind)))[0]
@@ -92,8 +92,8 @@ def machines(client):
                 continue
             raise
         for item in items:
-            found["%s/%s" % (item["metadata"].get("namespace"), item["metadata"]["name"])] = True
-    return list(found)
+            counts["%s/%s" % (item["metadata"].get("namespace"), item["metadata"]["name"])] = True
+    return list(counts)
 
 
 def has_controller(client, namespace):
@@ -106,35 +106,37 @@ def has_controller(client, namespace):
 
 def diagnose(client, namespace, name):
     """Return sentences about what is missing: conditions, workloads, Pods and their events."""
-    said = []
+    findings = []
     try:
         kubevirt = client.get(_resources.path(KUBEVIRT, namespace, name))
         for kind, wanted in (("Available", "True"), ("Degraded", "False")):
             condition = _wait.condition(kubevirt, kind)
             if condition and condition.get("status") != wanted:
-                said.append("%s=%s: %s" % (kind, condition.get("status"), condition.get("message")))
+                findings.append("%s=%s: %s" % (kind, condition.get("status"), condition.get("message")))
         if kubevirt is not None and not (kubevirt.get("status") or {}).get("conditions"):
-            said.append("the object has no status: virt-controller isn't running, or isn't the leader")
+            findings.append("the object has no status: virt-controller isn't running, or isn't the leader")
         for resource in (DEPLOYMENT, DAEMONSET):
             for workload in _listed(client, resource, namespace):
                 if not rolled_out(workload):
                     wanted, updated, available = _counts(workload)[:3]
-                    said.append(
+                    findings.append(
                         "%s %s: %d of %d available, %d of the latest version"
                         % (resource.kind, workload["metadata"]["name"], available, wanted, updated)
                     )
         names = set()
         for pod in client.list(_resources.path(_diagnosis.POD, namespace), label_selector=LABEL)[0]:
             troubles = _diagnosis.pod_troubles(pod) + _not_ready(pod)
-            said += troubles
+            findings += troubles
             if troubles:
                 names.add(pod["metadata"]["name"])
                 names.update(owner["name"] for owner in pod["metadata"].get("ownerReferences") or [])
         for event in _diagnosis.warning_events(client, namespace, names)[-5:]:
-            said.append("%s: %s: %s (%d times)" % (event["object"], event["reason"], event["message"], event["count"]))
+            findings.append(
+                "%s: %s: %s (%d times)" % (event["object"], event["reason"], event["message"], event["count"])
+            )
     except KubeError as exc:
-        said.append("couldn't determine what is missing: %s" % exc)
-    return said or ["all components seem to run; see the log of virt-controller"]
+        findings.append("couldn't determine what is missing: %s" % exc)
+    return findings or ["all components seem to run; see the log of virt-controller"]
 
 
 def _listed(client, resource, namespace):

@@ -4,13 +4,12 @@
 
 from __future__ import annotations
 
-from . import _hidden, _resources, _vm_status, _wait
+from . import _resources, _vm_status, _wait
 from ._errors import ApiError
 from ._info import InfoModule
 
 INFO_ARGUMENTS = {
     **InfoModule.ARGUMENTS,
-    **_hidden.HIDDEN_ARGUMENTS,
     "wait": {"type": "bool", "default": False},
     "wait_sleep": {"type": "int"},
     "wait_timeout": {"type": "int", "default": 120},
@@ -31,13 +30,8 @@ class MachineInfo(InfoModule):
         """Return {reason: grace in seconds} of an object that won't get there."""
         return {}
 
-    def run(self):
-        self.hidden = _hidden.paths_of(self.params["hidden_fields"])
-        return super().run()
-
     def _read(self, resource):
-        items = self._awaited(resource) if self.params["wait"] else super()._read(resource)
-        return [_hidden.hide(item, self.hidden) for item in items]
+        return self._awaited(resource) if self.waits else super()._read(resource)
 
     def _awaited(self, resource):
         collection, labels, fields = self.selection(resource)
@@ -52,11 +46,14 @@ class MachineInfo(InfoModule):
 
     def _given_up(self, exc, resource):
         if exc.obj is None:
-            where = self.params["name"] or "any that matches"
-            return self.gave_up(exc, "%s %s" % (resource.kind, where), "there", lambda obj: ([], {}))
+            where = "%s that matches" % resource.kind
+            if self.params["name"]:
+                namespace = self.params["namespace"] or self.client.default_namespace
+                where = _resources.name_of(resource, namespace, self.params["name"])
+            return self.gave_up(exc, where, "there", lambda obj: ([], {}))
         return self.gave_up(exc, _resources.label(exc.obj), self.GOAL, self._why)
 
     def _why(self, obj):
         metadata = obj["metadata"]
-        said, facts = _vm_status.diagnose(self.client, metadata.get("namespace"), metadata["name"])
-        return said, {"diagnosis": facts}
+        troubles, facts = _vm_status.diagnose(self.client, metadata.get("namespace"), metadata["name"])
+        return troubles, {"diagnosis": facts}

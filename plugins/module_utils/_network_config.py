@@ -155,33 +155,33 @@ def _ipam(options):
         gateway = {"gateway": options["gateway"]} if options["gateway"] else {}
         for address in addresses:
             _check("ipam.addresses", address, ipaddress.ip_interface, "an address with its prefix length")
-        found = {"addresses": [{"address": address, **gateway} for address in addresses]}
+        ipam = {"addresses": [{"address": address, **gateway} for address in addresses]}
     elif kind == "host-local":
         if not options["subnet"]:
             raise KubeError("ipam.subnet: missing; the type host-local needs it, such as 192.0.2.0/24")
         network = _check("ipam.subnet", options["subnet"], ipaddress.ip_network, "a network such as 192.0.2.0/24")
-        found = {"ranges": [[_range(options, network)]]}
+        ipam = {"ranges": [[_range(options, network)]]}
     else:
-        found = {}
+        ipam = {}
     routes = [
         {"dst": route["destination"], **({"gw": route["gateway"]} if route["gateway"] else {})}
         for route in options["routes"] or []
     ]
     for route in routes:
         _check("ipam.routes", route["dst"], ipaddress.ip_network, "a network such as 198.51.100.0/24")
-    return {"type": kind, **found, **({"routes": routes} if routes else {})}
+    return {"type": kind, **ipam, **({"routes": routes} if routes else {})}
 
 
 def _range(options, network):
-    found = {"subnet": options["subnet"]}
+    addresses = {"subnet": options["subnet"]}
     for option, key in (("range_start", "rangeStart"), ("range_end", "rangeEnd"), ("gateway", "gateway")):
         value = options[option]
         if value:
             address = _check("ipam.%s" % option, value, ipaddress.ip_address, "an address")
             if address not in network:
                 raise KubeError("ipam.%s: %s isn't in the subnet %s" % (option, value, options["subnet"]))
-            found[key] = value
-    return found
+            addresses[key] = value
+    return addresses
 
 
 def _check(option, value, parse, what):

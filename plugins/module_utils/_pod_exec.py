@@ -59,8 +59,8 @@ class PodExec:
                 self.errors += data
             elif channel == _STATUS and data:
                 self.status = json.loads(data)
-        found, _mark, self._read = self._read.partition(mark)
-        return found
+        output, _mark, self._read = self._read.partition(mark)
+        return output
 
     def close(self):
         """End it."""

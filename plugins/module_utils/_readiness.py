@@ -33,6 +33,7 @@ class Readiness:
         self.look = _LOOKS.get(wanted)
         self._wanted = wanted
         self._cloud_init = CloudInit(client, namespace, name) if wanted == "cloud_init" else None
+        self._ssh = _reachable.Ssh(client, namespace, name) if wanted == "ssh" else None
 
     def lack(self, vmi):
         """Return what the guest still lacks, in a sentence; "" if nothing.
@@ -47,11 +48,13 @@ class Readiness:
             return _LACKS["agent"]
         if self._cloud_init:
             return self._cloud_init.lack(vmi)
-        return (self._wanted == "ssh" and _reachable.why_no_ssh(address)) or ""
+        return self._ssh.lack(address) if self._ssh else ""
 
     def warnings(self):
         """Return what is worth telling although it doesn't keep the guest from being ready."""
-        return self._cloud_init.warnings if self._cloud_init else []
+        if self._cloud_init:
+            return ["cloud-init: %s" % text for text in self._cloud_init.warnings]
+        return self._ssh.warnings if self._ssh else []
 
     def close(self):
         """End connections."""

@@ -5,8 +5,8 @@
 from __future__ import annotations
 
 from . import _diagnosis, _resources, _wait
-from ._base import ResourceModule
 from ._errors import KubeError
+from ._resource_module import ResourceModule
 from ._values import plain
 
 # For how many members that aren't ready the reasons are given.
@@ -22,6 +22,8 @@ class ReplicatedModule(ResourceModule):
     TITLE = ""
     MEMBERS = ""
     MEMBER_KIND = ""
+    # They are those of the template, too: part of what is declared.
+    DESCRIBED = False
 
     def counted(self, live, template):
         """Return what of the spec all such objects have: the number, the pause and the selector."""
@@ -59,21 +61,21 @@ class ReplicatedModule(ResourceModule):
 
     def explain(self, obj):
         status = (obj or {}).get("status") or {}
-        said = []
+        troubles = []
         if obj:
-            said.append("%d of %d %s are ready" % (status.get("readyReplicas") or 0, wanted(obj), self.MEMBERS))
+            troubles.append("%d of %d %s are ready" % (status.get("readyReplicas") or 0, wanted(obj), self.MEMBERS))
         failure = _wait.condition(obj or {}, "ReplicaFailure")
         if failure.get("message"):
-            said.append("%s: %s" % (failure.get("reason"), failure["message"]))
-        return said + self._troubles(status.get("labelSelector")), {}
+            troubles.append("%s: %s" % (failure.get("reason"), failure["message"]))
+        return troubles + self._troubles(status.get("labelSelector")), {}
 
     def _troubles(self, selector):
         """Return what the first few members that aren't ready say."""
         member = _resources.known("kubevirt.io/v1", self.MEMBER_KIND)
-        found = selector and _diagnosis.quietly(
+        members = selector and _diagnosis.quietly(
             lambda: self.client.list(_resources.path(member, self.namespace), selector)[0]
         )
-        unready = [obj for obj in found or () if not _wait.is_true(obj, "Ready")]
+        unready = [obj for obj in members or () if not _wait.is_true(obj, "Ready")]
         return [
             "%s: %s" % (_resources.label(obj), sentence)
             for obj in unready[:SHOWN]

@@ -4,9 +4,10 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections import namedtuple
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from ._errors import KubeError
 
@@ -96,10 +97,23 @@ def find(client, api_version, kind):
         for entry in client.discover(api_version, fresh=fresh):
             if entry.get("kind") == kind and "/" not in entry.get("name", ""):
                 return Resource(api_version, kind, entry["name"], bool(entry.get("namespaced")))
+    alike = _alike(client.discover(api_version), kind)
     raise UnknownKind(
-        "The API server doesn't know kind %s in apiVersion %s. Check the spelling, or install what provides this kind "
-        "(its CustomResourceDefinition) first." % (kind, api_version)
+        "The API server doesn't know kind %s in apiVersion %s. %s install what provides this kind "
+        "(its CustomResourceDefinition) first."
+        % (kind, api_version, "Is %s meant? Otherwise" % alike if alike else "Check the spelling, or")
     )
+
+
+def _alike(resources, kind):
+    """Return the kind that somebody probably means who has written its plural, a short name or something like it."""
+    wanted = kind.lower()
+    for entry in resources:
+        names = (entry.get("kind"), entry.get("name"), entry.get("singularName"), *(entry.get("shortNames") or ()))
+        if wanted in (name.lower() for name in names if name):
+            return entry.get("kind")
+    kinds = [entry["kind"] for entry in resources if entry.get("kind")]
+    return next(iter(difflib.get_close_matches(kind, kinds, 1)), None)
 
 
 def path(resource, namespace=None, name=None, subresource=None):
@@ -136,6 +150,24 @@ def check_prefix(option, value):
 def name_of(resource, namespace, name):
     """Return how messages call an object that a request is about: its kind, and namespace/name."""
     return "%s %s" % (resource.kind, "%s/%s" % (namespace, name) if namespace and resource.namespaced else name)
+
+
+def name_in(path):
+    """Return how messages call what a request for this path is about: an object, or the collection of a namespace."""
+    parts = [unquote(part) for part in path.strip("/").split("/")]
+    version, rest = ("/".join(parts[1:3]), parts[3:]) if parts[0] == "apis" else ("/".join(parts[1:2]), parts[2:])
+    namespace = None
+    if len(rest) > 2 and rest[0] == "namespaces":
+        namespace, rest = rest[1], rest[2:]
+    if not rest:
+        return path
+    # Subresources are in a group of their own, with the same collections.
+    kinds = _KNOWN.get(version.removeprefix("subresources."), {})
+    kind = next((kind for kind, (plural, _namespaced) in kinds.items() if plural == rest[0]), rest[0])
+    if len(rest) == 1:
+        return "%s in namespace %s" % (kind, namespace) if namespace else kind
+    name = "%s %s" % (kind, "%s/%s" % (namespace, rest[1]) if namespace else rest[1])
+    return "%s, %s" % (name, "/".join(rest[2:])) if len(rest) > 2 else name
 
 
 def label(obj):

@@ -5,8 +5,8 @@
 from __future__ import annotations
 
 from . import _resources
-from ._base import ResourceModule
 from ._info import InfoModule
+from ._resource_module import ResourceModule
 
 API_VERSION = "instancetype.kubevirt.io/v1beta1"
 SCOPE_ARGUMENTS = {"scope": {"type": "str", "choices": ["cluster", "namespace"]}, "namespace": {"type": "str"}}
@@ -26,8 +26,8 @@ class ScopedModule(ResourceModule):
 
     @classmethod
     def arguments(cls):
-        found = super().arguments()
-        return {**found, "argument_spec": {**found["argument_spec"], **SCOPE_ARGUMENTS}}
+        inherited = super().arguments()
+        return {**inherited, "argument_spec": {**inherited["argument_spec"], **SCOPE_ARGUMENTS}}
 
     def identify(self):
         self.resource = resource_of(self.params, self.KIND, self.CLUSTER_KIND)

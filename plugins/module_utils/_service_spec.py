@@ -62,9 +62,9 @@ def spec_of(params, selector, live):
     }
     if params["headless"]:
         if kind != "ClusterIP":
-            raise KubeError("headless: a Service of type %s can't be without an address" % kind)
+            raise KubeError("headless: a Service of type %s needs a cluster IP" % kind)
         if live is not None and before.get("clusterIP") != "None":
-            raise KubeError("headless: the Service has an address, which can't be taken away; delete it first")
+            raise KubeError("headless: the Service has a cluster IP, which can't be removed; delete the Service first")
         spec["clusterIP"] = "None"
     if params["ports"] is not None:
         spec["ports"] = _ports(params["ports"], before.get("ports") or [], kind)

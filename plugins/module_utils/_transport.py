@@ -146,12 +146,15 @@ class Transport:
 
     def warnings(self):
         """Return what the server warned about on writes, such as fields it doesn't know, each once."""
-        found, self._warnings = list(dict.fromkeys(self._warnings)), []
-        return found
+        heard, self._warnings = list(dict.fromkeys(self._warnings)), []
+        return heard
 
     def _connections(self):
         """Return the pool of connections."""
         configuration = self._configuration
+        if not configuration.verify_ssl:
+            # The user has chosen that; urllib3 would say it for each request, in the middle of the play's output.
+            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
         if not isinstance(configuration, PlainConfiguration):
             return load_library().client.rest.RESTClientObject(configuration).pool_manager
         if not self.host.startswith("https:"):
@@ -281,6 +284,6 @@ class Transport:
         finally:
             response.release_conn()
         if method != "GET":
-            found = WARNING.findall(response.headers.get("Warning") or "")
-            self._warnings += [re.sub(r"\\(.)", r"\1", text) for text in found]
+            warnings = WARNING.findall(response.headers.get("Warning") or "")
+            self._warnings += [re.sub(r"\\(.)", r"\1", text) for text in warnings]
         return data

@@ -54,10 +54,10 @@ class Source:
 
     def digest(self, algorithm):
         """Return its hash in hexadecimal digits."""
-        found = hashlib.new(algorithm)
+        checksum = hashlib.new(algorithm)
         for piece in self.pieces():
-            found.update(piece)
-        return found.hexdigest()
+            checksum.update(piece)
+        return checksum.hexdigest()
 
 
 class Proxy:
@@ -72,7 +72,7 @@ class Proxy:
     def __init__(self, url, authorities=None, verify=True):
         parts = urlsplit(url if "://" in url else "https://%s" % url)
         if parts.scheme != "https" or not parts.hostname:
-            raise KubeError("The upload proxy's address %r isn't one of https." % url)
+            raise KubeError("The upload proxy's address, %r, isn't an https URL." % url)
         self.url, self._host, self._port = url, parts.hostname, parts.port or 443
         self._root = parts.path.rstrip("/")
         self._context = ssl.create_default_context()
@@ -82,7 +82,7 @@ class Proxy:
             try:
                 self._context.load_verify_locations(cadata=authorities)
             except (ssl.SSLError, ValueError) as exc:
-                raise KubeError("The authorities of the upload proxy can't be used: %s." % exc) from exc
+                raise KubeError("The CA certificates of the upload proxy can't be used: %s." % exc) from exc
 
     def send(self, token, source, show, patience):
         """Send an image.

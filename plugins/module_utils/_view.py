@@ -120,8 +120,8 @@ class View:
 
     def _replace(self, feed, items, version):
         """Take a list for the whole truth about a feed's collection."""
-        found = {(feed.resource, item["metadata"].get("namespace"), item["metadata"]["name"]) for item in items}
-        for key in [key for key in list(self._objects) if key not in found and feed.covers(key)]:
+        keys = {(feed.resource, item["metadata"].get("namespace"), item["metadata"]["name"]) for item in items}
+        for key in [key for key in list(self._objects) if key not in keys and feed.covers(key)]:
             self._drop(key, version)
         for item in items:
             self._take(feed.resource, item)

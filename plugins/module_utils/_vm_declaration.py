@@ -39,7 +39,7 @@ def declaration(params):
     for source, spec in (("definition.spec", manifest["spec"]), ("spec", own_spec)):
         if spec.get("running") is not None and spec.get("runStrategy") is not None:
             raise KubeError(
-                "%s: running and runStrategy exclude each other. Leave out running, the older of them." % source
+                "%s: running and runStrategy can't be combined. Leave out running, the older of them." % source
             )
     if strategy_of(own_spec):
         # They are two forms of one declaration, of which spec has the last word.
@@ -94,11 +94,13 @@ def _api_version(params, manifest):
 
 def _identify(params, metadata):
     for option in ("name", "namespace"):
-        given, named = params[option], metadata.get(option)
-        if given and named and given != named:
-            raise KubeError("%s: %r contradicts metadata.%s %r of the definition" % (option, given, option, named))
-        if given:
-            metadata[option] = given
+        option_value, named = params[option], metadata.get(option)
+        if option_value and named and option_value != named:
+            raise KubeError(
+                "%s: %r contradicts metadata.%s %r of the definition" % (option, option_value, option, named)
+            )
+        if option_value:
+            metadata[option] = option_value
         if metadata.get(option):
             _resources.check_name(option, metadata[option])
     if params["generate_name"]:

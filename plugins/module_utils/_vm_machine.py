@@ -95,8 +95,8 @@ class Machine:
         """Return the error that says why a subresource was refused, and what to do."""
         if exc.status in (404, 503):
             remedies += ("Check that virt-api runs and that its APIService v1.subresources.kubevirt.io is available.",)
-        said = ["%s: %s refused: %s" % (self, action, exc.message.rstrip(".")), *remedies]
-        return KubeError(". ".join(said), **exc.facts)
+        texts = ["%s: %s refused: %s" % (self, action, exc.message.rstrip(".")), *remedies]
+        return KubeError(". ".join(texts), **exc.facts)
 
     def guest_action_for(self, state, vmi):
         """Return the subresource to call so that a guest that runs, or is about to, is as the state says, or None."""

@@ -10,16 +10,20 @@ from ansible.module_utils.basic import env_fallback
 
 from . import _catalogue, _cloud_init
 from ._errors import KubeError
+from ._metadata import ARGUMENTS as METADATA_ARGUMENTS
+from ._metadata import texts_of
 from ._values import plain, type_name
 from ._vm_strategy import RUN_STRATEGIES, strategy_of
 
 # Kubernetes API, resource.Quantity; memory and disks have no negative ones.
 QUANTITY = re.compile(r"^\+?([0-9]+(\.[0-9]*)?|\.[0-9]+)([KMGTPE]i|[munkMGTPE]|[eE][+-]?[0-9]+)?$")
 
+# Fewer bytes than KubeVirt takes for the memory of a guest; who writes a smaller number thinks of another unit.
+SMALLEST_MEMORY = 1000000
+
 # What the machine is, however many of it there are to be.
 MACHINE_ARGUMENTS = {
-    "labels": {"type": "dict"},
-    "annotations": {"type": "dict"},
+    **METADATA_ARGUMENTS,
     "memory": {"type": "str"},
     "cpu": {
         "type": "dict",
@@ -96,11 +100,15 @@ _MATCHER_KEYS = {
     "infer_from_volume": "inferFromVolume",
     "infer_from_volume_failure_policy": "inferFromVolumeFailurePolicy",
 }
+# What a VirtualMachine has, and instances alone have not.
+VIRTUAL_MACHINE_ARGUMENTS = {
+    "data_volume_templates": {"type": "list", "elements": "dict"},
+    **{option: {"type": "raw"} for option in _MATCHERS},
+}
 ARGUMENTS = {
     "run_strategy": {"type": "str", "choices": list(RUN_STRATEGIES)},
     "running": {"type": "bool"},
-    "data_volume_templates": {"type": "list", "elements": "dict"},
-    **{option: {"type": "raw"} for option in _MATCHERS},
+    **VIRTUAL_MACHINE_ARGUMENTS,
     **MACHINE_ARGUMENTS,
 }
 
@@ -115,15 +123,12 @@ def memory_of(params):
 
     :raises KubeError: it is none.
     """
-    return check_quantity("memory", params["memory"]) if params.get("memory") else None
-
-
-def texts_of(params, option):
-    """Return the mapping from text to text, such as labels, that an option declares, or None.
-
-    :raises KubeError: naming what isn't text.
-    """
-    return _strings(option, params.get(option))
+    memory = params.get("memory")
+    if not memory:
+        return None
+    if memory.isdigit() and int(memory) < SMALLEST_MEMORY:
+        raise KubeError("memory: %s means bytes. Write a suffix: %sMi or %sGi." % (memory, memory, memory))
+    return check_quantity("memory", memory)
 
 
 def declare(params):
@@ -239,20 +244,6 @@ def check_quantity(option, value):
     return value
 
 
-def _strings(option, mapping):
-    """Return a mapping with string values, as labels must be; None values stay, they remove a key."""
-    if mapping is None:
-        return None
-    result = {}
-    for name, value in mapping.items():
-        if isinstance(value, (dict, list)):
-            raise KubeError("%s.%s: must be a string, but is a %s" % (option, name, type_name(value)))
-        if isinstance(value, bool):
-            value = str(value).lower()
-        result[str(name)] = None if value is None else str(value)
-    return result
-
-
 def _disks(params):
     disks, volumes = [], []
     images = _catalogue.read(params.get("image_catalogue"))
@@ -344,7 +335,7 @@ def _seed(params):
     user_data = options.get("user_data")
     if params.get("ssh_keys"):
         if options.get("user_data_secret"):
-            raise KubeError("ssh_keys and cloud_init.user_data_secret exclude each other: put the keys in the Secret.")
+            raise KubeError("ssh_keys and cloud_init.user_data_secret can't be combined. Put the keys in the Secret.")
         user_data = _cloud_init.with_keys("cloud_init.user_data", user_data, params["ssh_keys"])
     else:
         user_data = _cloud_init.with_normal_keys("cloud_init.user_data", user_data)

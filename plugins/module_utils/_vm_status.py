@@ -168,7 +168,7 @@ def diagnose(client, namespace, name, renewed=False):
 
     :param renewed: the task has replaced the instance, so what was wrong with the former one doesn't count.
     """
-    said, facts = [], {}
+    troubles, facts = [], {}
     vm = _diagnosis.quietly(lambda: client.get(_resources.path(VM, namespace, name)))
     vmi = _diagnosis.quietly(lambda: client.get(_resources.path(VMI, namespace, name)))
     # created-by is on the Pods of every KubeVirt version, the id only on those of newer ones.
@@ -181,24 +181,24 @@ def diagnose(client, namespace, name, renewed=False):
         status = vm.get("status") or {}
         facts["printable_status"] = printable_status(vm)
         facts["conditions"] = status.get("conditions") or []
-        said.append("printableStatus is %s" % (printable_status(vm) or "not set yet: is virt-controller running?"))
+        troubles.append("printableStatus is %s" % (printable_status(vm) or "not set yet: is virt-controller running?"))
         failures = (status.get("startFailure") or {}).get("consecutiveFailCount")
         if failures:
-            said.append("%d starts have failed in a row" % failures)
-        said += _diagnosis.bad_conditions(vm)
+            troubles.append("%d starts have failed in a row" % failures)
+        troubles += _diagnosis.bad_conditions(vm)
     else:
-        said.append("the VirtualMachine no longer exists")
+        troubles.append("the VirtualMachine no longer exists")
     if vmi:
         status = vmi.get("status") or {}
         facts["phase"] = status.get("phase")
-        said.append("the VirtualMachineInstance is in phase %s" % (status.get("phase") or "(none)"))
+        troubles.append("the VirtualMachineInstance is in phase %s" % (status.get("phase") or "(none)"))
         if status.get("reason"):
-            said.append("reason %s" % status["reason"])
+            troubles.append("reason %s" % status["reason"])
         if vm and is_active(vmi) and is_outdated(vm, vmi):
-            said.append("its instance was started from an earlier declaration; state=restarted replaces it")
-        said += [text for text in _diagnosis.bad_conditions(vmi) if text not in said]
+            troubles.append("its instance was started from an earlier declaration; state=restarted replaces it")
+        troubles += [text for text in _diagnosis.bad_conditions(vmi) if text not in troubles]
     for pod in pods:
-        said += _diagnosis.pod_troubles(pod)
+        troubles += _diagnosis.pod_troubles(pod)
     names = {name} | {pod["metadata"]["name"] for pod in pods}
     events = _diagnosis.warning_events(client, namespace, names)
     # An earlier machine of that name had its own troubles. Seconds are all that creationTimestamp tells.
@@ -208,5 +208,5 @@ def diagnose(client, namespace, name, renewed=False):
     facts["events"] = events
     # The latest ones, oldest first, as people read logs.
     for event in events[-3:]:
-        said.append("Warning %s of %s: %s" % (event["reason"], event["object"], event["message"]))
-    return said, facts
+        troubles.append("Warning %s of %s: %s" % (event["reason"], event["object"], event["message"]))
+    return troubles, facts

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import copy
 
-from . import _hidden, _merge, _vm_status, _wait
+from . import _merge, _vm_status, _wait
 from ._base import difference
 from ._errors import KubeError
 from ._readiness import WAIT_FOR, address_of
@@ -50,7 +50,6 @@ class MachineTask(WatchedMachine):
                 },
             },
         },
-        **_hidden.HIDDEN_ARGUMENTS,
         "wait_sleep": {"type": "int"},
         "wait_for": {"type": "str", "choices": list(WAIT_FOR), "default": "running"},
         **DECLARATION_ARGUMENTS,
@@ -65,7 +64,6 @@ class MachineTask(WatchedMachine):
         self.params = {**self.params, "state": _SAME_STATE.get(self.params["state"], self.params["state"])}
         self.state = self.params["state"]
         self.grace = self._grace()
-        self.hidden = _hidden.paths_of(self.params["hidden_fields"])
         # What the machine is to be; what is done to its guest comes on top.
         self.machine_state = "running" if self.state in GUEST_ACTIONS else self.state
         self.declaration = declaration(self.params)
@@ -290,17 +288,12 @@ class MachineTask(WatchedMachine):
 
         self.apply(*self.where, started)
 
-    def gave_up(self, exc, where, goal, explain=None):
-        error = super().gave_up(exc, where, goal, explain)
-        error.facts["result"] = _hidden.hide(error.facts["result"], self.hidden)
-        return error
-
     # -- results ----------------------------------------------------------------------------------------------------
 
     def result(self, outcome):
         result = {
             **super().result(outcome),
-            "vmi": self.vmi or {},
+            "vmi": self.shown(self.vmi or {}),
             "address": address_of(self.vmi),
             "restart_required": _wait.is_true(outcome.after, "RestartRequired"),
         }
@@ -309,10 +302,8 @@ class MachineTask(WatchedMachine):
                 "%s still runs as it was started; restart it (state=restarted) to apply the declaration." % self.machine
             )
         for text in self.readiness.warnings():
-            self.module.warn("%s: cloud-init: %s" % (self.machine, text))
+            self.module.warn("%s: %s" % (self.machine, text))
         for action in filter(None, (self.action, self.guest_action)):
             before, result["diff"]["after"]["guest"] = GUEST[action]
             result["diff"]["before"].setdefault("guest", before)
-        for shown, part in ((result, "result"), (result, "vmi"), (result["diff"], "before"), (result["diff"], "after")):
-            shown[part] = _hidden.hide(shown[part], self.hidden)
         return result

@@ -7,8 +7,8 @@ from __future__ import annotations
 import contextlib
 
 from . import _vm_status, _wait
-from ._base import ResourceModule
 from ._readiness import Readiness
+from ._resource_module import ResourceModule
 from ._view import View
 from ._vm_status import is_active, is_final
 from ._vm_strategy import strategy_of
@@ -25,6 +25,8 @@ class WatchedMachine(ResourceModule):
     """
 
     KIND = "VirtualMachine"
+    # They are those of its instances, too: part of what is declared.
+    DESCRIBED = False
     # Whether a guest is restarted that needs it to become as declared.
     restarts_outdated = False
 
@@ -192,8 +194,8 @@ class WatchedMachine(ResourceModule):
         return reasons
 
     def explain(self, vm):
-        said, facts = _vm_status.diagnose(self.client, self.namespace, self.name, renewed=self.former is not None)
-        return ([self.lacking] if self.lacking else []) + said, {"diagnosis": facts}
+        troubles, facts = _vm_status.diagnose(self.client, self.namespace, self.name, renewed=self.former is not None)
+        return ([self.lacking] if self.lacking else []) + troubles, {"diagnosis": facts}
 
 
 def _is_seen(vm):

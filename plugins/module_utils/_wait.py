@@ -59,7 +59,7 @@ def until(client, resource, namespace, name, timeout, done, hopeless=None):
         return objects[0] if objects else None
 
     try:
-        found = _until(
+        obj = _until(
             client,
             _resources.path(resource, namespace),
             timeout,
@@ -69,7 +69,7 @@ def until(client, resource, namespace, name, timeout, done, hopeless=None):
         )
     except GaveUp as exc:
         raise GaveUp(exc.why, only(exc.obj)) from exc
-    return only(found)
+    return only(obj)
 
 
 def until_all(client, collection, timeout, done, hopeless, label_selector, field_selector):
@@ -169,9 +169,9 @@ def is_true(obj, kind):
 def reasons(obj):
     """Return what an object's conditions and finalizers say, a sentence each."""
     obj = obj or {}
-    said = [
-        "%s=%s (%s: %s)" % (entry.get("type"), entry.get("status"), entry.get("reason"), entry.get("message"))
-        for entry in (obj.get("status") or {}).get("conditions") or []
-    ]
+    troubles = []
+    for entry in (obj.get("status") or {}).get("conditions") or []:
+        because = ": ".join(entry[key] for key in ("reason", "message") if entry.get(key))
+        troubles.append("%s=%s%s" % (entry.get("type"), entry.get("status"), " (%s)" % because if because else ""))
     finalizers = (obj.get("metadata") or {}).get("finalizers")
-    return said + (["it still has the finalizers %s" % ", ".join(finalizers)] if finalizers else [])
+    return troubles + (["it still has the finalizers %s" % ", ".join(finalizers)] if finalizers else [])

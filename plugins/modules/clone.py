@@ -75,11 +75,13 @@ extends_documentation_fragment:
   - turtles.kubevirt.auth
   - turtles.kubevirt.attributes
   - turtles.kubevirt.attributes.declares
+  - turtles.kubevirt.hidden
   - turtles.kubevirt.library
+  - turtles.kubevirt.metadata
   - turtles.kubevirt.wait
 notes:
   - O(wait) waits until the copy is there.
-  - A clone can't be changed. Use another name for a new one.
+  - A clone can't be changed, except for its labels and annotations. Use another name for a new one.
 seealso:
   - module: turtles.kubevirt.snapshot
   - module: turtles.kubevirt.restore
@@ -129,8 +131,8 @@ duration:
 import json
 
 from ..module_utils import _resources
-from ..module_utils._base import ResourceModule, run_module
 from ..module_utils._errors import KubeError
+from ..module_utils._resource_module import ResourceModule
 from ..module_utils._values import plain
 from ..module_utils._vm_status import phase_of
 from ..module_utils._wait import reasons
@@ -206,16 +208,12 @@ class Clone(ResourceModule):
 
     def explain(self, obj):
         conditions = ((obj or {}).get("status") or {}).get("conditions") or ()
-        said = [each["message"] for each in conditions if each.get("type") == "Ready" and each.get("message")]
-        return said or reasons(obj), {}
+        messages = [each["message"] for each in conditions if each.get("type") == "Ready" and each.get("message")]
+        return messages or reasons(obj), {}
 
 
 MODULE = Clone
-
-
-def main():
-    """Entry point."""
-    run_module(Clone)
+main = MODULE.main
 
 
 if __name__ == "__main__":

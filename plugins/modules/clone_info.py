@@ -63,7 +63,6 @@ query_result:
   sample: [db-for-test]
 """
 
-from ..module_utils._base import run_module
 from ..module_utils._info import InfoModule
 
 
@@ -76,11 +75,7 @@ class CloneInfo(InfoModule):
 
 
 MODULE = CloneInfo
-
-
-def main():
-    """Entry point."""
-    run_module(CloneInfo)
+main = MODULE.main
 
 
 if __name__ == "__main__":

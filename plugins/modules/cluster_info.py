@@ -77,7 +77,7 @@ kubevirt:
 """
 
 from ..module_utils import _installation
-from ..module_utils._base import KubeModule, run_module
+from ..module_utils._base import KubeModule
 
 
 class ClusterInfo(KubeModule):
@@ -85,25 +85,21 @@ class ClusterInfo(KubeModule):
 
     def run(self):
         version = self.client.request("GET", "/version")
-        found = self.client.request("GET", "/apis") or {}
+        groups = self.client.request("GET", "/apis") or {}
         return {
             "changed": False,
             "host": self.client.host,
             "version": version or {},
             "groups": {
                 group["name"]: [entry["version"] for entry in group.get("versions") or []]
-                for group in found.get("groups") or []
+                for group in groups.get("groups") or []
             },
             "kubevirt": _installation.kubevirt(self.client) or {},
         }
 
 
 MODULE = ClusterInfo
-
-
-def main():
-    """Entry point."""
-    run_module(ClusterInfo)
+main = MODULE.main
 
 
 if __name__ == "__main__":

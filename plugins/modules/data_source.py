@@ -55,6 +55,7 @@ extends_documentation_fragment:
   - turtles.kubevirt.auth
   - turtles.kubevirt.attributes
   - turtles.kubevirt.attributes.declares
+  - turtles.kubevirt.hidden
   - turtles.kubevirt.library
   - turtles.kubevirt.wait
 notes:
@@ -126,9 +127,9 @@ duration:
   sample: 0.31
 """
 
-from ..module_utils import _resources, _vm_spec, _wait
-from ..module_utils._base import ResourceModule, run_module
+from ..module_utils import _resources, _wait
 from ..module_utils._errors import KubeError
+from ..module_utils._resource_module import ResourceModule
 
 # Options, and the fields of spec.source that they are.
 SOURCES = {"pvc": "pvc", "snapshot": "snapshot", "data_source": "dataSource"}
@@ -145,7 +146,6 @@ class DataSource(ResourceModule):
     ARGUMENTS = {
         "name": {"type": "str", "required": True},
         **{option: {"type": "str"} for option in (*SOURCES, "source_namespace")},
-        **{option: _vm_spec.ARGUMENTS[option] for option in ("labels", "annotations")},
     }
     RULES = {"mutually_exclusive": [tuple(SOURCES), ("data_source", "source_namespace")]}
 
@@ -153,11 +153,7 @@ class DataSource(ResourceModule):
         source = self._source()
         if live is None and source is None:
             raise KubeError("pvc, snapshot, data_source: missing for a new DataSource. Name one disk.")
-        texts = {key: _vm_spec.texts_of(self.params, key) for key in ("labels", "annotations")}
-        return {
-            "metadata": {key: value for key, value in texts.items() if value is not None},
-            "spec": {} if source is None else {"source": source},
-        }
+        return {"spec": {} if source is None else {"source": source}}
 
     def _source(self):
         option = next((each for each in SOURCES if self.params[each] is not None), None)
@@ -178,11 +174,7 @@ class DataSource(ResourceModule):
 
 
 MODULE = DataSource
-
-
-def main():
-    """Entry point."""
-    run_module(DataSource)
+main = MODULE.main
 
 
 if __name__ == "__main__":

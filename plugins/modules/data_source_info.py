@@ -58,7 +58,6 @@ query_result:
   sample: [debian]
 """
 
-from ..module_utils._base import run_module
 from ..module_utils._info import InfoModule
 
 
@@ -71,11 +70,7 @@ class DataSourceInfo(InfoModule):
 
 
 MODULE = DataSourceInfo
-
-
-def main():
-    """Entry point."""
-    run_module(DataSourceInfo)
+main = MODULE.main
 
 
 if __name__ == "__main__":

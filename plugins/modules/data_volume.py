@@ -80,17 +80,13 @@ options:
         that uses the disk is started, on that machine's node.
     type: bool
     default: false
-  labels:
-    description: Labels of the DataVolume.
-    type: dict
-  annotations:
-    description: Annotations of the DataVolume.
-    type: dict
 extends_documentation_fragment:
   - turtles.kubevirt.auth
   - turtles.kubevirt.attributes
   - turtles.kubevirt.attributes.declares
+  - turtles.kubevirt.hidden
   - turtles.kubevirt.library
+  - turtles.kubevirt.metadata
   - turtles.kubevirt.wait
 notes:
   - O(wait) waits until the disk is complete, or until nothing is missing but a virtual machine that uses it. A failing
@@ -145,15 +141,8 @@ EXAMPLES = r"""
     namespace: shop
     state: running
     memory: 2Gi
-    spec:
-      domain:
-        devices:
-          disks:
-            - name: root
-              disk: {bus: virtio}
-      volumes:
-        - name: root
-          dataVolume: {name: web-root}
+    disks:
+      - {name: root, data_volume: web-root}
 
 - name: Delete the disk and all that is on it
   turtles.kubevirt.data_volume:
@@ -192,9 +181,9 @@ duration:
   sample: 12.3
 """
 
-from ..module_utils import _data_volume, _resources, _vm_spec, _wait
-from ..module_utils._base import ResourceModule, run_module
+from ..module_utils import _data_volume, _resources, _wait
 from ..module_utils._errors import KubeError
+from ..module_utils._resource_module import ResourceModule
 from ..module_utils._values import plain
 from ..module_utils._vm_status import phase_of
 
@@ -219,7 +208,6 @@ class DataVolume(ResourceModule):
         "pvc": {"type": "dict"},
         "preallocation": {"type": "bool"},
         "bind_immediately": {"type": "bool", "default": False},
-        **{option: _vm_spec.ARGUMENTS[option] for option in ("labels", "annotations")},
     }
     RULES = {
         "mutually_exclusive": [
@@ -233,9 +221,7 @@ class DataVolume(ResourceModule):
     def declare(self, live):
         if live is None:
             self._check_complete()
-        texts = {key: _vm_spec.texts_of(self.params, key) for key in ("labels", "annotations")}
-        if self.params["bind_immediately"]:
-            texts["annotations"] = {**(texts["annotations"] or {}), _data_volume.BIND_IMMEDIATELY: "true"}
+        bound = {"annotations": {_data_volume.BIND_IMMEDIATELY: "true"}} if self.params["bind_immediately"] else {}
         spec = {
             key: value
             for key, value in (
@@ -247,7 +233,7 @@ class DataVolume(ResourceModule):
             )
             if value is not None
         }
-        return {"metadata": {key: value for key, value in texts.items() if value is not None}, "spec": spec}
+        return {"metadata": bound, "spec": spec}
 
     def _check_complete(self):
         if all(self.params[option] is None for option in ("url", "source", "source_ref")):
@@ -294,8 +280,8 @@ class DataVolume(ResourceModule):
     def explain(self, obj):
         status = (obj or {}).get("status") or {}
         running = _wait.condition(obj, "Running")
-        said = ["It is in phase %s, %s done" % (status.get("phase") or "Pending", status.get("progress") or "N/A")]
-        return said + ([running["message"]] if running.get("message") else []), {}
+        troubles = ["It is in phase %s, %s done" % (status.get("phase") or "Pending", status.get("progress") or "N/A")]
+        return troubles + ([running["message"]] if running.get("message") else []), {}
 
     def result(self, outcome):
         status = (outcome.after or {}).get("status") or {}
@@ -307,11 +293,7 @@ class DataVolume(ResourceModule):
 
 
 MODULE = DataVolume
-
-
-def main():
-    """Entry point."""
-    run_module(DataVolume)
+main = MODULE.main
 
 
 if __name__ == "__main__":

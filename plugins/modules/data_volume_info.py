@@ -61,7 +61,6 @@ query_result:
   sample: [web-root]
 """
 
-from ..module_utils._base import run_module
 from ..module_utils._info import InfoModule
 
 
@@ -74,11 +73,7 @@ class DataVolumeInfo(InfoModule):
 
 
 MODULE = DataVolumeInfo
-
-
-def main():
-    """Entry point."""
-    run_module(DataVolumeInfo)
+main = MODULE.main
 
 
 if __name__ == "__main__":

@@ -12,10 +12,11 @@ version_added: 0.1.0
 author:
   - turtles.kubevirt contributors (!UNKNOWN)
 description:
-  - Makes an object of kind VirtualMachineExport of the KubeVirt API (C(export.kubevirt.io)), by which the disks of a
-    stopped virtual machine, of a snapshot or of a claim can be downloaded for some time, and waits until they can.
-  - With O(dest), downloads them to the host that the task runs on, as C(virtctl vmexport download) does. A download
-    that breaks off is gone on with; a disk that is there already isn't downloaded again.
+  - Creates a VirtualMachineExport of the KubeVirt API (C(export.kubevirt.io)), which offers the disks of a stopped
+    virtual machine, of a snapshot or of a claim for download for a limited time, and waits until they can be
+    downloaded.
+  - With O(dest), downloads them to the host that the task runs on, as C(virtctl vmexport download) does. An interrupted
+    download is resumed, and a disk that is there already isn't downloaded again.
   - Works with this collection's engine and with upstream's KubeVirt.
 options:
   state:
@@ -43,20 +44,21 @@ options:
   ttl:
     description:
       - How long after its creation the export is deleted, such as V(4h).
-      - On KubeVirt and this engine it is V(2h) if this isn't set.
+      - The server's default is V(2h).
     type: str
   token_secret:
-    description: Name of a Secret whose key C(token) has the text that allows to download. Without, one is made.
+    description: Name of a Secret whose key C(token) authorizes downloads. The server creates one if this isn't set.
     type: str
   dest:
     description:
-      - Folder on the host that the task runs on, for the disks. It is made if there is none. A disk becomes
+      - Folder on the host that the task runs on, for the disks. It is created if it doesn't exist. A disk becomes
         C(<name>.img.gz) or C(<name>.img), a claim with files C(<name>.tar.gz), by the names in RV(volumes).
     type: path
   format:
     description:
-      - How a disk is downloaded. V(gzip) takes as little as the guest has written. V(raw) is as large as the disk, is
-        stored without its empty parts, and is gone on with where it has broken off, where V(gzip) begins again.
+      - How a disk is downloaded. V(gzip) transfers only what the guest has written, and starts over after an
+        interruption. V(raw) transfers the whole disk, stores it without its empty parts, and resumes after an
+        interruption.
     type: str
     choices: [gzip, raw]
     default: gzip
@@ -65,7 +67,7 @@ options:
     type: list
     elements: str
   manifest:
-    description: Whether to download the objects that make the machine again as well, as C(manifest.json).
+    description: Whether to also download the objects from which the machine can be created again, as C(manifest.json).
     type: bool
     default: false
   link:
@@ -87,27 +89,30 @@ options:
     type: bool
     default: false
   retries:
-    description: How many times a download that breaks off is gone on with, without getting any further.
+    description: How many times an interrupted download is resumed without having got any further in between.
     type: int
     default: 5
   progress:
     description:
-      - Seconds between two lines about the progress; V(0) for none. They are shown where the task runs in the
-        controller's process, that is with the connection C(local).
+      - Seconds between progress lines; V(0) for none. They are shown only if the task runs in the controller's process,
+        that is, with the connection C(local).
     type: int
     default: 10
 extends_documentation_fragment:
   - turtles.kubevirt.auth
   - turtles.kubevirt.attributes
   - turtles.kubevirt.attributes.declares
+  - turtles.kubevirt.hidden
   - turtles.kubevirt.library
+  - turtles.kubevirt.metadata
   - turtles.kubevirt.wait
 notes:
   - Only the user of the task may read what is downloaded (mode 0600).
-  - What was downloaded is noted in C(<dest>/.<name>.export.json). A disk counts as there if its file is as it was then
-    and the disk on the server hasn't changed since. One of a snapshot doesn't change.
-  - O(wait_timeout) is about the export, and not about the downloads. With O(dest), O(wait) has to be true.
-  - An export can't be changed. A task that declares something else for one that exists fails.
+  - What was downloaded is recorded in C(<dest>/.<name>.export.json). A disk isn't downloaded again while neither its
+    file nor the disk on the server has changed since then. Disks of snapshots don't change.
+  - O(wait_timeout) applies to the export, not to the downloads. O(dest) needs O(wait=true).
+  - An export can't be changed, except for its labels and annotations. A task that declares something
+    else for one that exists fails.
 seealso:
   - module: turtles.kubevirt.export_info
   - module: turtles.kubevirt.snapshot
@@ -235,10 +240,10 @@ import time
 from urllib.parse import urlsplit
 
 from ..module_utils import _download, _exports, _resources, _upload
-from ..module_utils._base import ResourceModule, run_module
 from ..module_utils._download_record import Record
 from ..module_utils._errors import KubeError
 from ..module_utils._exports import phase_of
+from ..module_utils._resource_module import ResourceModule
 from ..module_utils._wait import condition, reasons
 
 # By option: kind and group of what is exported.
@@ -348,13 +353,13 @@ class Export(ResourceModule):
         if source["kind"] == SOURCES["snapshot"][0]:
             # Claims are made of it again and again, with the same content
             about["tag"] = ""
-        found = record.find(path, about)
-        told = {"volume": name, "path": path, "format": form, "disk_bytes": size}
-        if found is not None:
-            return {**told, **found, "downloaded": False}
+        earlier = record.find(path, about)
+        facts = {"volume": name, "path": path, "format": form, "disk_bytes": size}
+        if earlier is not None:
+            return {**facts, **earlier, "downloaded": False}
         self.changed = self.changed or not self.check_mode
         if self.check_mode:
-            return {**told, "bytes": 0, "checksum": "", "downloaded": True}
+            return {**facts, "bytes": 0, "checksum": "", "downloaded": True}
         record.check_space(size if form == "raw" else 0)
         part = _download.Part(path, sparse=form == "raw")
         total = size if form == "raw" else 0
@@ -364,7 +369,7 @@ class Export(ResourceModule):
             checksum = part.finish()
         finally:
             part.close()
-        return {**told, **record.note(path, about, checksum), "downloaded": True}
+        return {**facts, **record.note(path, about, checksum), "downloaded": True}
 
     def _of(self, export):
         """Return what tells the content of an export from that of another: uid of a snapshot, or of nothing."""
@@ -372,8 +377,8 @@ class Export(ResourceModule):
         if source["kind"] != SOURCES["snapshot"][0]:
             return ""
         snapshot = _resources.known("snapshot.kubevirt.io/v1beta1", source["kind"])
-        found = self.client.get(_resources.path(snapshot, self.namespace, source["name"]))
-        return (found or {"metadata": {}})["metadata"].get("uid") or export["metadata"]["uid"]
+        live = self.client.get(_resources.path(snapshot, self.namespace, source["name"]))
+        return (live or {"metadata": {}})["metadata"].get("uid") or export["metadata"]["uid"]
 
     def _manifest(self, record, link):
         path = os.path.join(self.params["dest"], MANIFEST)
@@ -385,8 +390,8 @@ class Export(ResourceModule):
             text = json.dumps(json.loads(text), indent=2, sort_keys=True) + "\n"
         except ValueError as exc:
             raise KubeError("The manifest of the export isn't JSON: %s" % exc) from exc
-        told = {"volume": "", "path": path, "format": "json", "disk_bytes": 0}
-        return {**told, **record.write(path, text)}
+        facts = {"volume": "", "path": path, "format": "json", "disk_bytes": 0}
+        return {**facts, **record.write(path, text)}
 
     def _retried(self, act, part=None):
         """Do something over the network, again if it breaks off and nothing comes of it."""
@@ -404,7 +409,9 @@ class Export(ResourceModule):
                     raise KubeError(
                         "%s couldn't be downloaded: %s (retries)." % (_resources.name_of(*self.where), exc)
                     ) from exc
-                self._say("", "%s; tried again" % exc)
+                restarts = part is not None and part.size and not part.tag
+                words = "begun again, as only format=raw can be gone on with" if restarts else "tried again"
+                self._say("", "%s; %s" % (exc, words))
                 time.sleep(PAUSE)
 
     def _say(self, volume, text):
@@ -481,17 +488,17 @@ class Export(ResourceModule):
         return {}
 
     def explain(self, obj):
-        said = condition(obj, "Ready").get("message")
-        return ([said] if said else reasons(obj)), {}
+        message = condition(obj, "Ready").get("message")
+        return ([message] if message else reasons(obj)), {}
 
     def result(self, outcome):
         links = ((outcome.after or {}).get("status") or {}).get("links") or {}
         link = links.get(self.params["link"]) or links.get("internal") or {}
-        found = {
+        keys = {
             "phase": phase_of(outcome.after),
             "volumes": [volume["name"] for volume in link.get("volumes") or ()],
         }
-        result = {**super().result(outcome), **found}
+        result = {**super().result(outcome), **keys}
         if self.params["dest"] and self.params["state"] == "present":
             result["files"] = self.files
             result["diff"]["before"] = {"object": result["diff"]["before"], "files": self._listed(downloaded=False)}
@@ -511,11 +518,7 @@ def _plain(value):
 
 
 MODULE = Export
-
-
-def main():
-    """Entry point."""
-    run_module(Export)
+main = MODULE.main
 
 
 if __name__ == "__main__":

@@ -64,7 +64,6 @@ query_result:
 """
 
 from ..module_utils import _exports
-from ..module_utils._base import run_module
 from ..module_utils._info import InfoModule
 
 
@@ -79,11 +78,7 @@ class ExportInfo(InfoModule):
 
 
 MODULE = ExportInfo
-
-
-def main():
-    """Entry point."""
-    run_module(ExportInfo)
+main = MODULE.main
 
 
 if __name__ == "__main__":

@@ -24,9 +24,9 @@ options:
     description:
       - The machines. Each takes the options of M(turtles.kubevirt.vm) except those about the connection, C(wait),
         C(wait_sleep) and C(wait_timeout).
+      - One of O(vms), O(template) and O(prune) is required.
     type: list
     elements: dict
-    default: []
   template:
     description:
       - Options of M(turtles.kubevirt.vm) for each of the machines that O(count) or O(items) call for, with Jinja
@@ -283,15 +283,10 @@ duration:
   sample: 3.1
 """
 
-from ..module_utils._base import run_module
 from ..module_utils._fleet_task import FleetTask
 
 MODULE = FleetTask
-
-
-def main():
-    """Entry point."""
-    run_module(FleetTask)
+main = MODULE.main
 
 
 if __name__ == "__main__":

@@ -123,7 +123,7 @@ interfaces:
 """
 
 from ..module_utils import _resources
-from ..module_utils._base import KubeModule, explain_error, run_module
+from ..module_utils._base import KubeModule, explain_error
 from ..module_utils._errors import ApiError, KubeError
 from ..module_utils._vm_machine import INSTANCE_SUBRESOURCES
 from ..module_utils._wait import is_true
@@ -193,11 +193,7 @@ class GuestInfo(KubeModule):
 
 
 MODULE = GuestInfo
-
-
-def main():
-    """Entry point."""
-    run_module(GuestInfo)
+main = MODULE.main
 
 
 if __name__ == "__main__":

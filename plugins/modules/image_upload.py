@@ -53,12 +53,6 @@ options:
   preallocation:
     description: Whether all of the disk's storage is reserved before anything is written.
     type: bool
-  labels:
-    description: Labels of the DataVolume.
-    type: dict
-  annotations:
-    description: Annotations of the DataVolume.
-    type: dict
   upload_proxy_url:
     description:
       - Address of the upload proxy, such as V(https://uploads.example.com). Defaults to the address in the object
@@ -87,7 +81,9 @@ extends_documentation_fragment:
   - turtles.kubevirt.auth
   - turtles.kubevirt.attributes
   - turtles.kubevirt.attributes.declares
+  - turtles.kubevirt.hidden
   - turtles.kubevirt.library
+  - turtles.kubevirt.metadata
   - turtles.kubevirt.wait
 notes:
   - An uploaded disk has an annotation with the checksum of the file. The same file isn't uploaded again, and a
@@ -165,9 +161,9 @@ duration:
 
 import time
 
-from ..module_utils import _data_volume, _resources, _upload, _vm_spec, _wait
-from ..module_utils._base import ResourceModule, run_module
+from ..module_utils import _data_volume, _resources, _upload, _wait
 from ..module_utils._errors import KubeError
+from ..module_utils._resource_module import ResourceModule
 from ..module_utils._vm_status import phase_of
 
 CHECKSUM = "turtles.kubevirt/uploaded"
@@ -198,15 +194,14 @@ class ImageUpload(ResourceModule):
         "upload_proxy_insecure": {"type": "bool", "default": False},
         "retries": {"type": "int", "default": 5},
         "progress": {"type": "int", "default": 10},
-        **{option: _vm_spec.ARGUMENTS[option] for option in ("labels", "annotations")},
     }
 
     @classmethod
     def arguments(cls):
         """Return the keyword arguments of AnsibleModule: there is one state only."""
-        found = super().arguments()
-        found["argument_spec"] = {key: value for key, value in found["argument_spec"].items() if key != "state"}
-        return found
+        inherited = super().arguments()
+        inherited["argument_spec"] = {key: value for key, value in inherited["argument_spec"].items() if key != "state"}
+        return inherited
 
     def run(self):
         self.params = {**self.params, "state": "present"}
@@ -221,48 +216,47 @@ class ImageUpload(ResourceModule):
         if algorithm not in ALGORITHMS or (self.params["checksum"] and len(digits) != ALGORITHMS[algorithm]):
             forms = ", ".join("%s:<%d hexadecimal digits>" % pair for pair in ALGORITHMS.items())
             raise KubeError("checksum: %r doesn't have one of the forms %s." % (wanted, forms))
-        found = self.source.digest(algorithm)
-        if digits and found != digits.lower():
+        checksum = self.source.digest(algorithm)
+        if digits and checksum != digits.lower():
             raise KubeError(
                 "checksum: %s has the %s checksum %s, not %s: it is another file, or it is damaged."
-                % (self.source.path, algorithm, found, digits)
+                % (self.source.path, algorithm, checksum, digits)
             )
-        return "%s:%s" % (algorithm, found)
+        return "%s:%s" % (algorithm, checksum)
 
     def declare(self, live):
         if live is None and self.params["size"] is None:
             raise KubeError("size: missing for a new disk. Give its size, such as 20Gi.")
         if live is not None:
             self._check(live)
-        texts = {key: _vm_spec.texts_of(self.params, key) for key in ("labels", "annotations")}
         own = {CHECKSUM: self.checksum, _data_volume.BIND_IMMEDIATELY: "true"}
-        metadata = {"annotations": {**(texts["annotations"] or {}), **own}}
-        if texts["labels"] is not None:
-            metadata["labels"] = texts["labels"]
         spec = {
             "source": {"upload": {}},
             "storage": _data_volume.storage_of(self.params),
             "preallocation": self.params["preallocation"],
         }
-        return {"metadata": metadata, "spec": {key: value for key, value in spec.items() if value is not None}}
+        return {
+            "metadata": {"annotations": own},
+            "spec": {key: value for key, value in spec.items() if value is not None},
+        }
 
     def _check(self, live):
         """Refuse a DataVolume that was created from something else."""
         where = _resources.label(live)
         if (live["spec"].get("source") or {}).get("upload") is None:
             raise KubeError("%s exists, and isn't filled by an upload. Give another name, or delete it first." % where)
-        found = (live["metadata"].get("annotations") or {}).get(CHECKSUM)
-        if found == self.checksum:
+        checksum = (live["metadata"].get("annotations") or {}).get(CHECKSUM)
+        if checksum == self.checksum:
             return
-        algorithm = (found or "").partition(":")[0]
-        if algorithm in ALGORITHMS and found == "%s:%s" % (algorithm, self.source.digest(algorithm)):
+        algorithm = (checksum or "").partition(":")[0]
+        if algorithm in ALGORITHMS and checksum == "%s:%s" % (algorithm, self.source.digest(algorithm)):
             # The same file, by another hash
-            self.checksum = found
+            self.checksum = checksum
             return
-        if phase_of(live) == "Succeeded" or found is not None:
+        if phase_of(live) == "Succeeded" or checksum is not None:
             raise KubeError(
                 "%s exists, and was created from another file (%s). Give another name, or delete it first, which "
-                "deletes the disk." % (where, found or "without a checksum")
+                "deletes the disk." % (where, checksum or "without a checksum")
             )
 
     def refused(self, exc, resource, namespace, name):
@@ -331,8 +325,8 @@ class ImageUpload(ResourceModule):
             config = self.client.get(CONFIG_PATH) or {}
         spec, status = config.get("spec") or {}, config.get("status") or {}
         override = spec.get("uploadProxyURLOverride")
-        found = url or override or status.get("uploadProxyURL")
-        if not found:
+        address = url or override or status.get("uploadProxyURL")
+        if not address:
             raise KubeError("upload_proxy_url: missing. The cluster's object CDIConfig doesn't say where its proxy is.")
         authorities = status.get("uploadProxyCA")
         if path:
@@ -341,7 +335,7 @@ class ImageUpload(ResourceModule):
                     authorities = file.read()
             except (OSError, ValueError) as exc:
                 raise KubeError("upload_proxy_ca: %s can't be read: %s." % (path, exc)) from exc
-        return _upload.Proxy(found, authorities, not self.params["upload_proxy_insecure"])
+        return _upload.Proxy(address, authorities, not self.params["upload_proxy_insecure"])
 
     def is_ready(self, obj):
         return phase_of(obj) == "Succeeded"
@@ -357,14 +351,14 @@ class ImageUpload(ResourceModule):
 
     def explain(self, obj):
         running = _wait.condition(obj, "Running")
-        said = ["It is in phase %s" % (phase_of(obj) or "Pending")]
+        troubles = ["It is in phase %s" % (phase_of(obj) or "Pending")]
         if phase_of(obj) == "WaitForFirstConsumer":
-            said.append("its claim is bound when a Pod uses it")
-        return said + ([running["message"]] if running.get("message") else []), {}
+            troubles.append("its claim is bound when a Pod uses it")
+        return troubles + ([running["message"]] if running.get("message") else []), {}
 
     def result(self, outcome):
-        found = {"phase": phase_of(outcome.after), "checksum": self.checksum, "bytes": self.sent}
-        return {**super().result(outcome), **found}
+        keys = {"phase": phase_of(outcome.after), "checksum": self.checksum, "bytes": self.sent}
+        return {**super().result(outcome), **keys}
 
 
 def _takes_images(obj):
@@ -376,11 +370,7 @@ def _restarts(obj):
 
 
 MODULE = ImageUpload
-
-
-def main():
-    """Entry point."""
-    run_module(ImageUpload)
+main = MODULE.main
 
 
 if __name__ == "__main__":

@@ -14,10 +14,10 @@ author:
 description:
   - Creates, updates or deletes a VirtualMachineClusterInstancetype or a VirtualMachineInstancetype of the KubeVirt API.
     Virtual machines that name it as their instance type get its processors, its memory and what else it declares.
-  - A machine that has any of that itself is refused, and the error names the fields. As what the guest sees the
-    processors - sockets, cores or threads - is for a preference to say, see M(turtles.kubevirt.preference).
-  - Machines keep an instance type as it was when they were first started with it. A changed one counts for machines
-    that are started with it for the first time; deleting one changes nothing for those that were started already.
+  - A machine that has any of that itself is refused, and the error names the fields. Whether the guest sees the
+    processors as sockets, cores or threads is up to a preference, see M(turtles.kubevirt.preference).
+  - Machines keep an instance type as it was when they were first started with it. A change applies to machines that are
+    started with it for the first time, and deleting it affects none that has been started before.
 options:
   state:
     description: Whether the instance type should exist.
@@ -50,6 +50,7 @@ extends_documentation_fragment:
   - turtles.kubevirt.auth
   - turtles.kubevirt.attributes
   - turtles.kubevirt.attributes.declares
+  - turtles.kubevirt.hidden
   - turtles.kubevirt.library
   - turtles.kubevirt.scope
   - turtles.kubevirt.wait
@@ -115,7 +116,6 @@ duration:
 """
 
 from ..module_utils import _merge, _shape, _vm_spec
-from ..module_utils._base import run_module
 from ..module_utils._errors import KubeError
 from ..module_utils._scope import ScopedModule
 from ..module_utils._values import plain
@@ -130,23 +130,19 @@ class Instancetype(ScopedModule):
         "name": {"type": "str", "required": True},
         "cpus": {"type": "int"},
         "spec": {"type": "dict"},
-        **{option: _vm_spec.ARGUMENTS[option] for option in ("memory", "labels", "annotations")},
+        "memory": _vm_spec.ARGUMENTS["memory"],
     }
 
     def declare(self, live):
-        texts = {key: _vm_spec.texts_of(self.params, key) for key in ("labels", "annotations")}
         spec = self._spec()
         if live is None:
             for option, part in (("cpus", "cpu"), ("memory", "memory")):
-                given = spec.get(part)
-                if given is None or (isinstance(given, dict) and given.get("guest") is None):
+                section = spec.get(part)
+                if section is None or (isinstance(section, dict) and section.get("guest") is None):
                     raise KubeError(
                         "%s: missing for a new instance type. Give it, or %s.guest in spec." % (option, part)
                     )
-        declaration = {
-            "metadata": {key: value for key, value in texts.items() if value is not None},
-            **({"spec": spec} if spec else {}),
-        }
+        declaration = {"spec": spec} if spec else {}
         _shape.check_shape("instance type %s" % self.name, declaration, self.resource.kind)
         return declaration
 
@@ -162,11 +158,7 @@ class Instancetype(ScopedModule):
 
 
 MODULE = Instancetype
-
-
-def main():
-    """Entry point."""
-    run_module(Instancetype)
+main = MODULE.main
 
 
 if __name__ == "__main__":

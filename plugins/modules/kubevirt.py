@@ -68,6 +68,7 @@ extends_documentation_fragment:
   - turtles.kubevirt.auth
   - turtles.kubevirt.attributes
   - turtles.kubevirt.attributes.declares
+  - turtles.kubevirt.hidden
   - turtles.kubevirt.library
   - turtles.kubevirt.wait
 seealso:
@@ -115,9 +116,10 @@ diagnosis:
 """
 
 from ..module_utils import _installation, _resources, _server_side, _shape, _wait
-from ..module_utils._base import Outcome, ResourceModule, run_module
+from ..module_utils._base import Outcome
 from ..module_utils._client import MERGE_PATCH
 from ..module_utils._errors import KubeError
+from ..module_utils._resource_module import ResourceModule
 from ..module_utils._values import plain
 
 SHOWN = 5
@@ -128,6 +130,7 @@ class KubeVirt(ResourceModule):
     """The KubeVirt object."""
 
     KIND = "KubeVirt"
+    DESCRIBED = False
     READY = "available"
     ARGUMENTS = {
         "name": {"type": "str", "default": "kubevirt"},
@@ -148,8 +151,8 @@ class KubeVirt(ResourceModule):
         return _installation.is_available(obj)
 
     def explain(self, obj):
-        said = _installation.diagnose(self.client, self.namespace, self.name)
-        return said, {"diagnosis": said}
+        diagnosis = _installation.diagnose(self.client, self.namespace, self.name)
+        return diagnosis, {"diagnosis": diagnosis}
 
     # -- present ----------------------------------------------------------------------------------------------------
 
@@ -232,9 +235,9 @@ class KubeVirt(ResourceModule):
         self.wait_until(*self.where, lambda obj: obj is None, "gone", explain=self._why_not_gone)
 
     def _why_not_gone(self, obj):
-        said, facts = self.explain(obj)
+        troubles, facts = self.explain(obj)
         left = _installation.machines(self.client)
-        return (["%d virtual machines remain (%s)" % (len(left), _some(left))] if left else []) + said, facts
+        return (["%d virtual machines remain (%s)" % (len(left), _some(left))] if left else []) + troubles, facts
 
 
 def _some(names):
@@ -242,11 +245,7 @@ def _some(names):
 
 
 MODULE = KubeVirt
-
-
-def main():
-    """Entry point."""
-    run_module(KubeVirt)
+main = MODULE.main
 
 
 if __name__ == "__main__":

@@ -149,7 +149,7 @@ changes:
 import copy
 
 from ..module_utils import _diagnosis, _merge, _resources, _server_side, _shape, _wait
-from ..module_utils._base import WAIT_ARGUMENTS, KubeModule, Outcome, run_module
+from ..module_utils._base import WAIT_ARGUMENTS, KubeModule, Outcome
 from ..module_utils._definitions import DEFINITION_ARGUMENTS, load_definitions
 from ..module_utils._errors import KubeError
 from ..module_utils._jmespath import Expression
@@ -199,7 +199,7 @@ class Manifest(KubeModule):
         ]
         if self.params["state"] == "absent":
             if condition:
-                raise KubeError("wait_for: is about objects that exist; remove it, or state=absent")
+                raise KubeError("wait_for: applies only to objects that exist; remove it, or state=absent")
             done = self._absent(objects)
         else:
             done = self._present(objects)
@@ -227,8 +227,8 @@ class Manifest(KubeModule):
         for member in ("apiVersion", "kind"):
             if not isinstance(obj.get(member), str) or not obj[member]:
                 example = "v1 or kubevirt.io/v1" if member == "apiVersion" else "VirtualMachine"
-                given = "is missing" if obj.get(member) is None else "isn't text: %r" % (obj[member],)
-                raise KubeError("%s: %s %s. Give it, such as %s." % (where, member, given, example))
+                actual = "is missing" if obj.get(member) is None else "isn't text: %r" % (obj[member],)
+                raise KubeError("%s: %s %s. Give it, such as %s." % (where, member, actual, example))
         metadata = obj.get("metadata")
         if not isinstance(metadata, dict) or not (metadata.get("name") or metadata.get("generateName")):
             raise KubeError("%s (%s): metadata.name is missing" % (where, obj["kind"]))
@@ -340,8 +340,8 @@ class Manifest(KubeModule):
         return done[::-1]
 
     def _why_not_gone(self, obj):
-        said = _wait.reasons(obj) + self._on_silent_nodes(obj)
-        return said, {"result": _shown(obj) or {}}
+        troubles = _wait.reasons(obj) + self._on_silent_nodes(obj)
+        return troubles, {"result": _shown(obj) or {}}
 
     def _on_silent_nodes(self, obj):
         """Return what to do where an object doesn't go because its Pods can't end: one sentence or none."""
@@ -381,11 +381,7 @@ def _shown(obj):
 
 
 MODULE = Manifest
-
-
-def main():
-    """Entry point."""
-    run_module(Manifest)
+main = MODULE.main
 
 
 if __name__ == "__main__":

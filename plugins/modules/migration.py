@@ -14,7 +14,7 @@ author:
 description:
   - Migrates the running instance of a virtual machine to another node of the cluster, without an interruption that its
     guest would notice, by an object of kind VirtualMachineInstanceMigration.
-  - Cancels the migration that is under way.
+  - Can also cancel a migration in progress.
 options:
   state:
     description:
@@ -113,8 +113,8 @@ duration:
 
 import time
 
-from ..module_utils import _resources
-from ..module_utils._base import WAIT_ARGUMENTS, KubeModule, explain_error, run_module
+from ..module_utils import _diagnosis, _resources
+from ..module_utils._base import WAIT_ARGUMENTS, KubeModule, explain_error
 from ..module_utils._errors import ApiError, KubeError
 from ..module_utils._vm_status import node_of, phase_of
 from ..module_utils._wait import reasons
@@ -123,6 +123,8 @@ VMI = _resources.known("kubevirt.io/v1", "VirtualMachineInstance")
 MIGRATION = _resources.known("kubevirt.io/v1", "VirtualMachineInstanceMigration")
 FINAL = ("Succeeded", "Failed")
 HOSTNAME = "kubernetes.io/hostname"
+# A label of the Pod that a guest moves to: the migration's uid.
+JOB = "kubevirt.io/migrationJobUID"
 
 
 class Migration(KubeModule):
@@ -204,8 +206,9 @@ class Migration(KubeModule):
 
         def explain(obj):
             state = ((obj or {}).get("status") or {}).get("migrationState") or {}
-            said = [state["failureReason"]] if state.get("failureReason") else reasons(obj)
-            return ["it is in phase %s" % (phase_of(obj) or "Pending"), *said], {"migration": obj or {}}
+            troubles = [state["failureReason"]] if state.get("failureReason") else reasons(obj)
+            troubles = ["Its phase is %s" % (phase_of(obj) or "Pending"), *self._target_troubles(obj), *troubles]
+            return troubles, {"migration": obj or {}}
 
         name = migration["metadata"]["name"]
         done = self.wait_until(
@@ -219,8 +222,16 @@ class Migration(KubeModule):
         )
         if done is None:
             where = _resources.name_of(MIGRATION, self.namespace, name)
-            raise KubeError("%s was cancelled: somebody deleted it. Its guest goes on running where it was." % where)
+            raise KubeError("%s was cancelled: somebody deleted it. Its guest keeps running where it was." % where)
         return done
+
+    def _target_troubles(self, migration):
+        """Return what keeps the Pod from running that the guest is to move to, such as a lack of nodes for it."""
+        selector = "%s=%s" % (JOB, ((migration or {}).get("metadata") or {}).get("uid"))
+        pods = _diagnosis.quietly(
+            lambda: self.client.list(_resources.path(_diagnosis.POD, self.namespace), label_selector=selector)[0]
+        )
+        return [sentence for pod in pods or () for sentence in _diagnosis.pod_troubles(pod)]
 
     def _cancel(self, active):
         if active is None:
@@ -235,11 +246,7 @@ class Migration(KubeModule):
 
 
 MODULE = Migration
-
-
-def main():
-    """Entry point."""
-    run_module(Migration)
+main = MODULE.main
 
 
 if __name__ == "__main__":

@@ -65,7 +65,6 @@ query_result:
   sample: []
 """
 
-from ..module_utils._base import run_module
 from ..module_utils._info import InfoModule
 
 
@@ -76,11 +75,7 @@ class MigrationInfo(InfoModule):
 
 
 MODULE = MigrationInfo
-
-
-def main():
-    """Entry point."""
-    run_module(MigrationInfo)
+main = MODULE.main
 
 
 if __name__ == "__main__":

@@ -12,9 +12,9 @@ version_added: 0.1.0
 author:
   - turtles.kubevirt contributors (!UNKNOWN)
 description:
-  - Creates, updates or deletes a MigrationPolicy of the KubeVirt API. It has settings for the migrations of the
-    machines that it selects, in place of those that the KubeVirt object has for all.
-  - Policies are for the whole cluster. Of several that match a machine, the one that matches most labels counts.
+  - Creates, updates or deletes a MigrationPolicy of the KubeVirt API. Its settings apply to the migrations of the
+    machines that it selects, instead of those of the KubeVirt object.
+  - Policies apply to the whole cluster. If several match a machine, the one that matches most labels is used.
   - Options that aren't given stay as they are; migrations that have begun don't change.
 options:
   state:
@@ -36,24 +36,26 @@ options:
     description: Bytes per second that each migration may take, such as V(64Mi). V(0) means no limit.
     type: str
   completion_timeout_per_gib:
-    description: Seconds that each GiB of memory and copied disks may take.
+    description: Seconds allowed per GiB of memory and of copied disks.
     type: int
   allow_auto_converge:
     description: Whether guests are slowed down whose memory changes faster than it is copied.
     type: bool
   allow_post_copy:
-    description: Whether guests may run at the target before all of their memory is there, when the time is over. A
-      connection that breaks then costs the guest.
+    description: Whether guests may be switched to the target before all of their memory has arrived, once the time is
+      up. If the connection breaks after that, the guest is lost.
     type: bool
   allow_workload_disruption:
-    description: Whether guests may stand still for the rest when the time is over. Follows O(allow_post_copy) if not
-      set.
+    description: Whether guests may be paused for the rest of the migration once the time is up. Follows
+      O(allow_post_copy) if not set.
     type: bool
 extends_documentation_fragment:
   - turtles.kubevirt.auth
   - turtles.kubevirt.attributes
   - turtles.kubevirt.attributes.declares
+  - turtles.kubevirt.hidden
   - turtles.kubevirt.library
+  - turtles.kubevirt.metadata
   - turtles.kubevirt.wait
 notes:
   - A policy without labels selects nothing, so a new one needs O(instance_labels) or O(namespace_labels).
@@ -105,9 +107,9 @@ duration:
   sample: 0.187
 """
 
-from ..module_utils import _vm_spec
-from ..module_utils._base import ResourceModule, run_module
+from ..module_utils import _metadata
 from ..module_utils._errors import KubeError
+from ..module_utils._resource_module import ResourceModule
 from ..module_utils._values import plain
 
 # Options and where they go in a policy's selectors, and in its spec.
@@ -136,7 +138,7 @@ class MigrationPolicy(ResourceModule):
     EXACT = frozenset(_SELECTORS.values())
 
     def declare(self, live):
-        texts = {key: _vm_spec.texts_of(self.params, option) for option, key in _SELECTORS.items()}
+        texts = {key: _metadata.texts_of(self.params, option) for option, key in _SELECTORS.items()}
         selectors = {key: value for key, value in texts.items() if value is not None}
         if live is None and not any(selectors.values()):
             raise KubeError(
@@ -149,11 +151,7 @@ class MigrationPolicy(ResourceModule):
 
 
 MODULE = MigrationPolicy
-
-
-def main():
-    """Entry point."""
-    run_module(MigrationPolicy)
+main = MODULE.main
 
 
 if __name__ == "__main__":

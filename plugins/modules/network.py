@@ -128,7 +128,7 @@ options:
     type: dict
     suboptions:
       type:
-        description: The IPAM plugin. V(host-local) allots addresses of O(ipam.subnet) on each node by itself.
+        description: The IPAM plugin. V(host-local) allocates addresses of O(ipam.subnet) on each node separately.
         type: str
         choices: [host-local, static, dhcp]
         default: host-local
@@ -136,10 +136,10 @@ options:
         description: Network of the addresses, for V(host-local).
         type: str
       range_start:
-        description: First address to allot.
+        description: First address to allocate.
         type: str
       range_end:
-        description: Last address to allot.
+        description: Last address to allocate.
         type: str
       gateway:
         description: Address of the gateway. Defaults to the first one of O(ipam.subnet).
@@ -181,6 +181,7 @@ extends_documentation_fragment:
   - turtles.kubevirt.auth
   - turtles.kubevirt.attributes
   - turtles.kubevirt.attributes.declares
+  - turtles.kubevirt.hidden
   - turtles.kubevirt.library
   - turtles.kubevirt.wait
 seealso:
@@ -257,8 +258,8 @@ duration:
   sample: 0.087
 """
 
-from ..module_utils import _network_config, _vm_spec
-from ..module_utils._base import ResourceModule, run_module
+from ..module_utils import _network_config
+from ..module_utils._resource_module import ResourceModule
 
 
 class Network(ResourceModule):
@@ -269,13 +270,11 @@ class Network(ResourceModule):
     ARGUMENTS = {
         "name": {"type": "str", "required": True},
         **_network_config.ARGUMENTS,
-        **{option: _vm_spec.ARGUMENTS[option] for option in ("labels", "annotations")},
     }
     RULES = _network_config.RULES
 
     def declare(self, live):
-        texts = {key: _vm_spec.texts_of(self.params, key) for key in ("labels", "annotations")}
-        declaration = {"metadata": {key: value for key, value in texts.items() if value is not None}}
+        declaration = {}
         config = _network_config.config_of(self.params, self.name)
         if config is not None:
             text = ((live or {}).get("spec") or {}).get("config")
@@ -284,11 +283,7 @@ class Network(ResourceModule):
 
 
 MODULE = Network
-
-
-def main():
-    """Entry point."""
-    run_module(Network)
+main = MODULE.main
 
 
 if __name__ == "__main__":

@@ -59,7 +59,6 @@ query_result:
   sample: [web]
 """
 
-from ..module_utils._base import run_module
 from ..module_utils._info import InfoModule
 
 
@@ -72,11 +71,7 @@ class NetworkInfo(InfoModule):
 
 
 MODULE = NetworkInfo
-
-
-def main():
-    """Entry point."""
-    run_module(NetworkInfo)
+main = MODULE.main
 
 
 if __name__ == "__main__":

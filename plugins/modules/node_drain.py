@@ -24,7 +24,7 @@ options:
     description:
       - V(drained) cordons the node and evicts its virtual machines. Other Pods stay.
       - V(cordoned) only keeps new Pods away from it.
-      - V(schedulable) lets Pods come again.
+      - V(schedulable) allows new Pods on it again.
     type: str
     choices: [drained, cordoned, schedulable]
     default: drained
@@ -77,7 +77,7 @@ duration:
 import time
 
 from ..module_utils import _resources
-from ..module_utils._base import WAIT_ARGUMENTS, KubeModule, explain_error, run_module
+from ..module_utils._base import WAIT_ARGUMENTS, KubeModule, explain_error
 from ..module_utils._errors import ApiError, KubeError
 from ..module_utils._vm_status import node_of
 
@@ -182,11 +182,7 @@ class NodeDrain(KubeModule):
 
 
 MODULE = NodeDrain
-
-
-def main():
-    """Entry point."""
-    run_module(NodeDrain)
+main = MODULE.main
 
 
 if __name__ == "__main__":

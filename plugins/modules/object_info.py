@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: object_info
-short_description: Read objects of any kind, and wait for what they say
+short_description: Read objects of any kind, and wait for conditions
 version_added: 0.1.0
 author:
   - turtles.kubevirt contributors (!UNKNOWN)
@@ -91,7 +91,6 @@ query_result:
 """
 
 from ..module_utils import _resources
-from ..module_utils._base import run_module
 from ..module_utils._info import InfoModule
 from ..module_utils._jmespath import Expression
 
@@ -113,7 +112,7 @@ class ObjectInfo(InfoModule):
 
     def _read(self, resource):
         condition = Expression.of(self.params, "wait_for")
-        if condition is None:
+        if condition is None or self.check_mode:
             return super()._read(resource)
         name, namespace = self.params["name"], None
         _resources.check_name("name", name)
@@ -130,11 +129,7 @@ class ObjectInfo(InfoModule):
 
 
 MODULE = ObjectInfo
-
-
-def main():
-    """Entry point."""
-    run_module(ObjectInfo)
+main = MODULE.main
 
 
 if __name__ == "__main__":

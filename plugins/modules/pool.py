@@ -14,7 +14,7 @@ author:
 description:
   - Creates, updates, scales or deletes a VirtualMachinePool of the KubeVirt API, which keeps as many virtual machines
     of one template as wanted, and waits until all are ready.
-  - Machines are called after the pool, with an index; an index that becomes free is used again.
+  - Machines are named after the pool, with an index; an index that becomes free is used again.
   - The template can be given as a O(template), by high-level options such as O(memory) and O(image), or by both; the
     options win.
   - A change of the template reaches all machines. Their guests are restarted unless O(update_strategy) says otherwise,
@@ -39,8 +39,8 @@ options:
     type: int
   selector:
     description:
-      - Which machines count, a label selector with C(matchLabels), C(matchExpressions) or both. It must match the
-        labels of the machines, and can't be changed.
+      - Which machines belong to the pool, a label selector with C(matchLabels), C(matchExpressions) or both. It must
+        match the labels of the machines, and can't be changed.
       - Defaults to O(labels) for a new pool.
     type: dict
   template:
@@ -60,28 +60,28 @@ options:
     description:
       - How many machines may be unavailable while guests are restarted for an update, a number or a percentage of
         O(replicas) such as V(25%).
-      - Without it all guests are restarted at once.
+      - Without it, all guests are restarted at once.
     type: str
   update_strategy:
     description:
       - How a changed template reaches the machines, C(spec.updateStrategy) of the KubeVirt API. It replaces the one
         that the pool has.
       - With C(proactive), which is what a pool without a strategy does, guests are restarted. With C(opportunistic)
-        they have the change with their next start. With C(unmanaged) only new machines have it.
+        they get the change at their next start. With C(unmanaged) only new machines get it.
     type: dict
   scale_in_strategy:
     description:
       - What happens if there are more machines than wanted, C(spec.scaleInStrategy) of the KubeVirt API. It replaces
         the one that the pool has.
-      - With C(proactive), which is what a pool without a strategy does, machines are deleted. Which ones is by chance,
-        after those that aren't ready, unless C(selectionPolicy) says otherwise. With C(opportunistic) and C(unmanaged)
+      - With C(proactive), which is what a pool without a strategy does, machines are deleted. Those that aren't ready
+        go first, then random ones, unless C(selectionPolicy) says otherwise. With C(opportunistic) and C(unmanaged)
         users delete them.
       - With C(statePreservation) V(Offline) claims that a machine owns outlive it.
     type: dict
   autohealing:
     description:
       - When a machine that fails to start is replaced, C(spec.autohealing) of the KubeVirt API. An empty dictionary
-        means after three failures or five minutes. Without it none is.
+        means after three failures or five minutes. Without it, none is replaced.
     type: dict
   name_generation:
     description: What gets a machine's index appended, C(spec.nameGeneration) of the KubeVirt API.
@@ -96,9 +96,11 @@ extends_documentation_fragment:
   - turtles.kubevirt.auth
   - turtles.kubevirt.attributes
   - turtles.kubevirt.attributes.declares
+  - turtles.kubevirt.hidden
   - turtles.kubevirt.library
   - turtles.kubevirt.machine
   - turtles.kubevirt.machine.cpu
+  - turtles.kubevirt.machine.virtual_machine
   - turtles.kubevirt.wait
 seealso:
   - module: turtles.kubevirt.pool_info
@@ -142,6 +144,23 @@ EXAMPLES = r"""
     name_generation:
       appendIndexToSecretRefs: true
 
+- name: Run two databases of a common size, each with a disk of its own that it is created with
+  turtles.kubevirt.pool:
+    name: db
+    namespace: shop
+    replicas: 2
+    labels:
+      app: db
+    instancetype: u1.medium
+    preference: debian
+    disks:
+      - {name: root, data_volume: db-root}
+    data_volume_templates:
+      - metadata: {name: db-root}
+        spec:
+          sourceRef: {kind: DataSource, name: debian, namespace: images}
+          storage: {resources: {requests: {storage: 20Gi}}}
+
 - name: Remove them
   turtles.kubevirt.pool:
     name: web
@@ -170,7 +189,6 @@ duration:
 import re
 
 from ..module_utils import _merge, _shape, _vm_spec
-from ..module_utils._base import run_module
 from ..module_utils._errors import KubeError
 from ..module_utils._replicated import ReplicatedModule
 from ..module_utils._values import plain
@@ -201,6 +219,7 @@ class Pool(ReplicatedModule):
         "scale_in_strategy": {"type": "dict"},
         "autohealing": {"type": "dict"},
         "name_generation": {"type": "dict"},
+        **_vm_spec.VIRTUAL_MACHINE_ARGUMENTS,
         **_vm_spec.MACHINE_ARGUMENTS,
     }
     # One strategy takes the place of another.
@@ -251,11 +270,7 @@ class Pool(ReplicatedModule):
 
 
 MODULE = Pool
-
-
-def main():
-    """Entry point."""
-    run_module(Pool)
+main = MODULE.main
 
 
 if __name__ == "__main__":

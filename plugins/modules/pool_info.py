@@ -68,7 +68,6 @@ query_result:
   sample: [web]
 """
 
-from ..module_utils._base import run_module
 from ..module_utils._info import InfoModule
 
 
@@ -87,11 +86,7 @@ class PoolInfo(InfoModule):
 
 
 MODULE = PoolInfo
-
-
-def main():
-    """Entry point."""
-    run_module(PoolInfo)
+main = MODULE.main
 
 
 if __name__ == "__main__":

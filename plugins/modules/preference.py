@@ -15,8 +15,8 @@ description:
   - Creates, updates or deletes a VirtualMachineClusterPreference or a VirtualMachinePreference of the KubeVirt API.
     Virtual machines that name it as their preference get what it declares where they leave it open.
   - A machine that has less than a preference requires is refused.
-  - Machines keep a preference as it was when they were first started with it. A changed one counts for machines that
-    are started with it for the first time; deleting one changes nothing for those that were started already.
+  - Machines keep a preference as it was when they were first started with it. A change applies to machines that are
+    started with it for the first time, and deleting it affects none that has been started before.
 options:
   state:
     description: Whether the preference should exist.
@@ -28,24 +28,24 @@ options:
     type: str
     required: true
   cpu_topology:
-    description: As what the guest sees the vCPUs of an instance type. V(sockets) if none is declared.
+    description: How the guest sees the vCPUs of an instance type. V(sockets) if nothing is declared.
     type: str
     choices: [sockets, cores, threads, spread, any]
   disk_bus:
-    description: Bus of disks that name none.
+    description: Bus of disks that don't name one.
     type: str
     choices: [virtio, sata, scsi, usb]
   interface_model:
-    description: Model of network interfaces that name none, such as V(virtio) or V(e1000e).
+    description: Model of network interfaces that don't name one, such as V(virtio) or V(e1000e).
     type: str
   machine_type:
-    description: Type of machines that name none, such as V(q35).
+    description: Type of machines that don't name one, such as V(q35).
     type: str
   required_cpus:
-    description: vCPUs that a machine must have at least.
+    description: Minimum number of vCPUs of a machine.
     type: int
   required_memory:
-    description: Memory that a machine must have at least, such as V(512Mi).
+    description: Minimum memory of a machine, such as V(512Mi).
     type: str
   spec:
     description:
@@ -63,6 +63,7 @@ extends_documentation_fragment:
   - turtles.kubevirt.auth
   - turtles.kubevirt.attributes
   - turtles.kubevirt.attributes.declares
+  - turtles.kubevirt.hidden
   - turtles.kubevirt.library
   - turtles.kubevirt.scope
   - turtles.kubevirt.wait
@@ -133,7 +134,6 @@ duration:
 """
 
 from ..module_utils import _merge, _shape, _vm_spec
-from ..module_utils._base import run_module
 from ..module_utils._errors import KubeError
 from ..module_utils._scope import ScopedModule
 from ..module_utils._values import plain
@@ -163,17 +163,12 @@ class Preference(ScopedModule):
         "required_cpus": {"type": "int"},
         "required_memory": {"type": "str"},
         "spec": {"type": "dict"},
-        **{option: _vm_spec.ARGUMENTS[option] for option in ("labels", "annotations")},
     }
 
     def declare(self, live):
-        texts = {key: _vm_spec.texts_of(self.params, key) for key in ("labels", "annotations")}
         spec = self._spec()
-        declaration = {
-            "metadata": {key: value for key, value in texts.items() if value is not None},
-            # The KubeVirt API requires it, with or without anything in it
-            **({"spec": spec} if spec or live is None else {}),
-        }
+        # The KubeVirt API requires it, with or without anything in it.
+        declaration = {"spec": spec} if spec or live is None else {}
         _shape.check_shape("preference %s" % self.name, declaration, self.resource.kind)
         return declaration
 
@@ -196,11 +191,7 @@ class Preference(ScopedModule):
 
 
 MODULE = Preference
-
-
-def main():
-    """Entry point."""
-    run_module(Preference)
+main = MODULE.main
 
 
 if __name__ == "__main__":

@@ -63,7 +63,6 @@ query_result:
   sample: [web]
 """
 
-from ..module_utils._base import run_module
 from ..module_utils._scope import ScopedInfoModule
 
 
@@ -75,11 +74,7 @@ class PreferenceInfo(ScopedInfoModule):
 
 
 MODULE = PreferenceInfo
-
-
-def main():
-    """Entry point."""
-    run_module(PreferenceInfo)
+main = MODULE.main
 
 
 if __name__ == "__main__":

@@ -49,17 +49,13 @@ options:
   memory:
     description: Memory they get, such as V(512Mi) or V(4Gi). Shorthand for C(resources.requests.memory) of O(domain).
     type: str
-  labels:
-    description: Labels of the preset itself.
-    type: dict
-  annotations:
-    description: Annotations of the preset itself.
-    type: dict
 extends_documentation_fragment:
   - turtles.kubevirt.auth
   - turtles.kubevirt.attributes
   - turtles.kubevirt.attributes.declares
+  - turtles.kubevirt.hidden
   - turtles.kubevirt.library
+  - turtles.kubevirt.metadata
   - turtles.kubevirt.machine.cpu
   - turtles.kubevirt.wait
 seealso:
@@ -130,8 +126,8 @@ duration:
 """
 
 from ..module_utils import _merge, _shape, _vm_spec
-from ..module_utils._base import ResourceModule, run_module
 from ..module_utils._errors import KubeError
+from ..module_utils._resource_module import ResourceModule
 from ..module_utils._values import plain
 
 
@@ -143,7 +139,7 @@ class Preset(ResourceModule):
         "name": {"type": "str", "required": True},
         "selector": {"type": "dict"},
         "domain": {"type": "dict"},
-        **{option: _vm_spec.ARGUMENTS[option] for option in ("memory", "cpu", "labels", "annotations")},
+        **{option: _vm_spec.ARGUMENTS[option] for option in ("memory", "cpu")},
     }
     # A label that the selector doesn't name any more mustn't be left in it.
     EXACT = frozenset(("selector",))
@@ -155,11 +151,7 @@ class Preset(ResourceModule):
                 "selector: missing for a new preset. Give the labels of the instances that it is for, or {} for all "
                 "of the namespace."
             )
-        texts = {key: _vm_spec.texts_of(self.params, key) for key in ("labels", "annotations")}
-        declaration = {
-            "metadata": {key: value for key, value in texts.items() if value is not None},
-            "spec": {"domain": self._domain(), **({} if selector is None else {"selector": selector})},
-        }
+        declaration = {"spec": {"domain": self._domain(), **({} if selector is None else {"selector": selector})}}
         _shape.check_shape("preset %s" % self.name, declaration, self.KIND)
         return declaration
 
@@ -175,11 +167,7 @@ class Preset(ResourceModule):
 
 
 MODULE = Preset
-
-
-def main():
-    """Entry point."""
-    run_module(Preset)
+main = MODULE.main
 
 
 if __name__ == "__main__":

@@ -61,7 +61,6 @@ query_result:
   sample: [web]
 """
 
-from ..module_utils._base import run_module
 from ..module_utils._info import InfoModule
 
 
@@ -72,11 +71,7 @@ class PresetInfo(InfoModule):
 
 
 MODULE = PresetInfo
-
-
-def main():
-    """Entry point."""
-    run_module(PresetInfo)
+main = MODULE.main
 
 
 if __name__ == "__main__":

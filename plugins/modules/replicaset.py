@@ -16,7 +16,7 @@ description:
     instances of one template as wanted, and waits until all are ready.
   - The template can be given as a O(template), by high-level options such as O(memory) and O(image), or by both; the
     options win.
-  - A change of the template counts for new instances only. What isn't declared stays as it is on the server.
+  - A change of the template applies to new instances only. What isn't declared stays as it is on the server.
 options:
   state:
     description: Whether the replica set should exist. Its instances go with it.
@@ -37,8 +37,8 @@ options:
     type: int
   selector:
     description:
-      - Which instances count, a label selector with C(matchLabels), C(matchExpressions) or both. It replaces the one
-        that the replica set has, and must match the labels of the template.
+      - Which instances belong to the replica set, a label selector with C(matchLabels), C(matchExpressions) or both. It
+        replaces the one that the replica set has, and must match the labels of the template.
       - Defaults to O(labels) for a new replica set.
     type: dict
   template:
@@ -57,6 +57,7 @@ extends_documentation_fragment:
   - turtles.kubevirt.auth
   - turtles.kubevirt.attributes
   - turtles.kubevirt.attributes.declares
+  - turtles.kubevirt.hidden
   - turtles.kubevirt.library
   - turtles.kubevirt.machine
   - turtles.kubevirt.machine.cpu
@@ -115,7 +116,6 @@ duration:
 """
 
 from ..module_utils import _merge, _shape, _vm_spec
-from ..module_utils._base import run_module
 from ..module_utils._replicated import ReplicatedModule
 from ..module_utils._values import plain
 
@@ -153,11 +153,7 @@ class ReplicaSet(ReplicatedModule):
 
 
 MODULE = ReplicaSet
-
-
-def main():
-    """Entry point."""
-    run_module(ReplicaSet)
+main = MODULE.main
 
 
 if __name__ == "__main__":

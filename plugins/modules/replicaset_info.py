@@ -63,7 +63,6 @@ query_result:
   sample: [web]
 """
 
-from ..module_utils._base import run_module
 from ..module_utils._info import InfoModule
 
 
@@ -74,11 +73,7 @@ class ReplicaSetInfo(InfoModule):
 
 
 MODULE = ReplicaSetInfo
-
-
-def main():
-    """Entry point."""
-    run_module(ReplicaSetInfo)
+main = MODULE.main
 
 
 if __name__ == "__main__":

@@ -79,11 +79,13 @@ extends_documentation_fragment:
   - turtles.kubevirt.auth
   - turtles.kubevirt.attributes
   - turtles.kubevirt.attributes.declares
+  - turtles.kubevirt.hidden
   - turtles.kubevirt.library
+  - turtles.kubevirt.metadata
   - turtles.kubevirt.wait
 notes:
   - O(wait) waits until the restore is complete.
-  - A restore can't be changed. Use another name for a new one.
+  - A restore can't be changed, except for its labels and annotations. Use another name for a new one.
 seealso:
   - module: turtles.kubevirt.snapshot
   - module: turtles.kubevirt.restore_info
@@ -145,8 +147,8 @@ duration:
 import json
 
 from ..module_utils import _resources
-from ..module_utils._base import ResourceModule, run_module
 from ..module_utils._errors import KubeError
+from ..module_utils._resource_module import ResourceModule
 from ..module_utils._values import plain
 
 SNAPSHOT = _resources.known("snapshot.kubevirt.io/v1beta1", "VirtualMachineSnapshot")
@@ -237,7 +239,13 @@ class Restore(ResourceModule):
         """Return the machine that a snapshot is of. The API takes a restore whose snapshot is still to come."""
         snapshot = self.client.get(_resources.path(SNAPSHOT, self.namespace, name))
         if snapshot is None:
-            raise KubeError("%s doesn't exist." % _resources.name_of(SNAPSHOT, self.namespace, name))
+            if self.check_mode and self.params["vm"]:
+                # An earlier task would make it.
+                return self.params["vm"]
+            raise KubeError(
+                "snapshot: %s doesn't exist. Check snapshot and namespace."
+                % _resources.name_of(SNAPSHOT, self.namespace, name)
+            )
         return snapshot["spec"]["source"]["name"]
 
     def is_ready(self, obj):
@@ -249,8 +257,8 @@ class Restore(ResourceModule):
 
     def explain(self, obj):
         ready = _condition(obj, "Ready")
-        said = ": ".join(text for text in (ready.get("reason"), ready.get("message")) if text)
-        return ([said] if said else []), {}
+        message = ": ".join(text for text in (ready.get("reason"), ready.get("message")) if text)
+        return ([message] if message else []), {}
 
 
 def _condition(obj, kind):
@@ -259,11 +267,7 @@ def _condition(obj, kind):
 
 
 MODULE = Restore
-
-
-def main():
-    """Entry point."""
-    run_module(Restore)
+main = MODULE.main
 
 
 if __name__ == "__main__":

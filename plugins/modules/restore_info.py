@@ -63,7 +63,6 @@ query_result:
   sample: [back]
 """
 
-from ..module_utils._base import run_module
 from ..module_utils._info import InfoModule
 
 
@@ -76,11 +75,7 @@ class RestoreInfo(InfoModule):
 
 
 MODULE = RestoreInfo
-
-
-def main():
-    """Entry point."""
-    run_module(RestoreInfo)
+main = MODULE.main
 
 
 if __name__ == "__main__":

@@ -101,7 +101,7 @@ import struct
 import tempfile
 
 from ..module_utils import _resources
-from ..module_utils._base import KubeModule, explain_error, run_module
+from ..module_utils._base import KubeModule, explain_error
 from ..module_utils._errors import ApiError, KubeError
 from ..module_utils._vm_machine import INSTANCE_SUBRESOURCES
 
@@ -160,7 +160,7 @@ class Screenshot(KubeModule):
                 ) from exc
             raise KubeError("%s: the screen can't be shown: %s" % (where, explain_error(exc)), **exc.facts) from exc
         if not picture.startswith(SIGNATURE) or len(picture) < 24:
-            raise KubeError("%s: the server answered with something that isn't a PNG picture." % where)
+            raise KubeError("%s: the server's answer isn't a PNG image." % where)
         return picture
 
 
@@ -192,11 +192,7 @@ def _write(dest, data):
 
 
 MODULE = Screenshot
-
-
-def main():
-    """Entry point."""
-    run_module(Screenshot)
+main = MODULE.main
 
 
 if __name__ == "__main__":

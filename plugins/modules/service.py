@@ -14,9 +14,9 @@ author:
 description:
   - Creates, updates or deletes a Service, by which a virtual machine is reached at an address, a name or a port of the
     nodes that stays the same.
-  - For the machine O(vm) the selector is found out. Several machines behind one Service are selected by O(selector).
-  - Ports that the server has allotted stay, as long as the port is declared. What isn't declared stays as it is on the
-    server.
+  - The selector for O(vm) is determined by the module. Several machines behind one Service are selected by O(selector).
+  - Node ports that the server has allocated are kept as long as their port is declared. What isn't declared stays as it
+    is on the server.
 options:
   state:
     description: Whether the Service should exist.
@@ -39,8 +39,8 @@ options:
   type:
     description:
       - Where the Service is reached. V(ClusterIP) is an address inside the cluster, V(NodePort) is also a port of all
-        nodes, V(LoadBalancer) is also an address that the cluster's load balancer gives.
-      - A new Service without it is V(ClusterIP).
+        nodes, V(LoadBalancer) is also an address that the cluster's load balancer assigns.
+      - New Services default to V(ClusterIP).
     type: str
     choices: [ClusterIP, NodePort, LoadBalancer]
   headless:
@@ -66,7 +66,7 @@ options:
         choices: [TCP, UDP, SCTP]
         default: TCP
       node_port:
-        description: Port of the nodes. Allotted if it isn't given.
+        description: Port of the nodes. The server allocates one if it isn't given.
         type: int
       name:
         description: Name of the port. Several ports without names are called by protocol and number, such as V(tcp-22).
@@ -79,17 +79,13 @@ options:
     description: Whether node ports also lead to machines on other nodes, which hides the client's address.
     type: str
     choices: [Cluster, Local]
-  labels:
-    description: Labels of the Service.
-    type: dict
-  annotations:
-    description: Annotations of the Service.
-    type: dict
 extends_documentation_fragment:
   - turtles.kubevirt.auth
   - turtles.kubevirt.attributes
   - turtles.kubevirt.attributes.declares
+  - turtles.kubevirt.hidden
   - turtles.kubevirt.library
+  - turtles.kubevirt.metadata
   - turtles.kubevirt.wait
 seealso:
   - module: turtles.kubevirt.service_info
@@ -151,9 +147,9 @@ duration:
   sample: 0.102
 """
 
-from ..module_utils import _resources, _service_spec, _vm_spec
-from ..module_utils._base import ResourceModule, run_module
+from ..module_utils import _metadata, _resources, _service_spec
 from ..module_utils._errors import KubeError
+from ..module_utils._resource_module import ResourceModule
 
 
 class Service(ResourceModule):
@@ -164,7 +160,6 @@ class Service(ResourceModule):
     READY = "reached at an address"
     ARGUMENTS = {
         **_service_spec.ARGUMENTS,
-        **{option: _vm_spec.ARGUMENTS[option] for option in ("labels", "annotations")},
     }
     RULES = {**_service_spec.RULES, "required_one_of": [["name", "vm"]]}
     # A label that the selector doesn't name any more mustn't be left in it, nor a port.
@@ -175,44 +170,36 @@ class Service(ResourceModule):
         super().identify()
 
     def declare(self, live):
-        texts = {key: _vm_spec.texts_of(self.params, key) for key in ("labels", "annotations")}
-        return {
-            "metadata": {key: value for key, value in texts.items() if value is not None},
-            "spec": _service_spec.spec_of(self.params, self._selector(), live),
-        }
+        return {"spec": _service_spec.spec_of(self.params, self._selector(), live)}
 
     def _selector(self):
         """Return the labels of the machines, None if no option says which."""
         vm = self.params["vm"]
         if vm is None:
-            return _vm_spec.texts_of(self.params, "selector")
+            return _metadata.texts_of(self.params, "selector")
         _resources.check_name("vm", vm)
-        found = self.client.get(
+        machine = self.client.get(
             _resources.path(_resources.known("kubevirt.io/v1", "VirtualMachine"), self.namespace, vm)
         )
-        if found is None and not self.check_mode:
+        if machine is None and not self.check_mode:
             raise KubeError(
                 "vm: VirtualMachine %s/%s doesn't exist. Create it first, or give the selector of the machines."
                 % (self.namespace, vm)
             )
-        return _service_spec.selector_of(vm, found or {})
+        return _service_spec.selector_of(vm, machine or {})
 
     def is_ready(self, obj):
         return _service_spec.has_address(obj)
 
     def explain(self, obj):
-        said, facts = super().explain(obj)
+        troubles, facts = super().explain(obj)
         if ((obj or {}).get("spec") or {}).get("type") == "LoadBalancer":
-            said = [*said, "The cluster's load balancer hasn't given it an address; look whether there is one"]
-        return said, facts
+            troubles = [*troubles, "The cluster's load balancer hasn't given it an address; look whether there is one"]
+        return troubles, facts
 
 
 MODULE = Service
-
-
-def main():
-    """Entry point."""
-    run_module(Service)
+main = MODULE.main
 
 
 if __name__ == "__main__":

@@ -61,7 +61,6 @@ query_result:
   sample: [web]
 """
 
-from ..module_utils._base import run_module
 from ..module_utils._info import InfoModule
 
 
@@ -74,11 +73,7 @@ class ServiceInfo(InfoModule):
 
 
 MODULE = ServiceInfo
-
-
-def main():
-    """Entry point."""
-    run_module(ServiceInfo)
+main = MODULE.main
 
 
 if __name__ == "__main__":

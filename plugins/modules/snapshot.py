@@ -35,7 +35,7 @@ options:
   deletion_policy:
     description:
       - Whether the content of the snapshot is deleted along with it, or kept.
-      - KubeVirt and this engine default to V(Delete).
+      - The server's default is V(Delete).
     type: str
     choices: [Delete, Retain]
   failure_deadline:
@@ -45,11 +45,14 @@ extends_documentation_fragment:
   - turtles.kubevirt.auth
   - turtles.kubevirt.attributes
   - turtles.kubevirt.attributes.declares
+  - turtles.kubevirt.hidden
   - turtles.kubevirt.library
+  - turtles.kubevirt.metadata
   - turtles.kubevirt.wait
 notes:
   - O(wait) waits until the snapshot can be restored.
-  - A snapshot can't be changed. A task that declares another machine or policy for an existing one fails.
+  - A snapshot can't be changed, except for its labels and annotations. A task that declares another
+    machine or policy for an existing one fails.
   - Volumes whose StorageClass doesn't support snapshots are left out; C(status.snapshotVolumes) lists which are
     included and which aren't.
 seealso:
@@ -101,8 +104,8 @@ duration:
 """
 
 from ..module_utils import _resources
-from ..module_utils._base import ResourceModule, run_module
 from ..module_utils._errors import KubeError
+from ..module_utils._resource_module import ResourceModule
 from ..module_utils._wait import reasons
 
 _OPTIONS = {"source": "vm", "deletionPolicy": "deletion_policy", "failureDeadline": "failure_deadline"}
@@ -149,11 +152,7 @@ class Snapshot(ResourceModule):
 
 
 MODULE = Snapshot
-
-
-def main():
-    """Entry point."""
-    run_module(Snapshot)
+main = MODULE.main
 
 
 if __name__ == "__main__":

@@ -63,7 +63,6 @@ query_result:
   sample: [before-upgrade]
 """
 
-from ..module_utils._base import run_module
 from ..module_utils._info import InfoModule
 
 
@@ -76,11 +75,7 @@ class SnapshotInfo(InfoModule):
 
 
 MODULE = SnapshotInfo
-
-
-def main():
-    """Entry point."""
-    run_module(SnapshotInfo)
+main = MODULE.main
 
 
 if __name__ == "__main__":

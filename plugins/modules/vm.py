@@ -17,7 +17,7 @@ description:
     O(disks), or any combination of these. High-level options override O(spec), which overrides the manifest.
   - What isn't declared stays as it is on the server, so defaults and other people's labels don't count as a change.
     Disks, volumes, interfaces and networks are matched by name. Lists are complete, so what a list doesn't name is
-    removed. A key with the value V(null) removes that key.
+    removed. A key with the value V(null) is removed.
 options:
   state:
     description:
@@ -32,7 +32,7 @@ options:
       - V(restarted) also restarts the guest, or starts it if it isn't running.
       - V(paused) also stops the processors of the guest, which keeps its memory. A guest that isn't running is started
         paused if its run strategy needs a start; otherwise it is paused as soon as it runs.
-      - V(unpaused) also lets a paused guest go on, or starts it if it isn't running.
+      - V(unpaused) also resumes a paused guest, or starts it if it isn't running.
       - V(soft_rebooted) also has the guest reboot itself, by its guest agent or else its power button, or starts it if
         it isn't running. The instance stays the same, and the API doesn't say when the guest is up again.
       - V(reset) also presses the reset button of the guest, which doesn't shut down, or starts it if it isn't
@@ -86,29 +86,6 @@ options:
       - Short for O(run_strategy), V(true) for V(Always) and V(false) for V(Halted). O(state=running) and
         O(state=stopped) do more, they also wait for the guest of a machine that has another run strategy.
     type: bool
-  instancetype:
-    description:
-      - The instance type that the machine takes its size from, a name such as V(u1.small), or a dictionary with
-        C(name) and C(kind). A bare name means a VirtualMachineClusterInstancetype.
-      - The API's names of the keys can be used as well.
-      - Further keys are C(revision_name), the ControllerRevision that counts instead of the object itself, and instead
-        of C(name) C(infer_from_volume), a volume whose claim names the instance type in its labels, with
-        C(infer_from_volume_failure_policy), V(Reject) or V(Ignore).
-      - The machine can't have O(memory) or O(cpu) of its own in addition. It keeps the instance type as it was when it
-        was first started with it.
-    type: raw
-  preference:
-    description:
-      - The preference from which the machine takes what it leaves open, such as the bus of its disks. A name, which
-        means a VirtualMachineClusterPreference, or a dictionary as for O(instancetype).
-    type: raw
-  data_volume_templates:
-    description:
-      - DataVolumes that are made with the machine and deleted with it, as C(spec.dataVolumeTemplates) of the KubeVirt
-        API has them. O(disks[].data_volume) names them.
-      - They need the Containerized Data Importer. See the notes for the engine of this collection.
-    type: list
-    elements: dict
   labels:
     description: Labels of the VirtualMachine and of its instances. The inventory plugin groups by them.
     type: dict
@@ -126,7 +103,7 @@ options:
       - With O(state=restarted), KubeVirt takes only V(0).
     type: int
   delete_options:
-    description: How O(state=absent) deletes the VirtualMachine. Other states don't look at it.
+    description: How O(state=absent) deletes the VirtualMachine. Other states ignore it.
     type: dict
     suboptions:
       propagationPolicy:
@@ -155,7 +132,9 @@ options:
       - V(address) is also an IP address, which RV(address) then has.
       - V(agent) is running and connected to its guest agent (C(AgentConnected)).
       - V(ssh) is also an SSH server that answers at the address on port 22, as seen from the machine on which the
-        module runs. On a cluster whose Pod network that machine can't reach, use V(agent).
+        module runs. Where the address doesn't answer for a quarter of a minute, like those of a cluster's Pod network
+        from outside, one that answers through the API counts too, with a warning. That needs the right to C(get)
+        C(virtualmachineinstances/portforward) of C(subresources.kubevirt.io).
       - V(cloud_init) is running and cloud-init having finished. If it ended with errors, the task fails and tells them
         (RV(cloud_init_errors)). The guest agent says so where it runs commands, which needs the rights that
         P(turtles.kubevirt.guest_agent#connection) names; else it is read from the log of the guest's console, which
@@ -170,6 +149,7 @@ extends_documentation_fragment:
   - turtles.kubevirt.library
   - turtles.kubevirt.machine
   - turtles.kubevirt.machine.cpu
+  - turtles.kubevirt.machine.virtual_machine
   - turtles.kubevirt.wait
   - turtles.kubevirt.hidden
 attributes:
@@ -179,8 +159,7 @@ attributes:
       The states V(restarted), V(soft_rebooted) and V(reset) act each time. O(generate_name), and a manifest with
       C(generateName), create each time.
 notes:
-  - A server refuses what it doesn't implement and names the field. The engine of this collection stores
-    O(data_volume_templates) but makes no DataVolumes yet; the machine waits for claims of their names.
+  - A server refuses what it doesn't implement and names the field.
 seealso:
   - module: turtles.kubevirt.fleet
   - module: turtles.kubevirt.vm_info
@@ -394,15 +373,10 @@ diagnosis:
     events: [{object: Pod virt-launcher-web-x7f2p, reason: Failed, message: manifest unknown, count: 3}]
 """
 
-from ..module_utils._base import run_module
 from ..module_utils._vm_task import MachineTask
 
 MODULE = MachineTask
-
-
-def main():
-    """Entry point."""
-    run_module(MachineTask)
+main = MODULE.main
 
 
 if __name__ == "__main__":

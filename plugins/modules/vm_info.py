@@ -30,7 +30,6 @@ extends_documentation_fragment:
   - turtles.kubevirt.selection.version
   - turtles.kubevirt.selection.selectors
   - turtles.kubevirt.selection.waits
-  - turtles.kubevirt.hidden
 seealso:
   - module: turtles.kubevirt.vm
 """
@@ -93,7 +92,6 @@ diagnosis:
 """
 
 from ..module_utils import _vm_status
-from ..module_utils._base import run_module
 from ..module_utils._errors import KubeError
 from ..module_utils._machine_info import MachineInfo
 
@@ -107,7 +105,7 @@ class VirtualMachineInfo(MachineInfo):
     def run(self):
         self.stopped = self.params["running"] is False
         if self.params["running"] is not None and not self.params["wait"]:
-            raise KubeError("running: says what is waited for. Set wait=true, or leave it out.")
+            raise KubeError("running: has no effect without waiting. Set wait=true, or leave it out.")
         self.GOAL = "stopped" if self.stopped else "ready"
         return super().run()
 
@@ -119,11 +117,7 @@ class VirtualMachineInfo(MachineInfo):
 
 
 MODULE = VirtualMachineInfo
-
-
-def main():
-    """Entry point."""
-    run_module(VirtualMachineInfo)
+main = MODULE.main
 
 
 if __name__ == "__main__":

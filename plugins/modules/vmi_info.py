@@ -23,7 +23,6 @@ extends_documentation_fragment:
   - turtles.kubevirt.selection.version
   - turtles.kubevirt.selection.selectors
   - turtles.kubevirt.selection.waits
-  - turtles.kubevirt.hidden
 seealso:
   - module: turtles.kubevirt.vm
 """
@@ -79,7 +78,6 @@ diagnosis:
     events: [{object: Pod virt-launcher-web-x7f2p, reason: Failed, message: manifest unknown, count: 3}]
 """
 
-from ..module_utils._base import run_module
 from ..module_utils._machine_info import MachineInfo
 
 
@@ -90,11 +88,7 @@ class VirtualMachineInstanceInfo(MachineInfo):
 
 
 MODULE = VirtualMachineInstanceInfo
-
-
-def main():
-    """Entry point."""
-    run_module(VirtualMachineInstanceInfo)
+main = MODULE.main
 
 
 if __name__ == "__main__":

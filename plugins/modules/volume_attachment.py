@@ -116,7 +116,7 @@ volume:
 """
 
 from ..module_utils import _resources
-from ..module_utils._base import WAIT_ARGUMENTS, KubeModule, explain_error, run_module
+from ..module_utils._base import WAIT_ARGUMENTS, KubeModule, explain_error
 from ..module_utils._errors import ApiError, KubeError
 from ..module_utils._vm_machine import INSTANCE_SUBRESOURCES, MACHINE_SUBRESOURCES
 from ..module_utils._vm_status import is_active
@@ -210,16 +210,16 @@ class VolumeAttachment(KubeModule):
         claim = (volume.get("persistentVolumeClaim") or {}).get("claimName")
         source = claim or (volume.get("dataVolume") or {}).get("name")
         seen = disk.get("disk") or disk.get("lun") or disk.get("cdrom") or {}
-        found = {"claim": source or "none", "bus": seen.get("bus") or "sata", "serial": disk.get("serial")}
+        actual = {"claim": source or "none", "bus": seen.get("bus") or "sata", "serial": disk.get("serial")}
         wanted = {
             "claim": self.params["claim"] or self.params["data_volume"],
             "bus": self.params["bus"],
             "serial": self.params["serial"],
         }
         differs = [
-            "%s is %s, not %s" % (key, found[key] or "none", value)
+            "%s is %s, not %s" % (key, actual[key] or "none", value)
             for key, value in wanted.items()
-            if value is not None and found[key] != value
+            if value is not None and actual[key] != value
         ]
         if differs:
             raise KubeError(
@@ -285,11 +285,7 @@ def _is_permanent(vmi, volume):
 
 
 MODULE = VolumeAttachment
-
-
-def main():
-    """Entry point."""
-    run_module(VolumeAttachment)
+main = MODULE.main
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from ..module_utils._arguments import wrong_types
 from ..module_utils._configuration import is_self_contained
 
 # What every module needs, before Ansible forks its workers.
-import_module("..module_utils._base", __package__)
+import_module("..module_utils._resource_module", __package__)
 
 HAS_KUBERNETES = find_spec("kubernetes") is not None
 HAS_JMESPATH = find_spec("jmespath") is not None

@@ -70,14 +70,14 @@ _SECRETS = ("password", "proxy_headers")
 _OPEN = ("kubeconfig", "context", "host", "validate_certs", "ca_cert", "client_cert", "client_key")
 
 
-def refuse_unknown(given, definitions, where, what="an option of the inventory plugin"):
+def refuse_unknown(names, definitions, where, what="an option of the inventory plugin"):
     """Raise an error for the first unknown key: a typo would go unnoticed, and too many hosts be listed.
 
     :param definitions: the documentation of options by name.
     """
     known = {alias for option in definitions.values() for alias in option.get("aliases") or ()}
     known.update(definitions)
-    for name in sorted(set(map(str, given)) - known):
+    for name in sorted(set(map(str, names)) - known):
         alike = difflib.get_close_matches(name, sorted(known), 1)
         hint = " Is %s meant?" % alike[0] if alike else " Remove it."
         raise AnsibleParserError("%s: %s isn't %s.%s" % (where, name, what, hint))

@@ -220,10 +220,10 @@ class Terminal:
                     return name
             now = time.monotonic()
             if deadline is not None and now >= deadline:
-                said = self._seen[-_SHOWN:].decode(errors="replace").strip()
+                screen = self._seen[-_SHOWN:].decode(errors="replace").strip()
                 raise TerminalError(
                     "%s: no %s within the timeout. %s"
-                    % (self._name, " or ".join(patterns), "It says: %r" % said if said else "It says nothing.")
+                    % (self._name, " or ".join(patterns), "It says: %r" % screen if screen else "It says nothing.")
                 )
             if until is not None and now >= until:
                 return None

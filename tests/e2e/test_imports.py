@@ -105,5 +105,5 @@ def test_the_files_of_an_archive_whoever_dies(cluster: Cluster, namespace: str, 
     hostile["spec"]["contentType"] = "archive"
     create(cluster, namespace, hostile)
     status = wait(cluster, namespace, "hostile", lambda status: status.get("phase") == "Failed")
-    assert "'../../outside' of the archive leads out of it" in failure(status)
+    assert "'../../outside' of the archive points outside it" in failure(status)
     assert list(folder_of(cluster, namespace, "hostile").iterdir()) == []

@@ -6,8 +6,11 @@ from __future__ import annotations
 
 import base64
 import ipaddress
+import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -82,6 +85,48 @@ def test_a_private_registry(cluster: Cluster, namespace: str, registry: ImageReg
     assert start_of(cluster, namespace, "missing") == b"at last!"
 
 
+def test_an_importer_that_is_killed_while_it_pulls(
+    cluster: Cluster, namespace: str, registry: ImageRegistry, access: Object
+) -> None:
+    content = b"content " * MIB + os.urandom(64 * MIB)
+    registry.push("big", layer(("disk/root.img", content)))
+    create(cluster, namespace, data_volume("root", source(registry, "big:1", **access), "128Mi"))
+    for restarts in (0, 1):
+
+        def pulls(status: Object, restarts: int = restarts) -> bool:
+            return status.get("phase") == "ImportInProgress" and status.get("restartCount") == restarts
+
+        wait(cluster, namespace, "root", pulls, timeout=120)
+        (pod,) = cluster.core.list_namespaced_pod(namespace).items
+        for pid in cluster.processes_of_pod(pod.metadata.uid, "virt-importer"):
+            os.kill(pid, signal.SIGKILL)
+    done = wait(cluster, namespace, "root", succeeded, timeout=180)
+    assert done["restartCount"] == 2
+    volume = cluster.core.read_namespaced_persistent_volume_claim("root", namespace).spec.volume_name
+    path = Path(cluster.core.read_persistent_volume(volume).spec.local.path)
+    assert [each.name for each in path.iterdir()] == ["disk.img"]
+    with (path / "disk.img").open("rb") as file:
+        assert file.read(len(content)) == content
+    left = {each.metadata.name for each in cluster.core.list_namespaced_persistent_volume_claim(namespace).items}
+    assert left == {"root"}
+
+
+def test_what_an_import_names_comes_later(cluster: Cluster, namespace: str, registry: ImageRegistry) -> None:
+    registry.push("web", layer(("disk/root.img", b"content " * MIB)))
+    wanted = source(registry, "web:1", secretRef="login", certConfigMap="ca")
+    create(cluster, namespace, data_volume("root", wanted, SIZE))
+    words = f"ConfigMap {namespace}/ca, which spec.source.registry.certConfigMap names, does not exist"
+    assert words in failure(wait(cluster, namespace, "root", failure))
+    authority = {"metadata": {"name": "ca"}, "data": {"ca.pem": registry.authority.read_text()}}
+    cluster.core.create_namespaced_config_map(namespace, authority)
+    words = f"Secret {namespace}/login, which spec.source.registry.secretRef names, does not exist"
+    wait(cluster, namespace, "root", lambda status: words in failure(status), timeout=120)
+    secret = {"accessKeyId": USER, "secretKey": PASSWORD}
+    data = {key: base64.b64encode(value.encode()).decode() for key, value in secret.items()}
+    cluster.core.create_namespaced_secret(namespace, {"metadata": {"name": "login"}, "data": data})
+    wait(cluster, namespace, "root", succeeded, timeout=120)
+
+
 def cron_status(
     cluster: Cluster, namespace: str, name: str, done: Callable[[Object], Any], what: str, timeout: float = 60
 ) -> Object:
@@ -152,3 +197,27 @@ def test_a_data_source_follows_a_tag(cluster: Cluster, namespace: str, registry:
     cluster.custom.delete_namespaced_custom_object(*CRONS, namespace, "dataimportcrons", "web")
     for plural, name in (("datasources", "web"), ("datavolumes", f"web-{second[7:19]}")):
         cluster.wait(namespace, plural, name, lambda found: found is None, what="its end", **where)
+
+
+def test_a_data_source_follows_a_claim(cluster: Cluster, namespace: str) -> None:
+    create(cluster, namespace, data_volume("golden", {"blank": {}}, SIZE))
+    wait(cluster, namespace, "golden", succeeded)
+    copied = {"pvc": {"namespace": namespace, "name": "golden"}}
+    cron: Object = {
+        "apiVersion": "/".join(CRONS),
+        "kind": "DataImportCron",
+        "metadata": {"name": "web"},
+        "spec": {
+            "template": {"spec": data_volume("x", copied, SIZE)["spec"]},
+            "schedule": "*/1 * * * *",
+            "managedDataSource": "web",
+        },
+    }
+    made = cluster.custom.create_namespaced_custom_object(*CRONS, namespace, "dataimportcrons", cron)
+    assert '"username"' in made["spec"]["createdBy"]
+    status = cron_status(cluster, namespace, "web", is_up_to_date, "the first copy", timeout=120)
+    uid = cluster.core.read_namespaced_persistent_volume_claim("golden", namespace).metadata.uid
+    (current,) = status["currentImports"]
+    assert current == {"DataVolumeName": f"web-{uid[:12]}", "Digest": f"uid:{uid}"}
+    found = cluster.custom.get_namespaced_custom_object(*CRONS, namespace, "datasources", "web")
+    assert found["spec"]["source"]["pvc"] == {"namespace": namespace, "name": current["DataVolumeName"]}

@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,22 @@ def test_all_plugins_have_their_documentation(installed: Path) -> None:
         for doc in docs.values():
             assert doc["doc"]["filename"].startswith(f"{installed}/"), doc["doc"]["filename"]
             assert doc["examples"]
+
+
+def test_only_what_is_kept_in_git_is_packed(installed: Path) -> None:
+    try:
+        listed = subprocess.run(
+            ["git", "-C", ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("this isn't a checkout")
+    (tarball,) = installed.glob("turtles-kubevirt-*.tar.gz")
+    with tarfile.open(tarball) as packed:
+        names = {member.name for member in packed if member.isfile()}
+    assert names - set(listed.stdout.split("\0")) == {"MANIFEST.json", "FILES.json"}
 
 
 def test_a_module_is_used(installed: Path, server: object, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import argparse
 import json
 import logging
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -55,6 +56,20 @@ class Command:
             "--namespace",
             default="kubevirt",
             help="namespace of the engine, with the KubeVirt object (default: %(default)s)",
+        )
+
+    def add_leader_election(self) -> None:
+        """Take ``--leader-elect`` and ``--identity``: of several replicas, only one works."""
+        self.parser.add_argument(
+            "--leader-elect",
+            action=argparse.BooleanOptionalAction,
+            default=True,
+            help="work only while holding the component's lease (default: yes)",
+        )
+        self.parser.add_argument(
+            "--identity",
+            default=socket.gethostname(),
+            help="holder of the lease; unique among replicas and stable over restarts (default: the host's name)",
         )
 
     def add_health(self) -> None:

@@ -100,14 +100,14 @@ class _Samples(Collector):
         self._source = source
 
     def collect(self) -> Iterator[Metric]:
-        found = {
+        metrics = {
             each.name: Metric(each.name.removesuffix("_total"), each.doc, each.kind)
             for each in self._source.descriptions
         }
         for name, labels, value in self._source.samples():
-            family = found.get(name) or found[_PART.sub("", name)]
+            family = metrics.get(name) or metrics[_PART.sub("", name)]
             family.add_sample(name, dict(labels), value)
-        yield from (family for family in found.values() if family.samples)
+        yield from (family for family in metrics.values() if family.samples)
 
 
 def _ready_status(component: str, ready: Callable[[], bool]) -> Source:

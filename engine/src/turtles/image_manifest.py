@@ -76,17 +76,26 @@ def digest_of(raw: bytes) -> str:
     return "sha256:" + hashlib.sha256(raw).hexdigest()
 
 
+def decoded(raw: bytes, what: str) -> Any:
+    """Return what the JSON of an image's manifest or configuration says.
+
+    :param what: it is, for the message.
+    :raises ManifestError: it is too long, or isn't JSON.
+    """
+    if len(raw) > MAX_MANIFEST:
+        raise ManifestError(f"the image's {what} has {len(raw)} bytes; at most {MAX_MANIFEST} are accepted")
+    try:
+        return json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise ManifestError(f"the image's {what} is not JSON: {error}") from error
+
+
 def parse(raw: bytes) -> Manifest | Index:
     """Return what a manifest describes.
 
     :raises ManifestError: it isn't acceptable.
     """
-    if len(raw) > MAX_MANIFEST:
-        raise ManifestError(f"the image's manifest has {len(raw)} bytes; at most {MAX_MANIFEST} are accepted")
-    try:
-        data = json.loads(raw)
-    except (ValueError, RecursionError) as error:
-        raise ManifestError(f"the image's manifest is not JSON: {error}") from error
+    data = decoded(raw, "manifest")
     if not isinstance(data, dict):
         raise ManifestError("the image's manifest is not a JSON object")
     if isinstance(data.get("manifests"), list):

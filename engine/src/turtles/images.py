@@ -84,7 +84,7 @@ def find_disk(image_dir: Path, path: str | None = None) -> Path:
     candidate = _only_file(base / "disk") if path is None else base / path.lstrip("/")
     resolved = candidate.resolve()
     if not resolved.is_relative_to(base):
-        raise ImageError(f": {path or '/disk/' + candidate.name} leads out of the image, which is not allowed")
+        raise ImageError(f": {path or '/disk/' + candidate.name} points outside the image, which is not allowed")
     if not resolved.exists():
         raise ImageError(f" has no file {path or '/disk/' + candidate.name}")
     return resolved
@@ -128,17 +128,17 @@ def inspect_foreign(path: Path) -> Image:
     :raises ImageError: if it isn't a regular, readable file with a sound image that stands alone.
     """
     header, size = _read_header(path)
-    found = format_of(header)
-    if found == "qcow2":
+    actual = format_of(header)
+    if actual == "qcow2":
         return _sized(Image("qcow2", _qcow2_virtual_size(path, header)))
-    if found == "raw":
+    if actual == "raw":
         return _sized(Image("raw", -(-size // _SECTOR) * _SECTOR))
-    if found == "vmdk" and not _has_own_extent(header):
+    if actual == "vmdk" and not _has_own_extent(header):
         raise ImageError("keeps its data in other files, which is not allowed; make it one file with qemu-img convert")
-    info = _info(path, found)
+    info = _info(path, actual)
     if info.get("backing-filename"):
         raise ImageError("has a backing file, which is not allowed; flatten it with qemu-img convert")
-    return _sized(Image(found, int(info["virtual-size"])))
+    return _sized(Image(actual, int(info["virtual-size"])))
 
 
 def check_complete(path: Path, image: Image) -> None:

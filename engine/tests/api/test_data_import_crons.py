@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from turtles.api.kinds.data_import_cron import validate, validate_update
+from turtles.api.kind import Context
+from turtles.api.kinds.data_import_cron import creator, default, default_update, validate, validate_update
 from turtles.api.schedules import ScheduleError, next_time
 
 PVC = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
@@ -22,10 +23,18 @@ def cron(url: str = "docker://registry.example.com/web:1", name: str = "web", **
     }
 
 
+def _copy(name: str = "golden", **more: Any) -> dict:
+    return {"spec": {"source": {"pvc": {"namespace": "images", "name": name}}, "pvc": PVC, **more}}
+
+
+SNAPSHOT = {"spec": {"source": {"snapshot": {"namespace": "images", "name": "golden"}}, "pvc": PVC}}
+
+
 @pytest.mark.parametrize(
     "obj",
     [
         cron(),
+        cron(template=_copy()),
         cron(schedule=""),
         cron(schedule="@daily"),
         cron(importsToKeep=0, garbageCollect="Never", retentionPolicy="None"),
@@ -44,7 +53,7 @@ SMALL = {"spec": {"source": {"registry": {"url": "docker://a"}}, "pvc": {"access
     ("obj", "field", "words"),
     [
         (cron(name="a" * 64), "metadata.name", "Name cannot be longer than 63 characters"),
-        (cron(template=BLANK), "spec.Template", "Missing registry source"),
+        (cron(template=BLANK), "spec.Template", "Missing registry or pvc source"),
         (cron(template=SMALL), "spec.template.spec.PVC.resources.requests.size", "PVC size is missing"),
         (cron(url="oci-archive:/a.tar"), "spec.template.spec.source.registry.url", "use docker://"),
         (cron(url="docker://a@sha256:" + "0" * 64), "spec.template.spec.source.registry.url", "name a tag"),
@@ -57,13 +66,26 @@ SMALL = {"spec": {"source": {"registry": {"url": "docker://a"}}, "pvc": {"access
         (cron(retentionPolicy="Some"), "spec.RetentionPolicy", "Illegal RetentionPolicy value"),
         (cron(managedDataSource=""), "spec.ManagedDataSource", "Illegal ManagedDataSource value"),
         (cron(managedDataSource="a" * 64), "spec.ManagedDataSource", "Name cannot be longer"),
-        (cron(createdBy="{}"), "spec.createdBy", "not supported by this engine"),
+        (cron(template=_copy(name="")), "spec.template.spec.source.PVC", "source PVC is not valid"),
+        (cron(template=_copy(contentType="kubevirt")), "spec.Template", "Unsettable fields"),
+        (cron(template=SNAPSHOT), "spec.Template", "Missing registry or pvc source"),
     ],
 )
 def test_what_is_refused(obj: dict, field: str, words: str) -> None:
     (cause,) = validate(obj)
     assert cause.field == field
     assert words in cause.message
+
+
+def test_who_created_it() -> None:
+    user = {"username": "ada", "groups": ["system:authenticated"]}
+    made = default(cron(createdBy='{"username": "root"}'), Context(user=user))
+    assert creator(made) == user
+    # Nobody can change it, and whoever replaces the object needn't know
+    assert default_update(cron(), made) == default_update(cron(createdBy="{}"), made) == made
+    assert validate_update(default_update(cron(), made), made) == []
+    for odd in (None, "", "{", "[]", '{"groups": []}'):
+        assert creator(cron(createdBy=odd)) is None
 
 
 def test_a_spec_stays_as_it_is() -> None:

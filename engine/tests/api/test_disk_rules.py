@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from turtles.api.configuration import ClusterConfiguration
+from turtles.api.configuration_reader import from_kubevirt
 from turtles.api.feature_gates import DEFAULT_GATES
 from turtles.api.kind import Context
 from turtles.api.kinds import vm as vms
@@ -69,6 +70,7 @@ def shared(source: dict[str, Any], name: str = "more") -> dict[str, Any]:
             {"disk": {"bus": "virtio"}, "serial": "a_B.1+-", "cache": "none", "io": "native", "errorPolicy": "report"},
             [],
         ),
+        ({"disk": {"bus": "virtio"}, "cache": "directsync", "io": "native"}, []),
         ({"lun": {"bus": "scsi"}}, []),
         ({"disk": {"bus": "virtio", "readonly": True, "pciAddress": "0000:81:01.0"}}, []),
         ({"disk": {"bus": "virtio"}, "dedicatedIOThread": True, "tag": "any tag"}, []),
@@ -224,7 +226,7 @@ def test_disk(disk, expected):
         ),
         (
             {"disk": {"bus": "virtio"}, "io": "native", "cache": "writeback"},
-            (INVALID, f"{DISKS}[2].io native needs cache none, not writeback", f"{DISKS}[2].io"),
+            (INVALID, f"{DISKS}[2].io native needs cache none or directsync, not writeback", f"{DISKS}[2].io"),
         ),
     ],
 )
@@ -240,8 +242,24 @@ def test_changed_block_tracking_has_no_effect():
     assert warn(vmi) == []
 
 
-def test_reservations_are_refused_by_name():
-    (cause,) = causes(with_disk({"lun": {"bus": "scsi", "reservation": True}}, CLAIM), gates("PersistentReservation"))
+def test_reservations_are_of_scsi_devices():
+    found = causes(with_disk({"lun": {"bus": "sata", "reservation": True}}, CLAIM))
+    words = (INVALID, "Persistent reservation requires a SCSI bus, but sata was specified", f"{DISKS}[2].lun.bus")
+    assert words in found
+
+
+RESERVATIONS = {"persistentReservationConfiguration": {"enabled": True}}
+
+
+@pytest.mark.parametrize(
+    "context",
+    [
+        gates("PersistentReservation"),
+        Context(config=from_kubevirt({"spec": {"configuration": RESERVATIONS}})),
+    ],
+)
+def test_reservations_are_refused_by_name(context):
+    (cause,) = causes(with_disk({"lun": {"bus": "scsi", "reservation": True}}, CLAIM), context)
     where = f"{DISKS}.luns.reservation"
     assert cause == (NOT_SUPPORTED, f"{where} is not supported by this engine", where)
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -45,11 +46,16 @@ def test_it_gets_its_finalizer_and_a_label() -> None:
         (make(vmiName=""), "vmiName is missing"),
         (make(vmiName=7), "spec.vmiName must be of type string"),
         (make(sendTo={"a": "b"}), "not supported by this engine"),
+        (make(priority="system-critical"), "only virt-controller is allowed to set priority field"),
     ],
 )
 def test_what_is_wrong(migration: Any, words: str) -> None:
     (cause,) = validate(migration, context(vmi()))
     assert words in cause.message
+
+
+def test_the_engine_says_what_comes_first() -> None:
+    assert validate(make(priority="system-critical"), replace(context(vmi()), privileged=True)) == []
 
 
 @pytest.mark.parametrize(

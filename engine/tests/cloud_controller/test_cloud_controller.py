@@ -309,7 +309,7 @@ def _wait_event(client: Client, name: str, words: str) -> None:
     ("options", "message"),
     [
         (["--cluster-name=Dev"], "--cluster-name 'Dev': not 1 to 63 lower case letters"),
-        (["--cluster-name=dev", "--selector=role"], "'role' is no label; write key=value"),
+        (["--cluster-name=dev", "--selector=role"], "'role' isn't a label; write key=value"),
         (["--cluster-name=dev", "--kubeconfig=/nowhere"], "/nowhere"),
     ],
 )

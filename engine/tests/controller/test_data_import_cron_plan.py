@@ -10,7 +10,7 @@ import pytest
 
 from turtles.api import cdi
 from turtles.api.conditions import get_condition
-from turtles.controller.data_volume.cron.plan import Plan, Surroundings, plan
+from turtles.controller.data_volume.cron.plan import Observed, Plan, plan
 from turtles.controller.data_volume.cron.pod import poller_pod
 from turtles.controller.data_volume.pod import ImporterConfig
 
@@ -88,7 +88,7 @@ def said(decided: Plan, type_: str) -> tuple[str, str, str]:
 def test_a_new_one_asks_at_once() -> None:
     new = cron()
     del new["metadata"]["annotations"]
-    decided = plan(new, Surroundings(), NOW)
+    decided = plan(new, Observed(), NOW)
     assert (decided.create_poller, decided.create) == (True, None)
     assert said(decided, "UpToDate") == ("False", "NoDigest", "No source digest")
     assert said(decided, "Progressing") == ("False", "NoImport", "No current import")
@@ -101,20 +101,20 @@ def test_a_new_one_asks_at_once() -> None:
 
 
 def test_its_time_comes() -> None:
-    assert plan(cron(due=True), Surroundings(), NOW).create_poller
-    waiting = plan(cron(), Surroundings(), NOW)
+    assert plan(cron(due=True), Observed(), NOW).create_poller
+    waiting = plan(cron(), Observed(), NOW)
     assert (waiting.create_poller, waiting.wait) == (False, 3570.0)
     # A clock that was set, or a note that is none
     odd = cron()
     for noted in ("2036-01-01T00:00:00Z", "soon"):
         odd["metadata"]["annotations"][cdi.NEXT_CRON_TIME] = noted
-        assert plan(odd, Surroundings(), NOW).create_poller
-    assert not plan(cron(due=True, schedule=""), Surroundings(), NOW).create_poller
-    assert plan(cron(schedule=""), Surroundings(poller=poller()), NOW).delete_poller
+        assert plan(odd, Observed(), NOW).create_poller
+    assert not plan(cron(due=True, schedule=""), Observed(), NOW).create_poller
+    assert plan(cron(schedule=""), Observed(poller=poller()), NOW).delete_poller
 
 
 def test_an_answer_begins_an_import() -> None:
-    decided = plan(cron(due=True), Surroundings(poller=poller("Succeeded", FIRST)), NOW)
+    decided = plan(cron(due=True), Observed(poller=poller("Succeeded", FIRST)), NOW)
     assert decided.delete_poller
     assert decided.annotations == {
         cdi.DESIRED_DIGEST: FIRST,
@@ -135,7 +135,7 @@ def test_an_answer_begins_an_import() -> None:
 
 
 def test_imports_that_go_with_it() -> None:
-    made = plan(cron(FIRST, retentionPolicy="None"), Surroundings(), NOW).create
+    made = plan(cron(FIRST, retentionPolicy="None"), Observed(), NOW).create
     assert made is not None
     assert made["metadata"]["labels"][cdi.IMPORT_CRON_CLEANUP] == "true"
     assert made["metadata"]["ownerReferences"][0]["uid"] == "cron"
@@ -150,12 +150,12 @@ def test_imports_that_go_with_it() -> None:
     ],
 )
 def test_an_answer_that_is_none(pod: dict) -> None:
-    decided = plan(cron(due=True), Surroundings(poller=pod), NOW)
+    decided = plan(cron(due=True), Observed(poller=pod), NOW)
     assert (decided.annotations, decided.create) == ({}, None)
     status, reason, message = said(decided, "UpToDate")
     assert (status, reason) == ("False", "NoDigest")
     assert message.startswith("No source digest: ")
-    up = Surroundings(imported(), claim(), poller=pod)
+    up = Observed(imported(), claim(), poller=pod)
     assert said(plan(cron(FIRST, CURRENT, due=True), up, NOW), "UpToDate")[:2] == ("True", "UpToDate")
 
 
@@ -168,16 +168,16 @@ def test_an_answer_that_is_none(pod: dict) -> None:
     ],
 )
 def test_an_import_that_goes_on(phase: str, progressing: tuple) -> None:
-    decided = plan(cron(FIRST, CURRENT), Surroundings(imported(phase=phase)), NOW)
+    decided = plan(cron(FIRST, CURRENT), Observed(imported(phase=phase)), NOW)
     assert said(decided, "Progressing") == progressing
     assert said(decided, "UpToDate") == ("False", "ImportProgressing", "Import is progressing")
     # What comes next waits for it
-    assert plan(cron(SECOND, CURRENT), Surroundings(imported(phase=phase)), NOW).create is None
+    assert plan(cron(SECOND, CURRENT), Observed(imported(phase=phase)), NOW).create is None
 
 
 def test_an_import_that_is_complete() -> None:
-    around = Surroundings(imported(), claim(), data_source=source(**{cdi.IMPORT_CRON: "web"}))
-    decided = plan(cron(FIRST, CURRENT), around, NOW)
+    observed = Observed(imported(), claim(), data_source=source(**{cdi.IMPORT_CRON: "web"}))
+    decided = plan(cron(FIRST, CURRENT), observed, NOW)
     named = {"namespace": "ns", "name": CURRENT["DataVolumeName"]}
     assert decided.status["lastImportedPVC"] == named
     assert decided.status["lastImportTimestamp"] == "2026-03-01T12:00:30Z"
@@ -190,22 +190,22 @@ def test_an_import_that_is_complete() -> None:
     later = cron(FIRST, CURRENT)
     later["status"] = decided.status
     labels = {cdi.IMPORT_CRON: "web", "instancetype.kubevirt.io/default-preference": "debian"}
-    settled = Surroundings(imported(), claim(used="2026-03-01T12:00:30Z"), data_source=source(named["name"], **labels))
+    settled = Observed(imported(), claim(used="2026-03-01T12:00:30Z"), data_source=source(named["name"], **labels))
     again = plan(later, settled, NOW + timedelta(minutes=5))
     assert (again.status, again.patch_source, dict(again.note)) == (decided.status, None, {})
 
 
 def test_a_data_source_that_is_its_users() -> None:
-    decided = plan(cron(FIRST, CURRENT), Surroundings(imported(), claim(), data_source=source("mine")), NOW)
+    decided = plan(cron(FIRST, CURRENT), Observed(imported(), claim(), data_source=source("mine")), NOW)
     assert (decided.patch_source, decided.create_source) == (None, None)
 
 
 def test_a_newer_image_follows_a_complete_import() -> None:
-    decided = plan(cron(SECOND, CURRENT), Surroundings(imported(), claim()), NOW)
+    decided = plan(cron(SECOND, CURRENT), Observed(imported(), claim()), NOW)
     assert decided.create is not None
     assert decided.create["metadata"]["name"] == "web-222222222222"
     assert decided.status["currentImports"][0]["Digest"] == SECOND
-    foreign = Surroundings(imported(), claim(), in_the_way=imported("web-222222222222"))
+    foreign = Observed(imported(), claim(), in_the_way=imported("web-222222222222"))
     decided = plan(cron(SECOND, CURRENT), foreign, NOW)
     assert decided.create is None
     assert "exists and is not of this DataImportCron" in said(decided, "UpToDate")[2]
@@ -213,16 +213,16 @@ def test_a_newer_image_follows_a_complete_import() -> None:
 
 def test_a_newer_image_replaces_an_import_that_fails() -> None:
     failing = imported(phase="Failed", message="it is broken")
-    decided = plan(cron(FIRST, CURRENT), Surroundings(failing), NOW)
+    decided = plan(cron(FIRST, CURRENT), Observed(failing), NOW)
     assert (decided.delete, decided.create) == ([], None)
     assert said(decided, "Progressing")[2] == "Import DataVolume phase Failed: it is broken"
-    decided = plan(cron(SECOND, CURRENT), Surroundings(failing), NOW)
+    decided = plan(cron(SECOND, CURRENT), Observed(failing), NOW)
     assert decided.delete == [failing]
     assert "currentImports" not in decided.status
 
 
 def test_an_import_that_somebody_deletes_is_made_again() -> None:
-    decided = plan(cron(FIRST, CURRENT), Surroundings(), NOW)
+    decided = plan(cron(FIRST, CURRENT), Observed(), NOW)
     assert decided.create is not None
     assert decided.status["currentImports"] == [CURRENT]
 
@@ -230,17 +230,17 @@ def test_an_import_that_somebody_deletes_is_made_again() -> None:
 def test_old_imports_go() -> None:
     old = [claim(f"web-{number}", f"2026-02-0{number}T00:00:00Z") for number in range(1, 6)]
     volumes = [imported(), imported("web-1"), imported("web-stray")]
-    around = Surroundings(imported(), claim(), volumes, [claim(), *old])
+    observed = Observed(imported(), claim(), volumes, [claim(), *old])
 
     def gone(**spec: Any) -> set[str]:
-        decided = plan(cron(FIRST, CURRENT, **spec), around, NOW)
+        decided = plan(cron(FIRST, CURRENT, **spec), observed, NOW)
         return {each["metadata"]["name"] for each in decided.delete}
 
     assert gone() == {"web-1", "web-2", "web-3", "web-stray"}
     assert gone(importsToKeep=0) == gone(importsToKeep=1) == {f"web-{n}" for n in range(1, 6)} | {"web-stray"}
     assert gone(garbageCollect="Never") == set()
     # With its DataVolume, if it has one
-    kinds = {each["metadata"]["name"]: each["kind"] for each in plan(cron(FIRST, CURRENT), around, NOW).delete}
+    kinds = {each["metadata"]["name"]: each["kind"] for each in plan(cron(FIRST, CURRENT), observed, NOW).delete}
     assert (kinds["web-1"], kinds["web-2"]) == ("DataVolume", "PersistentVolumeClaim")
 
 
@@ -253,3 +253,72 @@ def test_the_poller() -> None:
     assert "--image=registry.example.com:5000/web:1" in container["args"]
     assert "--credentials=/credentials" in container["args"]
     assert pod["spec"]["automountServiceAccountToken"] is False
+
+
+# Claims
+
+
+ORIGIN = {"metadata": {"name": "golden", "namespace": "images", "uid": "11111111-2222-3333-4444-555555555555"}}
+UID = f"uid:{ORIGIN['metadata']['uid']}"
+
+
+def copying(**more: Any) -> dict:
+    made = cron(**more)
+    made["spec"]["template"]["spec"]["source"] = {"pvc": {"namespace": "images", "name": "golden"}}
+    return made
+
+
+def test_a_claim_is_copied() -> None:
+    decided = plan(copying(due=True), Observed(origin=ORIGIN), NOW)
+    assert not decided.create_poller
+    assert decided.annotations[cdi.DESIRED_DIGEST] == UID
+    assert decided.annotations[cdi.NEXT_CRON_TIME] == "2026-03-01T13:00:00Z"
+    made = decided.create
+    assert made is not None
+    assert made["metadata"]["name"] == "web-11111111-222"
+    assert made["spec"]["source"] == {"pvc": {"namespace": "images", "name": "golden"}}
+    assert decided.status["currentImports"] == [{"DataVolumeName": "web-11111111-222", "Digest": UID}]
+
+
+def test_a_claim_that_has_been_made_again_is_copied_again() -> None:
+    current = {"DataVolumeName": "web-11111111-222", "Digest": UID}
+    observed = Observed(imported("web-11111111-222"), claim("web-11111111-222"), origin=ORIGIN)
+    assert plan(copying(digest=UID, current=current, due=True), observed, NOW).create is None
+    newer = {"metadata": {**ORIGIN["metadata"], "uid": "22222222-2222-3333-4444-555555555555"}}
+    observed = Observed(imported("web-11111111-222"), claim("web-11111111-222"), origin=newer)
+    waiting = plan(copying(digest=UID, current=current), observed, NOW)
+    assert (waiting.create, waiting.wait) == (None, 3570.0)
+    made = plan(copying(digest=UID, current=current, due=True), observed, NOW).create
+    assert made is not None
+    assert made["metadata"]["name"] == "web-22222222-222"
+
+
+@pytest.mark.parametrize(
+    ("observed", "words"),
+    [
+        (Observed(), "PersistentVolumeClaim images/golden not found"),
+        (Observed(origin=ORIGIN, refusal="User a has insufficient permissions"), "User a has insufficient"),
+    ],
+)
+def test_a_claim_that_cant_be_copied(observed: Observed, words: str) -> None:
+    decided = plan(copying(due=True), observed, NOW)
+    assert (decided.create, decided.annotations, decided.wait) == (None, {}, 60.0)
+    assert words in said(decided, "UpToDate")[2]
+    # Also if the claim is known already
+    if observed.refusal:
+        known = plan(copying(digest=UID), observed, NOW)
+        assert known.create is None
+        assert said(known, "UpToDate")[1:] == (
+            "ImportFailed",
+            f"PersistentVolumeClaim images/golden can't be copied: {observed.refusal}",
+        )
+
+
+def test_the_poller_waits_for_what_is_missing() -> None:
+    waiting = poller("Pending", state={"waiting": {"reason": "ContainerCreating"}})
+    pod = {**poller_pod(cron(), ImporterConfig("importer:1")), "status": waiting["status"]}
+    text = 'MountVolume.SetUp failed for volume "credentials" : secret "login" not found'
+    decided = plan(cron(due=True), Observed(poller=pod, told=[text]), NOW)
+    words = "Secret ns/login, which spec.template.spec.source.registry.secretRef names, does not exist"
+    assert words in said(decided, "UpToDate")[2]
+    assert decided.wait == 60.0

@@ -105,6 +105,28 @@ def test_a_quota_that_is_exceeded(api: FakeApi, begin: Callable[..., None]) -> N
     api.wait(lambda: phase(api) == "WaitForFirstConsumer")
 
 
+def test_a_config_map_that_is_missing(api: FakeApi, begin: Callable[..., None]) -> None:
+    begin()
+    api.put(DV, data_volume({"http": {"url": "http://x/disk", "certConfigMap": "company-ca"}}))
+    bind(api)
+    api.wait(lambda: POD in api.objects)
+    uid = api.objects[POD]["metadata"]["uid"]
+    text = 'MountVolume.SetUp failed for volume "authorities" : configmap "company-ca" not found'
+    event = {"kind": "Event", "involvedObject": {"uid": uid}, "reason": "FailedMount", "message": text}
+    api.put("/api/v1/namespaces/ns/events/a", event)
+    other = {**event, "involvedObject": {"uid": "other"}, "message": text.replace("company-ca", "other")}
+    api.put("/api/v1/namespaces/ns/events/b", other)
+    api.update(POD, {"spec": {"nodeName": "node"}})
+    run(api, "Pending", state={"waiting": {"reason": "ContainerCreating"}})
+    words = "ConfigMap ns/company-ca, which spec.source.http.certConfigMap names, does not exist"
+    api.wait(lambda: words in str(api.objects[DV]["status"]))
+    assert phase(api) == "ImportScheduled"
+    told = api.wait(lambda: [each for each in list(api.objects.values()) if words in str(each.get("message"))])
+    assert [each["type"] for each in told] == ["Warning"]
+    run(api, "Succeeded")
+    api.wait(lambda: phase(api) == "Succeeded")
+
+
 # Machines
 
 

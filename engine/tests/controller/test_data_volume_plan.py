@@ -10,8 +10,9 @@ from turtles.api.conditions import get_condition
 from turtles.api.import_settings import ImportSettings
 from turtles.api.storage_profiles import status
 from turtles.controller.data_volume.claim import ClaimError, claim, disk_size, scratch
-from turtles.controller.data_volume.plan import MAX_RESTARTS, Plan, Surroundings, plan
+from turtles.controller.data_volume.plan import MAX_RESTARTS, plan
 from turtles.controller.data_volume.pod import ImporterConfig, importer_pod, is_known_to_need_scratch, pod_name
+from turtles.controller.data_volume.step import Observed, Plan
 from turtles.controller.data_volume.transfer import Aside, copied_for
 
 NOW = "2026-11-30T20:00:00Z"
@@ -56,8 +57,8 @@ def ended(code: int, message: str = "", restarts: int = 0, **more: Any) -> dict:
     return {"state": {"waiting": {"reason": "CrashLoopBackOff"}}, "lastState": state, "restartCount": restarts}
 
 
-def decide(dv: dict, **around: Any) -> Plan:
-    return plan(dv, Surroundings(classes=CLASSES, **around), NOW)
+def decide(dv: dict, **observed: Any) -> Plan:
+    return plan(dv, Observed(classes=CLASSES, **observed), NOW)
 
 
 def said(decided: Plan, type_: str = "Running") -> tuple[str, str, str]:
@@ -108,7 +109,7 @@ def test_nobody_says_how_the_volume_is_used(classes: tuple, words: str) -> None:
         storage["storageClassName"] = "at-once"  # type: ignore[assignment]
     with pytest.raises(ClaimError, match=words):
         claim(data_volume(storage=storage), classes)
-    decided = plan(data_volume(storage=storage), Surroundings(classes=classes), NOW)
+    decided = plan(data_volume(storage=storage), Observed(classes=classes), NOW)
     assert (decided.create_target, decided.status["phase"]) == (None, "Pending")
     assert words in said(decided)[2]
     assert [reason for _, reason, _ in decided.events] == ["Error"]
@@ -281,6 +282,41 @@ def test_a_pod_that_cant_be_placed() -> None:
     decided = decide(data_volume(), target=pvc(), pod=waiting)
     assert decided.status["phase"] == "ImportScheduled"
     assert said(decided) == ("False", "Unschedulable", "no node")
+
+
+KUBELET = 'MountVolume.SetUp failed for volume "{}" : {} "{}" not found'
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            KUBELET.format("authorities", "configmap", "ca"),
+            "ConfigMap ns/ca, which spec.source.http.certConfigMap names",
+        ),
+        (KUBELET.format("credentials", "secret", "login"), "Secret ns/login, which spec.source.http.secretRef names"),
+        (KUBELET.format("headers-1", "secret", "b"), "Secret ns/b, which spec.source.http.secretExtraHeaders[1] names"),
+        # As the Pod runner has it
+        ("volume headers-0: Secret ns/a does not exist", "which spec.source.http.secretExtraHeaders[0] names"),
+    ],
+)
+def test_what_an_importer_mounts_is_missing(text: str, words: str) -> None:
+    http = {"url": "http://x/a", "certConfigMap": "ca", "secretRef": "login", "secretExtraHeaders": ["a", "b"]}
+    dv = data_volume({"http": http})
+    silent = pod(dv, "Pending", state={"waiting": {"reason": "ContainerCreating"}})
+    decided = decide(dv, target=pvc(dv), pod=silent, told=[text])
+    status, reason, message = said(decided)
+    assert (decided.status["phase"], status, reason) == ("ImportScheduled", "False", "Error")
+    assert words in message
+    assert message.endswith("does not exist: create it, and the import begins")
+    assert ("Warning", "Error", message) in decided.events
+    assert decided.wait
+    # In standalone mode, the status of the container says it, too
+    loud = pod(dv, "Pending", state={"waiting": {"reason": "FailedMount", "message": text}})
+    assert said(decide(dv, target=pvc(dv), pod=loud))[2] == message
+    # Once it is there, the import goes on
+    running = decide(dv, target=pvc(dv), pod=pod(dv, state={"running": {}}), told=[text])
+    assert said(running)[0] == "True"
 
 
 def test_a_claim_of_somebody_else() -> None:

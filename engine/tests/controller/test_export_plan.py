@@ -11,7 +11,7 @@ import pytest
 from turtles.api import cdi, exports, uploads
 from turtles.api.conditions import get_condition
 from turtles.controller.export import manifests, sources
-from turtles.controller.export.plan import Around, Plan, plan
+from turtles.controller.export.plan import Observed, Plan, plan
 from turtles.controller.export.pod import ExporterConfig, exporter_pod
 from turtles.controller.export.sources import Situation, Source, Volume
 
@@ -56,8 +56,8 @@ def of(obj: dict[str, Any], **found: Any) -> Source:
     return sources.of(obj, Situation(**found))
 
 
-def decide(obj: dict[str, Any], source: Source, now: datetime = NOW, **around: Any) -> Plan:
-    return plan(obj, source, Around(**around), now)
+def decide(obj: dict[str, Any], source: Source, now: datetime = NOW, **observed: Any) -> Plan:
+    return plan(obj, source, Observed(**observed), now)
 
 
 def ready_of(decided: Plan) -> tuple[str, str, str, str]:
@@ -179,7 +179,7 @@ def test_the_volumes_of_a_machine() -> None:
     assert len(of(export(), vm=vm, claims={name: claim(name) for name in names[:2]}).volumes) == 2
 
 
-def content(**volume_snapshot: Any) -> dict[str, Any]:
+def content() -> dict[str, Any]:
     backup = {"volumeName": "root", "persistentVolumeClaim": {"metadata": {"name": "root"}, "spec": claim()["spec"]}}
     vm = machine()
     source = {"virtualMachine": {"metadata": vm["metadata"], "spec": vm["spec"]}}

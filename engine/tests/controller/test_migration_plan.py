@@ -65,10 +65,17 @@ def pod(*, running: bool = True, age: float = 1, phase: str = "Running", conditi
 SOURCE = {"metadata": {"name": "source", "uid": "source-uid"}, "spec": {}, "status": {"phase": "Running"}}
 
 
-def decide(migration: dict[str, Any], found: Any, target: Any = None, *others: Any, **settings: int) -> Plan:
+def decide(
+    migration: dict[str, Any],
+    found: Any,
+    target: Any = None,
+    *others: Any,
+    nodes: dict[tuple[str, str], str] | None = None,
+    **settings: int,
+) -> Plan:
     cluster = ClusterConfiguration(migrations=Migrations(**settings))
     before = copy.deepcopy((migration, found, target))
-    decided = plan(migration, Situation(found, target, SOURCE, others, cluster), NOW)
+    decided = plan(migration, Situation(found, target, SOURCE, others, cluster, nodes=nodes or {}), NOW)
     assert (migration, found, target) == before, "changed what is stored"
     return decided
 
@@ -104,6 +111,51 @@ def test_others_that_have_ended_or_leave_elsewhere_are_no_hindrance() -> None:
     elsewhere = {**make("Running", "o", migrationState={"sourceNode": "three"}), "spec": {"vmiName": "other"}}
     decided = decide(make("Pending"), vmi(), None, make("Failed", "f"), elsewhere, parallel_outbound_per_node=1)
     assert decided.create_pod
+
+
+def waiting(name: str, priority: str | None = None, *, phase: str = "Pending", **more: Any) -> dict[str, Any]:
+    spec = {"vmiName": name, **({"priority": priority} if priority else {})}
+    return {**make(phase, name, **more), "spec": spec}
+
+
+NODES = {("ns", "other"): "one", ("ns", "third"): "three"}
+QUOTA = {"type": "migrationRejectedByResourceQuota", "status": "True"}
+
+
+@pytest.mark.parametrize(
+    ("own", "others", "begins"),
+    [
+        (None, [waiting("other")], False),  # whose name comes first is the older one
+        (None, [waiting("other", age=-9)], True),
+        ("system-critical", [waiting("other", "user-triggered")], True),
+        ("system-maintenance", [waiting("other", "user-triggered", age=-9)], False),
+        ("user-triggered", [waiting("other", "user-triggered", age=9)], False),
+        ("user-triggered", [waiting("third", "system-critical", age=-9)], False),
+        ("unknown", [waiting("third", "system-maintenance", age=-9)], False),
+        # What can't begin itself keeps nobody
+        (None, [waiting("other", "system-critical", deleted=True)], True),
+        (None, [waiting("other", "system-critical", conditions=[QUOTA])], True),
+        (None, [waiting("stopped", "system-critical")], True),
+        # One of an instance is under way, the next one waits for that
+        (None, [waiting("third", "system-critical"), waiting("third", phase="Scheduling")], True),
+    ],
+)
+def test_who_comes_first(own: str | None, others: Any, begins: bool) -> None:
+    under_way = sum(each["status"]["phase"] == "Scheduling" for each in others)
+    found = vmi()
+    decided = decide(waiting("web", own), found, None, *others, nodes=NODES, parallel_per_cluster=1 + under_way)
+    assert decided.create_pod is begins
+
+
+def test_those_that_leave_a_busy_node_keep_nobody_elsewhere() -> None:
+    critical = [waiting("other", "system-critical"), waiting("busy", phase="Scheduling")]
+    nodes = {**NODES, ("ns", "other"): "three", ("ns", "busy"): "three"}
+    decided = decide(waiting("web"), vmi(), None, *critical, nodes=nodes, parallel_outbound_per_node=1)
+    assert decided.create_pod
+    decided = decide(
+        waiting("web"), vmi(), None, *critical, nodes={**NODES, ("ns", "busy"): "one"}, parallel_outbound_per_node=1
+    )
+    assert not decided.create_pod, "one that has no state yet leaves its node, too"
 
 
 @pytest.mark.parametrize(

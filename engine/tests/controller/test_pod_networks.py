@@ -9,7 +9,7 @@ from turtles.api.configuration import DEFAULT, BindingPlugin
 from turtles.controller.pod import networks
 from turtles.controller.pod.obstacles import obstacles
 from turtles.domain import sidecars
-from turtles.domain.network import generated_mac
+from turtles.domain.macs import generated_mac
 
 NETWORKS, INSTEAD, STATUS = (
     "k8s.v1.cni.cncf.io/networks",

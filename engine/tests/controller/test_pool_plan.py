@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from turtles.controller.pool.machine import index_of, make_machine, make_revision, revision_name, updated
-from turtles.controller.pool.plan import Around, Plan, plan
+from turtles.controller.pool.plan import Observed, Plan, plan
 from turtles.controller.pool.selection import SelectionError
 from turtles.controller.pool.status import status
 
@@ -79,8 +79,8 @@ def decide(
     """Decide with the revisions of these generations of the pool."""
     revisions = {revision_name(each): make_revision(each) for each in (*pools, wanted)}
     taken = [each["metadata"]["name"] for each in machines] + list(names.get("taken", ()))
-    around = Around(taken, {each["metadata"]["name"]: each for each in instances}, revisions, NOW, lambda: 0.5)
-    return plan(wanted, machines, around)
+    observed = Observed(taken, {each["metadata"]["name"]: each for each in instances}, revisions, NOW, lambda: 0.5)
+    return plan(wanted, machines, observed)
 
 
 def names(objects: Any) -> list[str]:

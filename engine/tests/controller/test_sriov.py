@@ -9,7 +9,9 @@ import pytest
 
 from turtles.controller.pod import sriov
 from turtles.domain import migratability, network
+from turtles.domain.connections import own_connections
 from turtles.domain.definition.host_devices import add_functions
+from turtles.domain.interface_names import further_interface_name
 
 STATUS, INFO = "k8s.v1.cni.cncf.io/network-status", "kubevirt.io/network-info"
 RESOURCE = "intel.com/sriov_net"
@@ -56,7 +58,7 @@ def test_a_pod_asks_for_its_devices() -> None:
 
 def test_what_multus_reports_is_handed_on() -> None:
     device = {"type": "pci", "version": "1.0.0", "pci": {"pci-address": "0000:65:00.2"}}
-    name = network.further_interface_name("blue")
+    name = further_interface_name("blue")
     report = [{"name": "cni", "interface": "eth0"}, {"name": "nics/blue", "interface": name, "device-info": device}]
     pod: dict[str, Any] = {"metadata": {"annotations": {STATUS: json.dumps(report)}}}
     text = sriov.info(vmi("blue"), pod)
@@ -108,9 +110,6 @@ def test_devices_that_are_not_known(assigned: dict[str, str], info: dict[str, st
 
 def test_the_engine_connects_nothing() -> None:
     machine = vmi("blue")
-    assert [interface["name"] for _, interface, _ in network.own_connections(machine["spec"])] == ["default"]
-    assert (
-        network.plans(machine, {network.further_interface_name("blue"): network.PodInterface("x", "m", (), None, 1)})
-        == ()
-    )
+    assert [interface["name"] for _, interface, _ in own_connections(machine["spec"])] == ["default"]
+    assert network.plans(machine, {further_interface_name("blue"): network.PodInterface("x", "m", (), None, 1)}) == ()
     assert migratability.of({**machine, "status": {}}).reason == "HostDeviceNotLiveMigratable"

@@ -19,7 +19,7 @@ from turtles.api import cdi, uploads
 from turtles.api.crd import crd
 from turtles.api.kinds.data_volume import DATA_VOLUME
 from turtles.controller.data_volume.pod import ImporterConfig
-from turtles.controller.data_volume.upload.plan import Plan, Surroundings, plan
+from turtles.controller.data_volume.upload.plan import Observed, Plan, plan
 from turtles.controller.data_volume.upload.pod import fingerprint, upload_pod
 
 POD = "/api/v1/namespaces/ns/pods/cdi-upload-disk"
@@ -115,12 +115,12 @@ def pod(status: str = "Running", authorities: str = AUTHORITY, **container: Any)
     return {**made, "status": {"phase": status, "containerStatuses": [container]}}
 
 
-def decide(target: dict[str, Any], **around: Any) -> Plan:
-    return plan(target, Surroundings(classes=CLASSES, **{"authorities": AUTHORITY, **around}))
+def decide(target: dict[str, Any], **observed: Any) -> Plan:
+    return plan(target, Observed(classes=CLASSES, **{"authorities": AUTHORITY, **observed}))
 
 
 @pytest.mark.parametrize(
-    ("target", "around", "created"),
+    ("target", "observed", "created"),
     [
         (claim(), {}, True),
         (claim(bound=False), {}, False),
@@ -131,8 +131,8 @@ def decide(target: dict[str, Any], **around: Any) -> Plan:
         (claim(**{cdi.POD_PHASE: "Failed"}), {}, False),
     ],
 )
-def test_when_a_server_is_created(target: dict[str, Any], around: dict[str, Any], created: bool) -> None:
-    assert decide(target, **around).create_pod is created
+def test_when_a_server_is_created(target: dict[str, Any], observed: dict[str, Any], created: bool) -> None:
+    assert decide(target, **observed).create_pod is created
 
 
 def test_new_authorities_of_virt_api() -> None:

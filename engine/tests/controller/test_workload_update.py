@@ -10,6 +10,7 @@ from turtles.api.configuration import ClusterConfiguration
 from turtles.api.configuration_reader import from_kubevirt
 from turtles.api.times import rfc3339
 from turtles.controller.backoff import WORKLOAD_UPDATE
+from turtles.controller.shared import Shared
 from turtles.controller.workload_update.controller import WorkloadUpdateController
 from turtles.controller.workload_update.plan import LOOK, Plan, plan
 
@@ -157,7 +158,8 @@ class _Caches:
 
 def test_a_machine_more_or_less_to_be_updated_calls_for_a_look() -> None:
     caches: Any = _Caches()
-    controller = WorkloadUpdateController(caches, caches, caches, caches, lambda: from_kubevirt(None), "launcher:2")
+    shared = Shared(caches, caches, caches, caches, lambda: from_kubevirt(None))
+    controller = WorkloadUpdateController(shared, "launcher:2")
     (_, trigger, _) = controller.controller().triggers
     before, after = machine("web", "launcher:2"), machine("web", "launcher:2")
     after["status"]["conditions"].append({"type": "MigrationRequired", "status": "True"})

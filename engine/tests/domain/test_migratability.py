@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from turtles.domain import migratability, network
+from turtles.domain.interface_names import pod_interface_name
 from turtles.domain.network import PodInterface
 
 CLAIM = [{"name": "r", "persistentVolumeClaim": {"claimName": "c"}}]
@@ -87,7 +88,7 @@ def test_an_address_of_the_pod_does_not_come_along(addresses: Any, annotations: 
         name: PodInterface(name, "02:00:00:00:00:01", found, None, 1500)
         for name, found in (
             ("eth0", (("192.0.2.5", 24),)),
-            (network.pod_interface_name(vmi["spec"]["networks"][1]), addresses),
+            (pod_interface_name(vmi["spec"]["networks"][1]), addresses),
         )
     }
     found = migratability.of(vmi, network.plans(vmi, facts))

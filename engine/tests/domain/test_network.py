@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 
 from turtles.domain import network, paths
+from turtles.domain.interface_names import further_interface_name, pod_interface_name
+from turtles.domain.macs import chosen_mac, generated_mac
 from turtles.domain.network import PodInterface, Port
 
 POD = PodInterface("eth0", "0a:58:0a:f4:00:05", (("fd00::5", 64), ("10.244.0.5", 16)), "10.244.0.1", 1400)
@@ -38,7 +40,7 @@ def test_masquerade_in_another_network() -> None:
 @pytest.mark.parametrize("mac", ["02:00:00:AA:BB:CC", "02-00-00-aa-bb-cc"])
 def test_a_mac_that_was_asked_for(binding: str, mac: str) -> None:
     interface = {"name": "default", binding: {}, "macAddress": mac}
-    assert network.chosen_mac({"metadata": {"uid": "uid"}}, interface, NETWORK) == "02:00:00:aa:bb:cc"
+    assert chosen_mac({"metadata": {"uid": "uid"}}, interface, NETWORK) == "02:00:00:aa:bb:cc"
 
 
 def test_a_virtual_machine_keeps_its_macs() -> None:
@@ -47,10 +49,10 @@ def test_a_virtual_machine_keeps_its_macs() -> None:
     one, other = ({"metadata": {"uid": uid, "ownerReferences": owners}} for uid in ("uid-1", "uid-2"))
     blue = {"name": "blue", "multus": {"networkName": "blue"}}
     for interface, each in (({"name": "default", "masquerade": {}}, NETWORK), ({"name": "blue", "bridge": {}}, blue)):
-        mac = network.chosen_mac(one, interface, each)
-        assert mac == network.chosen_mac(other, interface, each) == network.generated_mac("vm", interface["name"])
-        assert mac != network.chosen_mac({"metadata": {"uid": "uid-1"}}, interface, each)
-    assert network.chosen_mac(one, {"name": "default", "bridge": {}}, NETWORK) == ""
+        mac = chosen_mac(one, interface, each)
+        assert mac == chosen_mac(other, interface, each) == generated_mac("vm", interface["name"])
+        assert mac != chosen_mac({"metadata": {"uid": "uid-1"}}, interface, each)
+    assert chosen_mac(one, {"name": "default", "bridge": {}}, NETWORK) == ""
 
 
 def test_further_networks() -> None:
@@ -67,7 +69,7 @@ def test_further_networks() -> None:
         },
         "networks": [NETWORK, blue, {"name": "gone", "multus": {"networkName": "gone"}}],
     }
-    name = network.pod_interface_name(blue)
+    name = pod_interface_name(blue)
     assert name == "pod16477688c0e"
     facts = {"eth0": POD, name: PodInterface(name, "02:00:00:00:00:02", (("192.0.2.7", 24),), None, 1450)}
     first, second = network.plans({"metadata": {"uid": "uid"}, "spec": spec}, facts)
@@ -87,17 +89,17 @@ def test_a_network_without_addresses() -> None:
 
 def test_a_network_instead_of_the_pod_network() -> None:
     instead = {"name": "blue", "multus": {"networkName": "n", "default": True}}
-    assert network.pod_interface_name(instead) == "eth0"
+    assert pod_interface_name(instead) == "eth0"
     spec = {"domain": {"devices": {"interfaces": [{"name": "blue", "bridge": {}}]}}, "networks": [instead]}
     (plan,) = network.plans({"metadata": {"uid": "uid"}, "spec": spec}, {"eth0": POD})
     assert (plan.guest_mac, plan.tap) == (POD.mac, "tap0")
 
 
 def test_generated_macs_are_stable_local_and_distinct() -> None:
-    macs = {network.generated_mac(f"uid-{number}", "default") for number in range(100)}
+    macs = {generated_mac(f"uid-{number}", "default") for number in range(100)}
     assert len(macs) == 100
     assert all(mac.startswith("02:") for mac in macs)
-    assert network.generated_mac("uid-1", "default") in macs
+    assert generated_mac("uid-1", "default") in macs
 
 
 @pytest.mark.parametrize(
@@ -146,7 +148,7 @@ def test_binding_plugins(attachment: str, is_tap: bool) -> None:
         "networks": [{"name": "a", "multus": {"networkName": "a"}}],
     }
     vmi = {"metadata": {"uid": "u", "name": "vm", "namespace": "ns"}, "spec": spec}
-    name = network.further_interface_name("a")
+    name = further_interface_name("a")
     (plan,) = network.plans(vmi, {name: pod}, {"fast": attachment})
     assert (plan.binding, plan.tap, plan.has_address) == (attachment, "pod1" if is_tap else "tap1", False)
     assert plan.addresses == ("10.1.0.5",), "the status has them, nobody serves them"

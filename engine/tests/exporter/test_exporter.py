@@ -9,6 +9,7 @@ import io
 import json
 import os
 import ssl
+import subprocess
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -75,6 +76,30 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
     yield found
     found.server.shutdown()
     found.server.server_close()
+
+
+def test_a_device(rig: Rig) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root, for a loop device")
+    image = rig.folder / "disk/disk.img"
+    image.write_bytes(DISK[: len(DISK) // 512 * 512])
+    made = subprocess.run(
+        ["losetup", "--find", "--show", "--read-only", image], capture_output=True, text=True, check=False
+    )
+    if made.returncode:
+        pytest.skip(f"there are no loop devices here: {made.stderr}")
+    device = Path(made.stdout.strip())
+    try:
+        rig.served.volumes["root"] = Volume(device, True)  # type: ignore[index]
+        status, body, headers = rig.get("/volumes/root/disk.img")
+        assert (status, body) == (200, image.read_bytes())
+        status, body, _ = rig.get("/volumes/root/disk.img", Range="bytes=512-1023")
+        assert (status, body) == (206, image.read_bytes()[512:1024])
+        assert gzip.decompress(rig.get("/volumes/root/disk.img.gz")[1]) == image.read_bytes()
+        # What is written to it leaves no trace in its times
+        assert headers["ETag"]
+    finally:
+        subprocess.run(["losetup", "--detach", device], check=True)
 
 
 def test_a_disk(rig: Rig) -> None:

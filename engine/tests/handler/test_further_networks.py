@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from turtles.domain import network
+from turtles.domain.interface_names import pod_interface_name
 from turtles.domain.network import InterfacePlan
 from turtles.handler import plumbing
 
@@ -26,7 +27,7 @@ pytestmark = pytest.mark.root
 
 MAC, OTHER = "02:00:00:00:00:11", "02:00:00:00:00:22"
 BLUE = {"name": "blue", "multus": {"networkName": "blue"}}
-NAME = network.pod_interface_name(BLUE)
+NAME = pod_interface_name(BLUE)
 _TUNSETIFF, _TAP = 0x400454CA, 0x1002
 _ALL = 3
 #: What frames of the tests have at their end, which sets them apart from the kernel's.
@@ -65,7 +66,7 @@ def attach(pod: Pod, outside: str, kind: str = "veth", *cidrs: str) -> None:
 def connect(pod: Pod, interface: dict[str, Any], each: dict[str, Any], mac: str = MAC) -> InterfacePlan:
     """Connect a guest twice."""
     with netns_of(pod) as netns:
-        facts = plumbing.read_pod_interface(netns, network.pod_interface_name(each))
+        facts = plumbing.read_pod_interface(netns, pod_interface_name(each))
         plan = network.plan(interface, each, facts, mac, index=1)
         plumbing.connect(netns, plan, facts)
         plumbing.connect(netns, plan, facts)

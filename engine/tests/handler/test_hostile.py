@@ -11,6 +11,7 @@ import libvirt
 import pytest
 
 from turtles.domain import decision
+from turtles.handler import connection
 from turtles.handler import domain as domains
 from turtles.handler import relay as relays
 from turtles.handler.cluster import Key
@@ -123,9 +124,10 @@ def node(tmp_path: Path) -> Iterator[Callable[..., Node]]:
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """The limits of time, in small."""
     for module, name, seconds in (
-        (domains, "OPENING", 1.0),
+        (connection, "OPENING", 1.0),
+        (connection, "CALL", 1.0),
         (domains, "CALL", 1.0),
-        (domains, "CLOSING", 0.2),
+        (connection, "CLOSING", 0.2),
         (decision, "LOOK_INTERVAL", 0.3),
         (decision, "NOT_READY_AFTER", 0.5),
         (decision, "UNRESPONSIVE_AFTER", 2.0),
@@ -324,7 +326,7 @@ def test_others_go_on_beside_silence(
     hostile: Pod, make_pod: Callable[[], Pod], node: Callable[..., Node], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One worker, which waits for the Pod that says nothing: the other one's guest starts nevertheless."""
-    monkeypatch.setattr(domains, "OPENING", 30.0)
+    monkeypatch.setattr(connection, "OPENING", 30.0)
     set_mode(hostile, "silent")
     until(hostile.socket.exists)
     silent = cluster_of(hostile)

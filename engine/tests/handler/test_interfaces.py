@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from turtles.domain import network
+from turtles.domain.interface_names import further_interface_name
 from turtles.domain.live_domain import Live
 from turtles.domain.report import Observation
 from turtles.handler import interfaces, plumbing, pod_network
@@ -28,7 +29,7 @@ def vmi(**interface: Any) -> dict[str, Any]:
 
 
 def seen(machine: dict[str, Any], *there: str) -> Observation:
-    plans = network.plans(machine, {network.further_interface_name("lan"): POD})
+    plans = network.plans(machine, {further_interface_name("lan"): POD})
     live = Live("q35", True, False, 1, dict.fromkeys(there, MAC))
     return Observation(1, 1, live, tuple(replace(plan, guest_mac=MAC) for plan in plans))
 

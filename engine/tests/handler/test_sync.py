@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from turtles.domain import decision, lifecycle, paths
-from turtles.handler import delivery, plumbing
+from turtles.handler import connection, delivery, plumbing
 from turtles.handler import domain as domains
 from turtles.handler.cluster import Key
 from turtles.handler.errors import LibvirtError, OperationFailed
@@ -122,7 +122,7 @@ class Agent:
 
 @pytest.fixture(scope="session", autouse=True)
 def _events() -> None:
-    domains.start_event_loop()
+    connection.start_event_loop()
 
 
 @pytest.fixture
@@ -203,7 +203,7 @@ def test_attempts_that_fail_become_rarer_whatever_libvirt_tells_of_them(
         cluster.enqueue(KEY)  # as the domain's events do
         raise LibvirtError("no tap")
 
-    monkeypatch.setattr(domains.Connection, "start", fail)
+    monkeypatch.setattr(connection.Connection, "start", fail)
     run(cluster, pod)
     pod.start()
     assert five.wait(60)
@@ -292,7 +292,7 @@ _STEPS = (
     (delivery, "deliver"),
     (plumbing, "read_pod_interface"),
     (plumbing, "connect"),
-    (domains.Connection, "start"),
+    (connection.Connection, "start"),
 )
 
 
@@ -508,7 +508,10 @@ def test_a_final_phase_takes_the_domain_away(
 
     def remove(domain: domains.Domain, **options: bool) -> None:
         real(domain, **options)
-        removed.append(domain._connection.domain("_".join(KEY)) is None)
+        try:
+            domain.state()
+        except LibvirtError:
+            removed.append(True)
         done.set()
 
     monkeypatch.setattr(domains.Domain, "remove", remove)
@@ -787,6 +790,28 @@ def test_a_socket_that_the_pod_has_put_in_its_place_is_not_connected_to(
     (pod.volumes / "private" / uid).symlink_to(tmp_path)
     with pytest.raises(OSError, match=r"Not a directory|Too many levels"):
         guest.launcher.connect(paths.vnc_socket(uid))
+
+
+def test_an_encrypted_guest_is_not_launched_before_its_owner_sends_a_session(
+    make_pod: Callable[[], Pod], run: Callable[[Cluster, Pod], Agent]
+) -> None:
+    """No processor here can encrypt: the machine would fail if it were launched."""
+    pod = make_pod()
+    make_disk(pod)
+    pod.start()
+    vmi = make_vmi(pod, startStrategy="Paused")
+    vmi["spec"]["domain"]["launchSecurity"] = {"sev": {"attestation": {}}}
+    cluster = Cluster(vmi)
+    agent = run(cluster, pod)
+    guests = agent.synchroniser.guests
+    deadline = time.monotonic() + 30
+    while (guest := guests.get(KEY)) is None or guest.launcher is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    time.sleep(3)
+    assert not [patch for patch in cluster.patches if "phase" in patch]
+    with pytest.raises(OperationFailed, match="SEV"):
+        Operations(guests, cluster).run(KEY, vmi["metadata"]["uid"], "sevcertchain", {})
 
 
 def test_frozen_file_systems_are_thawed_in_time(

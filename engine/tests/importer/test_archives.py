@@ -88,15 +88,15 @@ LINK = member("a", kind=tarfile.SYMTYPE, link=".")
 @pytest.mark.parametrize(
     ("members", "words"),
     [
-        ([member("../a")], "leads out of it"),
-        ([member("a/../../b")], "leads out of it"),
-        ([member("/etc/passwd")], "leads out of it"),
-        ([member("a", kind=tarfile.SYMTYPE, link="/etc")], "is a link that leads out of it"),
-        ([member("a/b", kind=tarfile.SYMTYPE, link="../../c")], "is a link that leads out of it"),
+        ([member("../a")], "points outside it"),
+        ([member("a/../../b")], "points outside it"),
+        ([member("/etc/passwd")], "points outside it"),
+        ([member("a", kind=tarfile.SYMTYPE, link="/etc")], "is a link that points outside it"),
+        ([member("a/b", kind=tarfile.SYMTYPE, link="../../c")], "is a link that points outside it"),
         # Seen as text it stays, but behind the link it wouldn't
-        ([LINK, member("b", kind=tarfile.SYMTYPE, link="a/..")], "is a link that leads out of it"),
-        ([LINK, member("a/b", b"x")], "is in 'a', which is no folder"),
-        ([member("a", b"x"), member("a/b", b"x")], "is in 'a', which is no folder"),
+        ([LINK, member("b", kind=tarfile.SYMTYPE, link="a/..")], "is a link that points outside it"),
+        ([LINK, member("a/b", b"x")], "is in 'a', which isn't a directory"),
+        ([member("a", b"x"), member("a/b", b"x")], "is in 'a', which isn't a directory"),
         ([LINK, member("a", kind=tarfile.DIRTYPE)], "has 'a' twice"),
         ([member("a", b"1"), member("a", b"2")], "has 'a' twice"),
         ([member("a", b"1"), member("b", kind=tarfile.LNKTYPE, link="a")], "is a hard link"),

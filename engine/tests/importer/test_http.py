@@ -258,10 +258,10 @@ def test_a_bomb(run: Import, server: FileServer, compress: Any) -> None:
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (gzip.compress(RAW)[:-100], "incomplete"),
-        (gzip.compress(RAW) + b"something else", "broken"),
-        (lzma.compress(RAW)[:-2000] + b"x" * 2000, "broken"),
-        (zstd.compress(RAW)[:-100], "incomplete"),
+        (gzip.compress(RAW)[:-100], "truncated"),
+        (gzip.compress(RAW) + b"something else", "corrupt"),
+        (lzma.compress(RAW)[:-2000] + b"x" * 2000, "corrupt"),
+        (zstd.compress(RAW)[:-100], "truncated"),
         (gzip.compress(gzip.compress(RAW)), "compressed twice, with gzip and gzip"),
         (b"", "is empty"),
         (gzip.compress(b""), "is empty"),

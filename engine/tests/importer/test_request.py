@@ -99,7 +99,7 @@ def test_certificates(tls: tuple[FileServer, Path]) -> None:
 def test_authorities_that_are_none(tls: tuple[FileServer, Path]) -> None:
     server, folder = tls
     (folder / "ca.pem").write_text("no certificate")
-    with pytest.raises(ImportRefused, match="authorities of certConfigMap can't be used"):
+    with pytest.raises(ImportRefused, match="CA certificates of certConfigMap can't be used"):
         fetch(Request(f"{server.url}/disk", authorities=folder))
 
 

@@ -143,7 +143,7 @@ def hostile() -> bytes:
 def test_what_is_refused(server: Server) -> None:
     for data, words in (
         (hostile(), "backing file"),
-        (gzip.compress(RAW)[:-100], "incomplete"),
+        (gzip.compress(RAW)[:-100], "truncated"),
         (os.urandom(SIZE + 512), "larger PVC is required"),
         (gzip.compress(bytes(SIZE + 512)), "larger PVC is required"),
         (b"", "the upload is empty"),

@@ -44,9 +44,9 @@ def test_kernel_and_initrd(tmp_path: Path, image: Path) -> None:
     [
         ("/boot/nothing", "kernelBoot: image example.org/kernel has no file /boot/nothing"),
         ("/boot", "kernelBoot: image example.org/kernel: /boot is not a regular file"),
-        ("../../../../etc/passwd", "leads out of the image, which is not allowed"),
-        ("/outside", "leads out of the image, which is not allowed"),
-        ("/up/passwd", "leads out of the image, which is not allowed"),
+        ("../../../../etc/passwd", "points outside the image, which is not allowed"),
+        ("/outside", "points outside the image, which is not allowed"),
+        ("/up/passwd", "points outside the image, which is not allowed"),
     ],
 )
 def test_what_is_no_kernel(tmp_path: Path, image: Path, path: str, message: str) -> None:

@@ -92,12 +92,12 @@ def test_missing_path(tmp_path, image):
 
 @pytest.mark.parametrize("path", ["../../../etc/passwd", "/disk/../../../../etc/passwd"])
 def test_path_out_of_the_image(tmp_path, image, path):
-    assert "leads out of the image" in fails(tmp_path, container_disk(path=path))
+    assert "points outside the image" in fails(tmp_path, container_disk(path=path))
 
 
 def test_link_out_of_the_image(tmp_path, image):
     (image / "disk/guest.img").symlink_to("/etc/passwd")
-    assert "/disk/guest.img leads out of the image" in fails(tmp_path, container_disk())
+    assert "/disk/guest.img points outside the image" in fails(tmp_path, container_disk())
 
 
 def test_folder_that_is_a_link(tmp_path, image):

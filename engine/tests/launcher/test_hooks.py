@@ -172,7 +172,7 @@ def test_cloud_init_data_goes_through_sidecars(folder, sidecar):
 
 def test_data_that_is_no_text_can_not_go_through_sidecars():
     volume = {"name": "seed", "cloudInitNoCloud": {"userDataBase64": "//79"}}
-    with pytest.raises(LaunchError, match="volume 'seed': its data is no text, which hook sidecars need"):
+    with pytest.raises(LaunchError, match="volume 'seed': its data isn't text, which hook sidecars require"):
         cloudinit.seed_files(volume, make_vmi(), hook=lambda data: data)
 
 

@@ -7,7 +7,8 @@ import libvirt
 import pytest
 
 from turtles import termination
-from turtles.launcher import main as launcher
+from turtles.launcher import launcher
+from turtles.launcher import main as command
 
 from .conftest import VMI_UID
 
@@ -36,7 +37,7 @@ def test_missing_termination_log_is_no_matter(tmp_path, monkeypatch):
 @pytest.mark.parametrize("option", ["--kubevirt-share-dir", "--ephemeral-disk-dir"])
 def test_folders_are_fixed(option, capsys):
     with pytest.raises(SystemExit):
-        launcher.main([*ARGUMENTS, option, "/elsewhere"])
+        command.main([*ARGUMENTS, option, "/elsewhere"])
     assert option in capsys.readouterr().err
 
 
@@ -46,8 +47,8 @@ def test_a_failure_quotes_no_data(termination_log, monkeypatch, capsys):
     def fail(*_: object, **__: object) -> None:
         "-".join(("only", "the", "guest", "knows", "\ud800")).encode()
 
-    monkeypatch.setattr(launcher, "Launcher", fail)
-    assert launcher.main(ARGUMENTS) == 1
+    monkeypatch.setattr(command, "Launcher", fail)
+    assert command.main(ARGUMENTS) == 1
     assert termination_log.read_text().startswith("virt-launcher failed: UnicodeEncodeError: ")
     assert "only-the-guest" not in termination_log.read_text() + "".join(capsys.readouterr())
 

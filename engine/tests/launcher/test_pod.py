@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from turtles.domain import paths
-from turtles.domain.network import generated_mac
+from turtles.domain.macs import generated_mac
 
 from .conftest import VMI_UID, Pod, make_vmi, peer_pid, wait_for
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from local_cluster import Cluster
 
-from turtles.kube.resources import PVC, VOLUMESNAPSHOT, VOLUMESNAPSHOTCLASS, VOLUMESNAPSHOTCONTENT
+from turtles.kube.resources import POD, PV, PVC, VOLUMESNAPSHOT, VOLUMESNAPSHOTCLASS, VOLUMESNAPSHOTCONTENT
 from turtles.standalone.local_path import snapshot_kinds
 from turtles.standalone.local_path.copies import Copies, CopyError
 from turtles.standalone.local_path.provisioner import CLASS, PROVISIONER
@@ -152,7 +152,7 @@ def test_too_small_a_claim_is_refused(cluster, kind, source):
     [
         ({"apiGroup": _GROUP, "kind": "VolumeSnapshot", "name": "none"}, "VolumeSnapshot none not found"),
         ({"kind": "PersistentVolumeClaim", "name": "none"}, "PersistentVolumeClaim none not found"),
-        ({"apiGroup": "cdi.kubevirt.io", "kind": "VolumeImportSource", "name": "x"}, "can't fill a volume"),
+        ({"kind": "ConfigMap", "name": "x"}, "can't fill a volume"),
         (
             {"apiGroup": _GROUP, "kind": "VolumeSnapshot", "name": "s", "namespace": "other"},
             "spec.dataSourceRef.namespace: other is another namespace",
@@ -163,6 +163,27 @@ def test_sources_that_can_not_be(cluster, source, words):
     cluster.claim(name="copy", dataSourceRef=source)
     cluster.pod(name="copy", claim="copy")
     assert words in cluster.said("ProvisioningFailed")
+
+
+def test_a_claim_of_a_populator_is_bound_to_the_volume_that_is_handed_over(cluster):
+    source = {"apiGroup": "cdi.kubevirt.io", "kind": "VolumeImportSource", "name": "x"}
+    cluster.claim(name="copy", dataSourceRef=source)
+    cluster.said("WaitForFirstConsumer")
+    # The volume of a claim that is gone is not what it wants, nor is an empty one provisioned
+    cluster.pod(name="copy", claim="copy")
+    assert "VolumeImportSource.cdi.kubevirt.io" in cluster.said("WaitForPopulator")
+    wanted = cluster.object("persistentvolumeclaims", "default", "copy")
+    assert wanted["status"]["phase"] == "Pending"
+    assert "volumeName" not in wanted["spec"]
+    name = cluster.bound("c")["spec"]["volumeName"]
+    reference = {"uid": wanted["metadata"]["uid"], "name": "copy", "namespace": "default"}
+    cluster.client.patch(PV, None, name, {"spec": {"claimRef": reference}})
+    assert cluster.bound("copy")["spec"]["volumeName"] == name
+    cluster.wait(lambda: cluster.object("persistentvolumeclaims", "default", "c")["status"]["phase"] == "Lost")
+    cluster.client.delete(POD, "default", "p")
+    cluster.client.delete(PVC, "default", "c")
+    cluster.wait(lambda: cluster.object("persistentvolumeclaims", "default", "c") is None)
+    assert (folder(cluster, "copy") / "disk.img").read_text() == "first"
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from api.objects import put, talk_vm, talk_vmi
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from turtles.api.configuration import ClusterConfiguration
 from turtles.api.kinds import KINDS
 from turtles.api.language import Cause
 from turtles.virt_api import admission
@@ -24,17 +25,18 @@ VALIDATE_VMI_CREATE = "/virtualmachineinstances-validate-create"
 VALIDATE_VMI_UPDATE = "/virtualmachineinstances-validate-update"
 ENGINE = "system:serviceaccount:kubevirt:virt-handler"
 HOOKS = admission.Admission(
-    admission.engine_users("kubevirt"), checks=dict.fromkeys(("data_volume", "kubevirt"), lambda request: [])
+    admission.engine_users("kubevirt"),
+    checks=dict.fromkeys(("cdi", "data_import_cron", "data_volume", "kubevirt"), lambda request: []),
 )
 
 
-def ask(path: str, obj: Any, old: Any = None, user: str = "jane") -> dict[str, Any]:
+def ask(path: str, obj: Any, old: Any = None, user: str = "jane", **extra: Any) -> dict[str, Any]:
     request = {
         "uid": "1",
         "operation": "UPDATE" if old is not None else "CREATE",
         "object": obj,
         "oldObject": old,
-        "userInfo": {"username": user},
+        "userInfo": {"username": user, **extra},
     }
     answer = HOOKS.review(path, {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request})
     assert answer["apiVersion"] == "admission.k8s.io/v1"
@@ -73,6 +75,46 @@ def test_vmi_of_the_talk_passes_both_webhooks():
     status = patched(MUTATE_VMI, named, user=ENGINE)["status"]
     assert (status["virtualMachineRevisionName"], status["phase"]) == ("revision", "Pending")
     assert ask(VALIDATE_VMI_CREATE, vmi) == {"allowed": True, "uid": "1"}
+
+
+def on_nodes(node: str, target: str | None = None) -> dict[str, Any]:
+    status: dict[str, Any] = {"phase": "Running", "nodeName": node}
+    return {**talk_vmi(), "status": {**status, **({"migrationState": {"targetNode": target}} if target else {})}}
+
+
+@pytest.mark.parametrize(
+    ("handler", "old", "new", "refused"),
+    [
+        ("one", on_nodes("one"), on_nodes("one"), ""),
+        ("two", on_nodes("one", "two"), on_nodes("two", "two"), ""),
+        ("one", on_nodes("one", "two"), on_nodes("two", "two"), ""),
+        ("two", on_nodes("one"), on_nodes("one"), "virt-handler is only allowed to modify VMIs it owns"),
+        (
+            "three",
+            on_nodes("one", "two"),
+            on_nodes("one", "two"),
+            "virt-handler is only allowed to modify VMIs it owns",
+        ),
+        ("one", on_nodes("one"), on_nodes("one", "two"), "virt-handler is not allowed to set target node"),
+        # A cluster that is too old to say where a token's Pod is
+        (None, on_nodes("one"), on_nodes("one"), ""),
+    ],
+)
+def test_a_node_changes_its_own_instances_only(handler: str | None, old: Any, new: Any, refused: str):
+    extra = {"authentication.kubernetes.io/node-name": [handler]} if handler else {}
+    response = ask(VALIDATE_VMI_UPDATE, new, old, ENGINE, extra=extra)
+    assert response["allowed"] is not bool(refused)
+    if refused:
+        assert response["status"]["message"] == f"Node restriction, {refused}"
+    controller = ENGINE.replace("virt-handler", "virt-controller")
+    assert ask(VALIDATE_VMI_UPDATE, new, old, controller, extra=extra)["allowed"]
+
+
+def test_without_its_gate_nodes_change_any_instance():
+    hooks = admission.Admission(admission.engine_users("kubevirt"), ClusterConfiguration(feature_gates=frozenset()))
+    user = {"username": ENGINE, "extra": {"authentication.kubernetes.io/node-name": ["two"]}}
+    request = {"uid": "1", "operation": "UPDATE", "object": on_nodes("one"), "oldObject": on_nodes("one")}
+    assert hooks.review(VALIDATE_VMI_UPDATE, {"request": {**request, "userInfo": user}})["response"]["allowed"]
 
 
 def test_denial():
@@ -156,6 +198,7 @@ def test_a_check_is_asked_last():
     hooks = admission.Admission((), checks={"kubevirt": check})
     others = {path for path in hooks.slow if not path.startswith("/migration-")}
     asking = {"/kubevirt-validate", "/datavolume-mutate", "/datavolume-validate", "/virtualmachinerestores-validate"}
+    asking |= {"/cdi-validate", "/dataimportcron-validate"}
     assert others == {*asking, MUTATE_VM, VALIDATE_VM, "/status-validate"}, "those that ask the API server"
 
     def review(operation: str, obj: Any) -> dict[str, Any]:

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from turtles.api.cdi import CLONE_SOURCE, PRE_POPULATED
-from turtles.kube.kubevirt import DATA_SOURCE
+from turtles.kube.kubevirt import DATA_SOURCE, DATA_VOLUME
 from turtles.kube.resources import PVC
-from turtles.virt_api.checks import DataVolumeCheck
+from turtles.virt_api.checks import CDICheck, DataImportCronCheck, DataVolumeCheck
 
 from .fakes import FakeClient
 
@@ -73,3 +75,50 @@ def test_what_a_data_source_led_to_counts() -> None:
     ]
     assert "insufficient permissions" in copying(reference, note="pvc/images/root")[0][0]
     assert copying(reference, note="pvc/images/root", allowed=True)[0] == []
+
+
+@pytest.mark.parametrize(
+    ("source", "operation", "allowed", "refused"),
+    [
+        ({"pvc": {"namespace": "images", "name": "root"}}, "CREATE", False, True),
+        ({"pvc": {"namespace": "images", "name": "root"}}, "CREATE", True, False),
+        # Its spec can't be changed; it is asked again before each copy
+        ({"pvc": {"namespace": "images", "name": "root"}}, "UPDATE", False, False),
+        ({"pvc": {"namespace": "ns", "name": "root"}}, "CREATE", False, False),
+        ({"registry": {"url": "docker://a"}}, "CREATE", False, False),
+    ],
+)
+def test_who_may_have_claims_of_another_namespace_copied(
+    source: dict, operation: str, allowed: bool, refused: bool
+) -> None:
+    client = FakeClient()
+    client.allowed = allowed
+    check = DataImportCronCheck(client)  # type: ignore[arg-type]
+    obj = {"metadata": {"name": "web"}, "spec": {"template": {"spec": {"source": source}}}}
+    user = {"username": "eve"}
+    causes = check({"operation": operation, "namespace": "ns", "object": obj, "userInfo": user})
+    assert bool(causes) is refused
+    assert all("User eve has insufficient permissions" in cause.message for cause in causes)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "phase", "volumes", "refused"),
+    [
+        ("BlockUninstallIfWorkloadsExist", "Deployed", 1, True),
+        ("BlockUninstallIfWorkloadsExist", "Deployed", 0, False),
+        ("BlockUninstallIfWorkloadsExist", "Error", 1, False),
+        ("RemoveWorkloads", "Deployed", 1, False),
+    ],
+)
+def test_a_cdi_that_protects_data_volumes(strategy: str, phase: str, volumes: int, refused: bool) -> None:
+    names = [{"metadata": {"name": f"disk-{number}", "namespace": "ns"}} for number in range(volumes)]
+
+    class Client(FakeClient):
+        def list(self, resource: Any, namespace: str | None = None, **_: Any) -> Any:
+            assert resource is DATA_VOLUME
+            return {"items": names}
+
+    check = CDICheck(Client())  # type: ignore[arg-type]
+    old = {"spec": {"uninstallStrategy": strategy}, "status": {"phase": phase}}
+    assert bool(check({"operation": "DELETE", "oldObject": old})) is refused
+    assert check({"operation": "UPDATE", "oldObject": old}) == []

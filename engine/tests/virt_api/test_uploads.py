@@ -75,6 +75,23 @@ def test_a_claim_that_no_upload_fills() -> None:
         tokens.request("ns", REQUEST)
 
 
+def populated(kind: str = "VolumeUploadSource") -> tuple[Any, dict[str, Any]]:
+    """A claim that a populator fills."""
+    reference = {"apiGroup": "cdi.kubevirt.io", "kind": kind, "name": "own"}
+    return PVC, {
+        "metadata": {"name": "disk", "namespace": "ns", "uid": "pvc"},
+        "spec": {"dataSourceRef": reference},
+    }
+
+
+def test_a_claim_that_a_populator_fills() -> None:
+    tokens = Tokens(FakeClient(populated()), "kubevirt")  # type: ignore[arg-type]
+    assert tokens.request("ns", REQUEST)["status"]["token"]
+    tokens = Tokens(FakeClient(populated("VolumeImportSource")), "kubevirt")  # type: ignore[arg-type]
+    with pytest.raises(Failure, match="VolumeUploadSource as its dataSourceRef"):
+        tokens.request("ns", REQUEST)
+
+
 class Uploads:
     """The proxy, and an upload server on this machine that the API has as a Pod."""
 
@@ -105,14 +122,14 @@ class Uploads:
         assert ready.wait(10)
         self.token = self.tokens.request("ns", REQUEST)["status"]["token"]
 
-    def put_pod(self, ready: bool = True) -> None:
+    def put_pod(self, ready: bool = True, name: str = "cdi-upload-disk") -> None:
         metadata = {
-            "name": "cdi-upload-disk",
+            "name": name,
             "namespace": "ns",
             "annotations": {uploads.CERTIFICATE: self.certificate},
         }
         status = {"podIP": "127.0.0.1", "containerStatuses": [{"ready": ready}]}
-        self.client.objects[POD.path("ns", "cdi-upload-disk")] = {"metadata": metadata, "status": status}
+        self.client.objects[POD.path("ns", name)] = {"metadata": metadata, "status": status}
 
     @asynccontextmanager
     async def run(self) -> AsyncIterator[Callable[..., Awaitable[tuple[int, str]]]]:
@@ -175,6 +192,16 @@ async def test_an_image_reaches_the_claim(rig: Uploads, path: str, make: Callabl
         assert await send(path, make()) == (200, "")
     disk = await asyncio.to_thread(rig.disk)
     assert disk == IMAGE + bytes((2 << 20) - len(IMAGE))
+
+
+async def test_an_image_reaches_the_claim_that_is_filled_in_the_place_of_another(rig: Uploads) -> None:
+    resource, filled = populated()
+    rig.client.objects[resource.path("ns", "disk")] = filled
+    rig.put_pod(name="cdi-upload-prime-pvc")
+    async with rig.run() as send:
+        status, words = await send("v1beta1/upload", IMAGE)
+    assert status == 200, words
+    assert rig.disk()[: len(IMAGE)] == IMAGE
 
 
 async def test_what_the_proxy_refuses(rig: Uploads) -> None:

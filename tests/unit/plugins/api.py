@@ -182,6 +182,8 @@ class KubeVirt(FakeApi):
     async def _answer(self, request):
         if request.path.endswith("/exec") and not self.forbidden("EXEC", request.path):
             return await self.guest_agent.serve(request)
+        if request.query.get("watch") and self.forbidden("WATCH", request.path):
+            return status(403, "Forbidden", "user cannot watch %s" % request.path)
         body = await request.json() if request.method in ("PUT", "DELETE") and request.can_read_body else {}
         self.bodies.append((request.path.rsplit("/", 1)[1], body))
         self.options = body if request.method == "PUT" else {}

@@ -9,6 +9,7 @@ import types
 
 import pytest
 from ansible_collections.turtles.kubevirt.plugins.module_utils import _client as client
+from ansible_collections.turtles.kubevirt.plugins.module_utils import _resources
 
 
 @pytest.fixture(autouse=True)
@@ -38,3 +39,19 @@ def test_the_same_one_until_a_kubeconfig_changes(tmp_path, monkeypatch, names):
     assert client.get_client({}) is first
     written = write("b")
     assert client.get_client({}) is not first
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/api/v1/namespaces/shop", "Namespace shop"),
+        ("/api/v1/namespaces/shop/services/web", "Service shop/web"),
+        ("/apis/kubevirt.io/v1/virtualmachines", "VirtualMachine"),
+        ("/apis/kubevirt.io/v1/namespaces/shop/virtualmachines", "VirtualMachine in namespace shop"),
+        ("/apis/subresources.kubevirt.io/v1/namespaces/a/virtualmachines/b/start", "VirtualMachine a/b, start"),
+        ("/apis/example.com/v1/widgets/a%3Ab", "widgets a:b"),
+        ("/version", "/version"),
+    ],
+)
+def test_what_a_request_is_about(path, name):
+    assert _resources.name_in(path) == name

@@ -18,7 +18,7 @@ def test_a_name_for_a_disk(api, run):
     assert made["changed"]
     assert made["result"]["spec"] == {"source": {"pvc": {"namespace": "default", "name": "debian-13"}}}
     assert not run("data_source", **OPTIONS)["changed"]
-    assert run("data_source_info", name="debian", namespace="default")["resources"] == [stored(api)]
+    assert run("data_source_info", name="debian", namespace="default", hidden_fields=[])["resources"] == [stored(api)]
     assert run("data_source", name="debian", snapshot="newer", source_namespace="images", wait=False)["changed"]
     assert stored(api)["spec"]["source"] == {"snapshot": {"namespace": "images", "name": "newer"}}
     assert run("data_source", name="debian", data_source="other", wait=False)["changed"]

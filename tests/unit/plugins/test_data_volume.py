@@ -36,7 +36,7 @@ def test_a_disk_is_made_and_removed_once(api, run):
     }
     assert not run("data_volume", **OPTIONS, checksum="sha256:00", labels={"team": "a"})["changed"]
     assert run("data_volume", name="root", labels={"team": "b"}, wait=False)["changed"]
-    assert run("data_volume_info", name="root", namespace="default")["resources"] == [stored(api)]
+    assert run("data_volume_info", name="root", namespace="default", hidden_fields=[])["resources"] == [stored(api)]
     assert run("data_volume", name="root", state="absent")["changed"]
     assert stored(api) is None
 

@@ -352,3 +352,8 @@ def test_marked_values_are_plain_in_cloud_config():
         """As Ansible marks numbers."""
 
     assert _cloud_init.as_text("o", {"a": Marked(2), "b": datetime.date(2026, 1, 31)}, "") == "a: 2\nb: '2026-01-31'\n"
+
+
+def test_memory_without_a_suffix(run):
+    assert run("vm", **{**WEB, "memory": "512"}).msg == "memory: 512 means bytes. Write a suffix: 512Mi or 512Gi."
+    assert run("vm", **{**WEB, "memory": "67108864"})["changed"]

@@ -8,7 +8,8 @@ import threading
 import time
 
 import pytest
-from ansible_collections.turtles.kubevirt.plugins.module_utils import _reachable
+from ansible_collections.turtles.kubevirt.plugins.module_utils import _client, _reachable
+from ansible_collections.turtles.kubevirt.plugins.module_utils._errors import KubeError
 from api import Refused
 
 WEB = {"image": "example.com/web:1", "memory": "64Mi"}
@@ -262,6 +263,22 @@ def test_a_forbidden_list_of_all_namespaces_is_no_obstacle(api, fleet):
     assert not fleet(*wanted)["changed"]
 
 
+@pytest.mark.parametrize("module", ["vm", "fleet"])
+def test_who_may_not_watch_looks_again(api, run, module):
+    """A user with rights in one namespace, on a cluster whose administrator has left out the verb."""
+    api.forbidden = lambda method, path: "/namespaces/default/" not in path or method == "WATCH" or "/pods" in path
+    api.delay = 0.5
+    machine = {"name": "web", "namespace": "default", "state": "running", **WEB}
+    options = {"vms": [machine], "progress": 0} if module == "fleet" else machine
+    done = run(module, **options, wait_timeout=20)
+    assert done["changed"], done
+    assert api.get("virtualmachineinstances", "default", "web")["status"]["phase"] == "Running"
+    api.forbidden = lambda method, path: method in ("GET", "WATCH") and "instances" in path
+    refused = run(module, **options, wait_timeout=20).msg
+    assert "VirtualMachineInstance" in refused
+    assert "by the ClusterRole kubevirt.io:edit and a RoleBinding in the namespace" in refused
+
+
 # -- waiting -----------------------------------------------------------------------------------------------------------
 
 
@@ -314,6 +331,45 @@ def test_ssh_is_waited_for(run, monkeypatch, answers_after):
         assert "10.244.0.7 port 22: Connection refused" in done.msg
 
 
+class Forwarded:
+    """A port of a guest, as the API offers it."""
+
+    def __init__(self, says):
+        self._says = says
+
+    def receive(self, timeout):
+        return self._says
+
+    def close(self):
+        self._says = None
+
+
+@pytest.mark.parametrize(
+    ("says", "reached"), [(b"SSH-2.0-test", True), (None, False), (b"hello", False), ("forbidden", False)]
+)
+def test_a_guest_of_a_cluster_answers_through_the_api(run, monkeypatch, says, reached):
+    opened = []
+
+    def stream(_client, path, _protocol):
+        opened.append(path)
+        if says == "forbidden":
+            raise KubeError("forbidden")
+        return Forwarded(says)
+
+    monkeypatch.setattr(_reachable, "PATIENCE", 0.2)
+    monkeypatch.setattr(_reachable, "why_no_ssh", lambda address: "%s port 22 doesn't answer" % address)
+    monkeypatch.setattr(_client.Client, "stream", stream)
+    options = {"name": "web", "namespace": "default", "state": "running", "wait_for": "ssh", "wait_timeout": 2}
+    done = run("vm", **options, **WEB)
+    assert len(opened) == 1
+    assert opened[0].startswith("/apis/subresources.kubevirt.io/v1/namespaces/default/virtualmachineinstances/web/")
+    if reached:
+        assert done["changed"]
+        assert "Connect to it by turtles.kubevirt.portforward" in str(done)
+    else:
+        assert "10.244.0.7 port 22 doesn't answer" in done.msg
+
+
 def test_an_ssh_server_is_known_by_its_banner():
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -338,6 +394,7 @@ def test_an_ssh_server_is_known_by_its_banner():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"vms": None}, "vms, template: missing. Give the machines, or prune to only delete some."),
         ({"vms": [{"nmae": "a"}]}, "vms[0].nmae: there is no such key. Did you mean name?"),
         ({"vms": [{"name": "a", "wait": False}]}, "vms[0].wait: is given once, for the whole task."),
         ({"vms": [{"name": "a", "cpu": 2}]}, "vms[0].cpu: must be a mapping such as {cores: 2}"),
@@ -351,7 +408,7 @@ def test_an_ssh_server_is_known_by_its_banner():
         ({"rollout": {"batch": "0%"}}, "rollout.batch: must be"),
         ({"rollout": {"canary": -1}}, "rollout.canary: -1 is negative"),
         ({"rollout": {}, "wait": False}, None),
-        ({"rollout": {"canary": 1}, "wait": False}, "rollout: has no meaning without waiting"),
+        ({"rollout": {"canary": 1}, "wait": False}, "rollout: has no effect without waiting"),
         ({"forks": 0}, "forks: must be from 1 to 100, but is 0"),
         ({"prune": {"label_selector": " ", "max": 1}}, "prune.label_selector: is empty"),
         ({"prune": {"label_selector": "a=b", "max": -1}}, "prune.max: -1 is negative"),

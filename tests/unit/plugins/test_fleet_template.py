@@ -107,7 +107,10 @@ def test_what_others_wrote_isnt_evaluated(api, task, tmp_path):
 
 BAD = [
     ("{template: {name: !unsafe 'web-{{ itme.x }}'}, items: [1]}", "template, machine 1:"),
-    ("{template: {name: !unsafe 'web-{{ index }}', memroy: 1Gi}, count: 2}", "vms[0].memroy: there is no such key"),
+    (
+        "{template: {name: !unsafe 'web-{{ index }}', memroy: 1Gi}, count: 2}",
+        "template.memroy: there is no such key. Did you mean memory?",
+    ),
     ("{template: {name: web}}", "template: needs either count or items"),
     ("{template: {name: web}, count: many}", "count: must be a number of machines, but is the text 'many'"),
     ("{template: {name: web}, items: {a: b}}", "items: must be a list with a value for each machine"),

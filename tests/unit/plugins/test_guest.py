@@ -271,5 +271,5 @@ def test_a_guest_without_a_screen(api, run, tmp_path):
 def test_what_is_no_picture(api, run, tmp_path):
     api.instance("default", "web")
     api.guests = {"vnc/screenshot": b"<html>a proxy's login page</html>"}
-    assert "isn't a PNG picture" in run("screenshot", dest=str(tmp_path / "web.png"), **GUEST).msg
+    assert "isn't a PNG image" in run("screenshot", dest=str(tmp_path / "web.png"), **GUEST).msg
     assert list(tmp_path.iterdir()) == []

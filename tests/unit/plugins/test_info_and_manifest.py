@@ -41,6 +41,32 @@ def test_no_right_to_read_says_so(api, run):
     assert "kubevirt.io:edit" in run("vm_info").msg
 
 
+def test_a_refusal_names_the_object_and_no_role_that_does_not_have_the_right(api, run):
+    api.forbidden = lambda method, path: True
+    for state in ("present", "absent"):
+        for apply in (False, True):
+            if state == "present" or not apply:
+                refused = run("manifest", definition=CONFIGMAP, state=state, apply=apply).msg
+                assert refused.startswith("ConfigMap default/c: user cannot GET"), refused
+                assert refused.endswith("Have an administrator grant the user that right."), refused
+
+
+@pytest.mark.parametrize(("kind", "meant"), [("widgets", "Widget"), ("widget", "Widget"), ("Wigdet", "Widget")])
+def test_a_kind_that_is_spelled_wrong(api, run, kind, meant):
+    run("manifest", definition=CRD)
+    failed = run("object_info", api_version="example.com/v1", kind=kind)
+    assert "doesn't know kind %s in apiVersion example.com/v1. Is %s meant?" % (kind, meant) in failed.msg
+
+
+def test_nothing_is_waited_for_in_check_mode(api, run):
+    api.put("virtualmachines", {"metadata": {"name": "web", "namespace": "default"}, "spec": {"template": {}}})
+    options = {"name": "web", "namespace": "default", "wait_timeout": 60}
+    what = {"api_version": "kubevirt.io/v1", "kind": "VirtualMachine", "wait_for": "status.ready"}
+    assert run("object_info", check=True, **options, **what)["resources"]
+    assert run("vm_info", check=True, **options, wait=True)["resources"]
+    assert run("vmi_info", check=True, **options, wait=True)["resources"] == []
+
+
 def test_objects_are_made_changed_and_removed_once(api, run):
     definition = [CRD, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}}, CONFIGMAP]
     predicted = run("manifest", check=True, definition=definition)
@@ -296,3 +322,21 @@ def test_a_selector_that_is_none_is_named(api, run):
     api.intercept = lambda method, path: status(400, "BadRequest", message)
     failed = run("vm_info", label_selectors=["a b"])
     assert failed.msg == "VirtualMachine in all namespaces (label_selectors: a b): %s" % message
+
+
+@pytest.mark.parametrize("module", ["snapshot", "service"])
+def test_what_the_server_keeps_for_itself_is_left_out_of_results(api, run, module):
+    given = {"snapshot": {"vm": "db"}, "service": {"selector": {"app": "web"}, "ports": [{"port": 22}]}}[module]
+    given = {"name": "one", "namespace": "default", "wait": False, "labels": {"app": "web"}, **given}
+    plural = {"snapshot": "virtualmachinesnapshots", "service": "services"}[module]
+    run(module, **given)
+    path, live = next((path, obj) for path, obj in api.objects.items() if path.endswith("/%s/one" % plural))
+    api.objects[path] = {**live, "metadata": {**live["metadata"], "managedFields": [{"manager": "me"}]}}
+    for results in ([run(module, **given)["result"]], run("%s_info" % module, namespace="default")["resources"]):
+        assert [obj["metadata"]["labels"] for obj in results] == [{"app": "web"}]
+        assert "managedFields" not in results[0]["metadata"]
+    shown = run("%s_info" % module, namespace="default", hidden_fields=["metadata.labels"])["resources"][0]
+    assert "managedFields" in shown["metadata"]
+    assert "labels" not in shown["metadata"]
+    assert "labels" not in run(module, **given, hidden_fields=["metadata.labels"])["result"]["metadata"]
+    assert "hidden_fields[0]" in run(module, **given, hidden_fields=["a..b"]).msg

@@ -2,10 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 from __future__ import annotations
 
+import gc
 import json
 
 import pytest
-from ansible_collections.turtles.kubevirt.plugins.plugin_utils import _addresses
+from ansible_collections.turtles.kubevirt.plugins.plugin_utils import _addresses, _collector
 
 
 def test_running_machines_are_hosts_in_groups(api, inventory):
@@ -354,3 +355,15 @@ def test_openshifts_projects_stand_for_namespaces(api, inventory):
     api.forbidden = lambda method, path: "/mine/" not in path and "projects" not in path
     api.atomic(lambda: api._write("/apis/project.openshift.io/v1/projects/mine", {"metadata": {"name": "mine"}}))
     assert set(inventory()["_meta"]["hostvars"]) == {"mine-vm"}
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_collector_is_as_it_was_afterwards(enabled):
+    (gc.enable if enabled else gc.disable)()
+    try:
+        paused = _collector.paused()
+        with paused:
+            assert not gc.isenabled()
+        assert gc.isenabled() == enabled
+    finally:
+        gc.enable()

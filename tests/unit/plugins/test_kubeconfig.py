@@ -218,3 +218,12 @@ def test_mistakes_are_named(tmp_path, text, options, words):
 def test_a_server_without_tls_is_told(api):
     with pytest.raises(_errors.KubeError, match="What listens there doesn't speak TLS: check the port"):
         _client.Client({"host": api.url.replace("http:", "https:"), "api_key": "x", "validate_certs": False}).get("/x")
+
+
+@pytest.mark.filterwarnings("error")
+def test_who_does_not_verify_is_not_told_so_for_each_request(kubeconfig, behind_tls):
+    url, _certificate, _key = behind_tls
+    user = {"client-certificate": "crt.pem", "client-key": "key.pem"}
+    file = kubeconfig({"server": url, "insecure-skip-tls-verify": True}, user)
+    for options in ({}, {"validate_certs": False}):
+        assert _client.Client({"kubeconfig": file, **options}).get("/x") == {"path": "/x"}

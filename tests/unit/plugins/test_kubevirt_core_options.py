@@ -212,7 +212,7 @@ def test_waiting_for_all_that_match(api, run):
 
 def test_waiting_in_vain(api, run):
     failed = run("vm_info", name="web", namespace="default", wait=True, wait_timeout=1)
-    assert failed.msg == "VirtualMachine web isn't there within 1 seconds (wait_timeout)."
+    assert failed.msg == "VirtualMachine default/web isn't there within 1 seconds (wait_timeout)."
     api.trouble = "ImagePullBackOff"
     run("vm", state="running", **{**WEB, "wait": False})
     failed = run("vm_info", name="web", namespace="default", wait=True, wait_timeout=30)

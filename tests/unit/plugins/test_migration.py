@@ -88,3 +88,20 @@ def test_a_failure_says_why(api, run, web):
 def test_a_machine_that_does_not_run(api, run):
     failed = run("migration", **MOVE)
     assert "VirtualMachineInstance default/web doesn't exist: only a machine that runs can be migrated" in failed.msg
+
+
+def test_why_a_machine_finds_no_other_node(api, run, web):
+    def play():
+        migration = api.wait(lambda: next(iter(all_of(api)), None))
+        labels = {"kubevirt.io/migrationJobUID": migration["metadata"]["uid"]}
+        said = "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector"
+        unscheduled = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": said}
+        pod = {"name": "virt-launcher-web-x", "namespace": "default", "labels": labels}
+        api.put("pods", {"metadata": pod, "status": {"conditions": [unscheduled]}})
+        api.put(PLURAL, {**migration, "status": {"phase": "Scheduling"}})
+
+    scheduler = threading.Thread(target=play)
+    scheduler.start()
+    late = run("migration", **{**MOVE, "wait_timeout": 2}).msg
+    scheduler.join()
+    assert "Its phase is Scheduling; Pod virt-launcher-web-x isn't scheduled: 0/1 nodes are available" in late

@@ -35,7 +35,7 @@ def test_a_pool_is_made_scaled_and_removed_once(api, run):
     assert template["spec"]["template"]["spec"]["domain"]["memory"] == {"guest": "64Mi"}
     report(api, 2)
     assert not run("pool", **WEB)["changed"]
-    assert run("pool_info", name="web", namespace="default")["resources"] == [stored(api)]
+    assert run("pool_info", name="web", namespace="default", hidden_fields=[])["resources"] == [stored(api)]
 
     scaled = run("pool", wait=False, name="web", replicas=5, max_unavailable="25%", autohealing={})
     assert (scaled["changed"], scaled["result"]["spec"]["replicas"]) == (True, 5)
@@ -51,6 +51,18 @@ def test_one_strategy_takes_the_place_of_another(api, run):
     changed = run("pool", wait=False, name="web", update_strategy={"opportunistic": {}})
     assert changed["result"]["spec"]["updateStrategy"] == {"opportunistic": {}}
     assert not run("pool", wait=False, name="web", update_strategy={"opportunistic": {}})["changed"]
+
+
+def test_machines_take_their_size_and_their_disks_from_elsewhere(api, run):
+    disk = {"metadata": {"name": "root"}, "spec": {"source": {"blank": {}}}}
+    options = {"instancetype": "u1.small", "preference": {"name": "linux", "kind": "VirtualMachinePreference"}}
+    given = {**WEB, **options, "data_volume_templates": [disk], "wait": False}
+    del given["memory"]
+    spec = run("pool", **given)["result"]["spec"]["virtualMachineTemplate"]["spec"]
+    assert spec["instancetype"] == {"kind": "VirtualMachineClusterInstancetype", "name": "u1.small"}
+    assert spec["preference"] == {"kind": "VirtualMachinePreference", "name": "linux"}
+    assert spec["dataVolumeTemplates"] == [disk]
+    assert not run("pool", **given)["changed"]
 
 
 def test_a_run_strategy_stays(api, run):

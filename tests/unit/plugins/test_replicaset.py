@@ -30,7 +30,7 @@ def test_a_set_is_made_scaled_and_removed_once(api, run):
     assert made["spec"]["template"]["spec"]["domain"]["memory"] == {"guest": "64Mi"}
     report(api, 2)
     assert not run("replicaset", **WEB)["changed"]
-    assert run("replicaset_info", name="web", namespace="default")["resources"] == [stored(api)]
+    assert run("replicaset_info", name="web", namespace="default", hidden_fields=[])["resources"] == [stored(api)]
 
     scaled = run("replicaset", wait=False, name="web", replicas=5)
     assert (scaled["changed"], scaled["result"]["spec"]["replicas"]) == (True, 5)

@@ -79,7 +79,7 @@ def test_a_load_balancer_that_gives_no_address_is_told(api, run):
         ),
         (
             {"name": "web", "selector": {"a": "b"}, "headless": True, "type": "NodePort"},
-            "headless: a Service of type NodePort can't be without an address",
+            "headless: a Service of type NodePort needs a cluster IP",
         ),
     ],
 )

@@ -200,3 +200,27 @@ def test_a_clone_that_fails_says_why(shop, run):
     giving.join()
     assert "isn't successful: it failed. VirtualMachine copy exists" in found.msg
     assert "vm, snapshot: missing" in run("clone", name="new", namespace="shop").msg
+
+
+@pytest.mark.parametrize(
+    ("module", "plural", "options"),
+    [
+        ("snapshot", "virtualmachinesnapshots", {"vm": "db"}),
+        ("restore", "virtualmachinerestores", {"snapshot": "before"}),
+        ("clone", "virtualmachineclones", {"vm": "db", "target": "copy"}),
+    ],
+)
+def test_labels_and_annotations_can_be_changed(shop, run, module, plural, options):
+    options = {"name": "one", "namespace": "shop", "wait": False, **options}
+    snapshot(shop)
+    run(module, labels={"plan": "nightly", "keep": True}, annotations={"example.com/by": "cron"}, **options)
+    spec = stored(shop, "one", plural)["spec"]
+    assert stored(shop, "one", plural)["metadata"]["labels"] == {"plan": "nightly", "keep": "true"}
+    assert stored(shop, "one", plural)["metadata"]["annotations"] == {"example.com/by": "cron"}
+    assert not run(module, **options)["changed"]
+    assert run(module, labels={"plan": "weekly", "keep": None}, **options)["changed"]
+    assert stored(shop, "one", plural)["metadata"]["labels"] == {"plan": "weekly"}
+    assert stored(shop, "one", plural)["spec"] == spec
+    assert run(f"{module}_info", namespace="shop", label_selectors=["plan=weekly"])["resources"]
+    refused = run(module, labels={"plan": ["weekly"]}, **options)
+    assert refused.msg == "labels.plan: must be a string, but is a list"

@@ -533,10 +533,10 @@ def test_what_the_server_warns_of_is_told(api, run):
         ({"definition": {"metadata": {"name": "other"}}}, "name: 'web' contradicts metadata.name 'other'"),
         ({"definition": {"apiVersion": "v1"}}, "definition.apiVersion: 'v1' has no VirtualMachine"),
         ({"src": "/nonexistent.yaml"}, "src: /nonexistent.yaml can't be read"),
-        ({"spec": {"running": True, "runStrategy": "Halted"}}, "spec: running and runStrategy exclude each other"),
+        ({"spec": {"running": True, "runStrategy": "Halted"}}, "spec: running and runStrategy can't be combined"),
         (
             {"definition": {"spec": {"running": True, "runStrategy": "Halted"}}},
-            "definition.spec: running and runStrategy exclude each other",
+            "definition.spec: running and runStrategy can't be combined",
         ),
         ({"state": "running", "run_strategy": "Halted"}, "run_strategy=Halted contradicts state=running"),
         (
@@ -544,7 +544,7 @@ def test_what_the_server_warns_of_is_told(api, run):
             "the name a is used more than once",
         ),
         ({"ssh_keys": ["k"], "cloud_init": {"user_data": "#!/bin/sh"}}, "only if that is cloud-config"),
-        ({"ssh_keys": ["k"], "cloud_init": {"user_data_secret": "s"}}, "exclude each other"),
+        ({"ssh_keys": ["k"], "cloud_init": {"user_data_secret": "s"}}, "can't be combined"),
         ({"cloud_init": {"user_data": [1]}}, "cloud_init.user_data must be text or a mapping"),
         ({"termination_grace_period": -1}, "termination_grace_period: -1 is negative"),
         ({"labels": {"a": {"b": "c"}}}, "labels.a: must be a string"),

@@ -30,17 +30,17 @@ def placement(component: str, asked: Mapping[str, Any]) -> Object:
     :param asked: a nodePlacement of the KubeVirt object: nodeSelector, tolerations, affinity.
     """
     affinity = _merged(_apart(component) if PART[component] == "infra" else {}, asked.get("affinity") or {})
-    found: Object = {
+    result: Object = {
         "nodeSelector": {**(asked.get("nodeSelector") or {}), **_NODES},
         "tolerations": [*map(dict, _TOLERATIONS), *copy.deepcopy(asked.get("tolerations") or [])],
     }
-    return {**found, "affinity": affinity} if affinity else found
+    return {**result, "affinity": affinity} if affinity else result
 
 
 def asked_placement(spec: Mapping[str, Any], component: str) -> Mapping[str, Any]:
     """Return the nodePlacement that a KubeVirt object's spec has for a component."""
-    found: Mapping[str, Any] = (spec.get(PART[component]) or {}).get("nodePlacement") or {}
-    return found
+    asked: Mapping[str, Any] = (spec.get(PART[component]) or {}).get("nodePlacement") or {}
+    return asked
 
 
 def asked_replicas(spec: Mapping[str, Any]) -> int:

@@ -22,7 +22,7 @@ from turtles.api.configuration import (
     Rotation,
     WorkloadUpdates,
 )
-from turtles.api.feature_gates import DEFAULT_GATES
+from turtles.api.feature_gates import DEFAULT_GATES, PERSISTENT_RESERVATION
 
 #: CPU that is requested by default. To ask for as much is to ask for nothing.
 _CPU_REQUEST = "100m"
@@ -46,6 +46,7 @@ def from_kubevirt(kubevirt: Mapping[str, Any] | None, architecture: str = DEFAUL
     period = configuration.get("memBalloonStatsPeriod")
     options = configuration.get("virtualMachineOptions") or {}
     live = configuration.get("liveUpdateConfiguration") or {}
+    reservations = configuration.get("persistentReservationConfiguration") or {}
     secrets = (reference.get("name") for reference in spec.get("imagePullSecrets") or ())
     return ClusterConfiguration(
         architecture=architectures.get("defaultArchitecture") or architecture,
@@ -60,7 +61,8 @@ def from_kubevirt(kubevirt: Mapping[str, Any] | None, architecture: str = DEFAUL
         cpu_allocation_ratio=_positive(developer.get("cpuAllocationRatio"), DEFAULT.cpu_allocation_ratio),
         memory_overcommit=_positive(developer.get("memoryOvercommit"), DEFAULT.memory_overcommit),
         node_selectors=dict(developer.get("nodeSelectors") or {}),
-        feature_gates=_gates(developer.get("featureGates") or (), developer.get("disabledFeatureGates") or ()),
+        feature_gates=_gates(developer.get("featureGates") or (), developer.get("disabledFeatureGates") or ())
+        | ({PERSISTENT_RESERVATION} if reservations.get("enabled") is True else frozenset()),
         named_gates=frozenset(developer.get("featureGates") or ())
         - frozenset(developer.get("disabledFeatureGates") or ()),
         image_pull_policy=configuration.get("imagePullPolicy") or spec.get("imagePullPolicy") or None,
@@ -160,20 +162,20 @@ def _permitted_devices(permitted: Mapping[str, Any] | None) -> PermittedDevices 
 def ratio(text: Any) -> float | None:
     """Read a ratio, such as 1.5; None if it is none, or less than 1."""
     try:
-        found = float(text)
+        factor = float(text)
     except (TypeError, ValueError):
         return None
-    return found if 1 <= found < math.inf else None
+    return factor if 1 <= factor < math.inf else None
 
 
 def rotation(spec: Mapping[str, Any]) -> Rotation:
     """Read a KubeVirt object's certificateRotateStrategy. What can't be read or is missing has its default."""
-    found = (spec.get("certificateRotateStrategy") or {}).get("selfSigned") or {}
-    authority, serving = found.get("ca") or {}, found.get("server") or {}
-    lifetime = _duration(found.get("caRotateInterval"), authority.get("duration")) or Rotation.authority
-    rest = _duration(found.get("caOverlapInterval"), authority.get("renewBefore")) or lifetime * REST
+    lifetimes = (spec.get("certificateRotateStrategy") or {}).get("selfSigned") or {}
+    authority, serving = lifetimes.get("ca") or {}, lifetimes.get("server") or {}
+    lifetime = _duration(lifetimes.get("caRotateInterval"), authority.get("duration")) or Rotation.authority
+    rest = _duration(lifetimes.get("caOverlapInterval"), authority.get("renewBefore")) or lifetime * REST
     shorter = min(Rotation.serving, lifetime)
-    serving_lifetime = _duration(found.get("certRotateInterval"), serving.get("duration")) or shorter
+    serving_lifetime = _duration(lifetimes.get("certRotateInterval"), serving.get("duration")) or shorter
     serving_rest = _duration(serving.get("renewBefore")) or serving_lifetime * REST
     return Rotation(lifetime, rest, serving_lifetime, serving_rest)
 

@@ -18,9 +18,14 @@ from turtles.api.language import (
     ListOf,
     Struct,
     field,
+    group,
+    group_list,
 )
 
-LOCAL_REFERENCE = Struct("The name of an object in the same namespace.", field("name", STRING, "The object's name."))
+#: Kubernetes' own API gives references an empty name rather than none.
+LOCAL_REFERENCE = Struct(
+    "The name of an object in the same namespace.", field("name", STRING, "The object's name.", structural="")
+)
 
 REQUIREMENTS = ListOf(
     Struct(
@@ -62,47 +67,31 @@ def _pod_affinity(doc: str) -> Struct:
             ListOf(_POD_AFFINITY_TERM),
             "Terms that must hold for a node to be chosen.",
         ),
-        field(
+        group_list(
             "preferredDuringSchedulingIgnoredDuringExecution",
-            ListOf(
-                Struct(
-                    "A preference with a weight.",
-                    field("weight", INT32, "1 to 100.", required=True),
-                    field("podAffinityTerm", _POD_AFFINITY_TERM, "The term that is preferred.", required=True),
-                )
-            ),
             "Terms that make a node preferred.",
+            field("weight", INT32, "1 to 100.", required=True),
+            field("podAffinityTerm", _POD_AFFINITY_TERM, "The term that is preferred.", required=True),
         ),
     )
 
 
 AFFINITY = Struct(
     "Where the Pod of the machine may or should run.",
-    field(
+    group(
         "nodeAffinity",
-        Struct(
-            "Rules on nodes.",
-            field(
-                "requiredDuringSchedulingIgnoredDuringExecution",
-                Struct(
-                    "Terms of which one must hold.",
-                    field("nodeSelectorTerms", ListOf(_NODE_SELECTOR_TERM), "The terms.", required=True),
-                ),
-                "Nodes that may be chosen.",
-            ),
-            field(
-                "preferredDuringSchedulingIgnoredDuringExecution",
-                ListOf(
-                    Struct(
-                        "A preference with a weight.",
-                        field("weight", INT32, "1 to 100.", required=True),
-                        field("preference", _NODE_SELECTOR_TERM, "The term that is preferred.", required=True),
-                    )
-                ),
-                "Nodes that are preferred.",
-            ),
-        ),
         "Rules on nodes.",
+        group(
+            "requiredDuringSchedulingIgnoredDuringExecution",
+            "Nodes that may be chosen.",
+            field("nodeSelectorTerms", ListOf(_NODE_SELECTOR_TERM), "The terms.", required=True),
+        ),
+        group_list(
+            "preferredDuringSchedulingIgnoredDuringExecution",
+            "Nodes that are preferred.",
+            field("weight", INT32, "1 to 100.", required=True),
+            field("preference", _NODE_SELECTOR_TERM, "The term that is preferred.", required=True),
+        ),
     ),
     field("podAffinity", _pod_affinity("Rules on Pods to be near to."), "Rules on Pods to be near to."),
     field("podAntiAffinity", _pod_affinity("Rules on Pods to be apart from."), "Rules on Pods to be apart from."),
@@ -137,16 +126,11 @@ DNS_CONFIG = Struct(
     "DNS settings merged with those of dnsPolicy.",
     field("nameservers", STRINGS, "IP addresses of name servers; at most 3."),
     field("searches", STRINGS, "Search domains; at most 6 and 256 characters."),
-    field(
+    group_list(
         "options",
-        ListOf(
-            Struct(
-                "A resolver option.",
-                field("name", STRING, "The option's name."),
-                field("value", STRING, "The option's value, if it has one."),
-            )
-        ),
         "Resolver options.",
+        field("name", STRING, "The option's name."),
+        field("value", STRING, "The option's value, if it has one."),
     ),
 )
 

@@ -78,14 +78,14 @@ def _schema(kind: Kind) -> Object:
 
 
 def _subresources(kind: Kind) -> Object:
-    found: Object = {"status": {}} if kind.status_subresource else {}
+    subresources: Object = {"status": {}} if kind.status_subresource else {}
     if kind.scale:
-        found["scale"] = {
+        subresources["scale"] = {
             "specReplicasPath": ".spec.replicas",
             "statusReplicasPath": ".status.replicas",
             "labelSelectorPath": ".status.labelSelector",
         }
-    return found
+    return subresources
 
 
 def _column(column: Column) -> Object:

@@ -102,10 +102,10 @@ def resolve(data_source: Object, find: Find) -> CopySource:
         source = get(data_source, "spec", "source") or {}
         if source.get("dataSource") is not None:
             raise Unresolved("MaxReferenceDepthReached", "DataSource reference chain exceeds maximum depth of 1")
-    found = CopySource.of(source, namespace)
-    if found is None:
+    copied = CopySource.of(source, namespace)
+    if copied is None:
         raise Unresolved("NoSource", "No source PVC or VolumeSnapshot set")
-    return found
+    return copied
 
 
 def architecture(data_volumes: Iterable[Mapping[str, Any]], namespace: str, find: Find) -> str | None:
@@ -124,9 +124,9 @@ def architecture(data_volumes: Iterable[Mapping[str, Any]], namespace: str, find
                 data_source = find(other.get("namespace") or namespace, other.get("name") or "")
         except Missing:
             continue
-        found = get(data_source, "metadata", "labels", ARCHITECTURE_LABEL)
-        if found in _ARCHITECTURES:
-            return str(found)
+        label = get(data_source, "metadata", "labels", ARCHITECTURE_LABEL)
+        if label in _ARCHITECTURES:
+            return str(label)
     return None
 
 

@@ -25,8 +25,8 @@ def parse(text: Any) -> timedelta:
 
     try:
         if isinstance(text, str) and _GO.fullmatch(text):
-            found: timedelta = durationpy.from_str(text)
-            return found
+            duration: timedelta = durationpy.from_str(text)
+            return duration
     except (durationpy.DurationError, OverflowError) as error:
         raise DurationError(f"{text!r} is not a duration: {error}; one looks like 24h or 1h30m") from error
     raise DurationError(f"{text!r} is not a duration; one looks like 24h or 1h30m")

@@ -110,8 +110,8 @@ def ttl(export: Mapping[str, Any]) -> timedelta:
 
     :raises DurationError: ``spec.ttlDuration`` isn't a duration.
     """
-    given = export["spec"].get("ttlDuration")
-    return DEFAULT_TTL if given is None else durations.parse(given)
+    duration = export["spec"].get("ttlDuration")
+    return DEFAULT_TTL if duration is None else durations.parse(duration)
 
 
 def is_disk(claim: Object, data_volume: Object | None) -> bool:

@@ -162,25 +162,25 @@ def _check_keys(value: Any, where: str, known: tuple[str, ...]) -> None:
 
 
 def _text(value: Mapping[str, Any], key: str, where: str) -> str | None:
-    found = value.get(key)
-    if found is None or found == "":
+    text = value.get(key)
+    if text is None or text == "":
         return None
-    if not isinstance(found, str) or "\0" in found:
+    if not isinstance(text, str) or "\0" in text:
         raise HookSidecarError(f"has no text in {where}.{key}")
-    return found
+    return text
 
 
 def _required(value: Mapping[str, Any], key: str, where: str) -> str:
-    found = _text(value, key, where)
-    if found is None:
+    text = _text(value, key, where)
+    if text is None:
         raise HookSidecarError(f"lacks {where}.{key}")
-    return found
+    return text
 
 
 def _texts(value: Mapping[str, Any], key: str, where: str) -> tuple[str, ...]:
-    found = value.get(key)
-    if found is None:
+    texts = value.get(key)
+    if texts is None:
         return ()
-    if not isinstance(found, list) or not all(isinstance(word, str) and "\0" not in word for word in found):
+    if not isinstance(texts, list) or not all(isinstance(word, str) and "\0" not in word for word in texts):
         raise HookSidecarError(f"has no list of texts in {where}.{key}")
-    return tuple(found)
+    return tuple(texts)

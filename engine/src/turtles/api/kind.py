@@ -60,6 +60,16 @@ class Column:
 AGE = Column("Age", "date", ".metadata.creationTimestamp")
 
 
+def scale_columns(kind: str) -> tuple[Column, ...]:
+    """Return the columns of what keeps a number of objects of a kind."""
+    return (
+        Column("Desired", "integer", ".spec.replicas", description=f"Number of desired {kind}s"),
+        Column("Current", "integer", ".status.replicas", description="Number of managed and not final or deleted ones"),
+        Column("Ready", "integer", ".status.readyReplicas", description="Number of those that are ready"),
+        AGE,
+    )
+
+
 @dataclass(frozen=True)
 class Webhook:
     """How the admission of a kind is registered with the API server.
@@ -76,6 +86,11 @@ class Webhook:
     operations: tuple[str, ...]
     mutating: bool = False
     status: bool = False
+
+
+def validators(name: str, path: str) -> tuple[Webhook, Webhook]:
+    """Return the webhooks that judge new objects and updated ones, called by names that begin with `name`."""
+    return Webhook(f"{name}-validator", path, (CREATE,)), Webhook(f"{name}-update-validator", path, (UPDATE,))
 
 
 @dataclass(frozen=True)
@@ -132,6 +147,8 @@ class Context:
 
     :param config: the installation's configuration.
     :param privileged: one of the engine's own service accounts is writing.
+    :param node: where the virt-handler runs that is writing; None if somebody else is, or its token doesn't say it.
+    :param user: who is writing, as an AdmissionReview says: username, groups, uid, extra.
     :param now: the time, as the API writes it.
     :param others: returns the objects there are of a kind that `Kind.reads` names, in a namespace. They belong to a
         cache: nobody may change them.
@@ -141,9 +158,11 @@ class Context:
 
     config: ClusterConfiguration = DEFAULT
     privileged: bool = False
+    node: str | None = None
     now: str = ""
     others: Callable[[str, str], Sequence[Object]] = no_others
     find: Callable[[str, str, str], Object] = find_nothing
+    user: Mapping[str, Any] = field(default_factory=dict)
 
 
 #: An ordinary user, and the configuration of an empty KubeVirt object.

@@ -30,6 +30,11 @@ JOB_NAME = "kubevirt.io/migrationJobName"
 
 #: Conditions of a migration.
 ABORT_REQUESTED = "migrationAbortRequested"
+REJECTED_BY_QUOTA = "migrationRejectedByResourceQuota"
+
+#: ``spec.priority``: nodes are emptied and engines upgraded; users wait for what they asked for; things are tidied up.
+SYSTEM_CRITICAL, USER_TRIGGERED, SYSTEM_MAINTENANCE = "system-critical", "user-triggered", "system-maintenance"
+_PRIORITIES = (SYSTEM_MAINTENANCE, USER_TRIGGERED, SYSTEM_CRITICAL)
 
 #: ``migrationState.mode``: until all memory is there, the guest runs on the source, runs on the target, stands still.
 PRE_COPY, POST_COPY, PAUSED = "PreCopy", "PostCopy", "Paused"
@@ -38,6 +43,12 @@ ABORTING, ABORT_SUCCEEDED = "Aborting", "Succeeded"
 
 #: How long the guest may stand still at the end, milliseconds (KubeVirt's default).
 MAX_DOWNTIME_MS = 900
+
+
+def priority_of(migration: Mapping[str, Any]) -> int:
+    """Return a number that is higher for migrations which come first; 0 for those without a priority that is known."""
+    priority = get(dict(migration), "spec", "priority")
+    return _PRIORITIES.index(priority) + 1 if priority in _PRIORITIES else 0
 
 
 def state_of(vmi: Mapping[str, Any]) -> Object:

@@ -40,6 +40,8 @@ PAUSE, UNPAUSE, SOFT_REBOOT, RESET, FREEZE, UNFREEZE = (
     "unfreeze",
 )
 GUEST_INFO, USERS, FILESYSTEMS = "guestosinfo", "userlist", "filesystemlist"
+#: Of encrypted guests: what vouches for the node's processor, what was launched, and what the guest is given then.
+SEV_CERTIFICATES, SEV_MEASUREMENT, SEV_SECRET = "sevcertchain", "sevmeasurement", "sevsecret"
 
 
 @dataclass(frozen=True)
@@ -61,8 +63,8 @@ class Endpoint:
         :raises ValueError: it isn't one.
         """
         try:
-            found = json.loads(value)
-            endpoint = cls(found["host"], found["port"], found["certificate"])
+            data = json.loads(value)
+            endpoint = cls(data["host"], data["port"], data["certificate"])
         except (ValueError, TypeError, KeyError) as error:
             raise ValueError(f"not an endpoint: {error!r}") from error
         if not isinstance(endpoint.port, int) or not all(

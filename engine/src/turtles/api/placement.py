@@ -45,10 +45,10 @@ def affinity_causes(affinity: Object, path: str) -> Causes:
     if node is not None:
         yield from _node_affinity(node, f"{path}.nodeAffinity")
     for kind in ("podAffinity", "podAntiAffinity"):
-        found = affinity.get(kind) or {}
-        for index, term in enumerate(found.get(_REQUIRED) or ()):
+        terms = affinity.get(kind) or {}
+        for index, term in enumerate(terms.get(_REQUIRED) or ()):
             yield from _pod_term(term, f"{path}.{kind}.{_REQUIRED}[{index}]")
-        for index, weighted in enumerate(found.get(_PREFERRED) or ()):
+        for index, weighted in enumerate(terms.get(_PREFERRED) or ()):
             here = f"{path}.{kind}.{_PREFERRED}[{index}]"
             yield from _weight(weighted["weight"], f"{here}.weight")
             yield from _pod_term(weighted["podAffinityTerm"], f"{here}.podAffinityTerm")

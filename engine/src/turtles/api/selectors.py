@@ -55,6 +55,13 @@ def selector_causes(selector: Mapping[str, Any] | None, path: str) -> list[Cause
     return causes
 
 
+def choice_causes(selector: Mapping[str, Any] | None, labels: Mapping[str, str], path: str) -> list[Cause]:
+    """Return what is wrong with a LabelSelector that has to select what a template with these labels makes."""
+    if causes := selector_causes(selector, path):
+        return causes
+    return [] if selects(selector, labels) else [Cause(INVALID, "selector does not match labels.", path)]
+
+
 def as_text(selector: Mapping[str, Any] | None) -> str:
     """Return a LabelSelector as `kubectl -l` and autoscalers take it, in order of its keys."""
     selector = selector or {}

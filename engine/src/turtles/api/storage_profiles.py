@@ -65,12 +65,12 @@ def uses(storage_class: Mapping[str, Any] | None, profile: Mapping[str, Any] | N
     return _PROVISIONERS.get(str((storage_class or {}).get("provisioner") or ""), ())
 
 
-def choose(found: Sequence[Use], access_modes: Sequence[str], volume_mode: str | None) -> Use | None:
+def choose(offered: Sequence[Use], access_modes: Sequence[str], volume_mode: str | None) -> Use | None:
     """Return the best use with what is asked for; None if there is none.
 
     :param access_modes: all of which it has to have; may be empty. :param volume_mode: None for any.
     """
-    for use in found:
+    for use in offered:
         if set(access_modes) <= set(use.access_modes) and volume_mode in (None, use.volume_mode):
             return Use(tuple(access_modes) or use.access_modes, use.volume_mode)
     return None
@@ -79,6 +79,6 @@ def choose(found: Sequence[Use], access_modes: Sequence[str], volume_mode: str |
 def status(storage_class: Object, profile: Object) -> Object:
     """Return a StorageProfile's whole status."""
     new: Object = {"storageClass": storage_class["metadata"]["name"], "provisioner": storage_class["provisioner"]}
-    if found := uses(storage_class, profile):
-        new["claimPropertySets"] = [use.as_set() for use in found]
+    if offered := uses(storage_class, profile):
+        new["claimPropertySets"] = [use.as_set() for use in offered]
     return new

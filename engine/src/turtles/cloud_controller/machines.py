@@ -83,15 +83,15 @@ def _addresses(node: Mapping[str, Any], vmi: Mapping[str, Any]) -> list[Object]:
     interface = next((each for each in interfaces if each.get("name") == _INTERFACE), None)
     interface = interface or (interfaces[0] if interfaces else {})
     ips = interface.get("ipAddresses") or ([interface["ipAddress"]] if interface.get("ipAddress") else [])
-    found = [{"type": "InternalIP", "address": ip} for ip in dict.fromkeys(ips)]
-    return [*found, {"type": "Hostname", "address": node["metadata"]["name"]}] if found else []
+    addresses = [{"type": "InternalIP", "address": ip} for ip in dict.fromkeys(ips)]
+    return [*addresses, {"type": "Hostname", "address": node["metadata"]["name"]}] if addresses else []
 
 
 def _labels(vmi: Mapping[str, Any], infrastructure_labels: Mapping[str, str]) -> dict[str, str]:
     annotations = vmi["metadata"].get("annotations") or {}
     size = annotations.get(labels.INSTANCETYPE) or annotations.get(labels.CLUSTER_INSTANCETYPE)
-    found = {key: infrastructure_labels[key] for key in (ZONE, REGION) if infrastructure_labels.get(key)}
-    return {**({INSTANCE_TYPE: size} if size else {}), **found}
+    topology = {key: infrastructure_labels[key] for key in (ZONE, REGION) if infrastructure_labels.get(key)}
+    return {**({INSTANCE_TYPE: size} if size else {}), **topology}
 
 
 def _taints(node: Mapping[str, Any]) -> list[Object]:

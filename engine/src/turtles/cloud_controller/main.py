@@ -5,7 +5,6 @@ import argparse
 import logging
 import os
 import re
-import socket
 import sys
 from collections.abc import Mapping
 
@@ -76,8 +75,7 @@ def _command() -> Command:
         help="labels of the machines that take connections of load balancers, as key=value,… (default: "
         f"{balancers.CLUSTER}=<cluster name>,{balancers.ROLE}=worker)",
     )
-    add("--leader-elect", action=argparse.BooleanOptionalAction, default=True, help="work only while holding a lease")
-    add("--identity", default=socket.gethostname(), help="holder of the lease (default: the host's name)")
+    command.add_leader_election()
     return command
 
 
@@ -92,13 +90,15 @@ def labels_of(text: str) -> dict[str, str]:
 
     :raises ConfigurationError: they are none.
     """
-    found = {}
+    labels = {}
     for part in text.split(","):
         key, sign, value = part.strip().partition("=")
         if not (key and sign):
-            raise ConfigurationError(f"--selector {text!r}: {part!r} is no label; write key=value, several with commas")
-        found[key] = value
-    return found
+            raise ConfigurationError(
+                f"--selector {text!r}: {part!r} isn't a label; write key=value, separated by commas"
+            )
+        labels[key] = value
+    return labels
 
 
 def _run(command: Command, options: argparse.Namespace) -> int:

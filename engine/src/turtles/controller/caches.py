@@ -12,7 +12,7 @@ from turtles.api.phases import PENDING, is_final, phase_of
 from turtles.api.selectors import selects
 from turtles.controller.claims import claim_names
 from turtles.controller.heartbeats import Heartbeats
-from turtles.domain import network
+from turtles.domain.macs import macs, normalized_mac
 from turtles.kube.informer import Informer, Key, index_by_owner, key_of
 from turtles.kube.kubevirt import DATA_VOLUME, VM, VMI
 from turtles.kube.manager import Manager
@@ -113,8 +113,8 @@ def data_volumes_of(
 
     :param names: further ones.
     """
-    found = {name: caches.data_volumes.get(namespace, name) for name in (*claim_names(spec), *names)}
-    return {name: data_volume for name, data_volume in found.items() if data_volume is not None}
+    by_name = {name: caches.data_volumes.get(namespace, name) for name in (*claim_names(spec), *names)}
+    return {name: data_volume for name, data_volume in by_name.items() if data_volume is not None}
 
 
 def _state(pvc: Object | None) -> tuple[str, str] | None:
@@ -139,7 +139,7 @@ def _pending_in(vmi: Object) -> Iterable[str]:
 
 
 def _declared_macs(spec: Object) -> Iterable[str]:
-    return [network.normalized_mac(mac) for each in interfaces.of(spec).values() if (mac := each.get("macAddress"))]
+    return [normalized_mac(mac) for each in interfaces.of(spec).values() if (mac := each.get("macAddress"))]
 
 
 def seen_mac(where: str, mac: str) -> str:
@@ -148,7 +148,7 @@ def seen_mac(where: str, mac: str) -> str:
 
 
 def _seen_macs(vmi: Object) -> Iterable[str]:
-    return [] if is_final(vmi) else [seen_mac(where, mac) for _, where, mac in network.macs(vmi)]
+    return [] if is_final(vmi) else [seen_mac(where, mac) for _, where, mac in macs(vmi)]
 
 
 def _claims(obj: Object, spec: Object) -> Iterable[str]:

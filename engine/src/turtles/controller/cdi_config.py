@@ -9,19 +9,20 @@ from turtles.api.changes import merge_diff
 from turtles.api.import_settings import status
 from turtles.api.kinds.cdi_config import NAME
 from turtles.controller.definition import Definition
-from turtles.kube.client import Client, NotFound
+from turtles.controller.shared import Shared
+from turtles.kube.client import NotFound
 from turtles.kube.informer import Key
 from turtles.kube.kubevirt import CDI_CONFIG
-from turtles.kube.manager import Controller, Manager, Trigger, each
+from turtles.kube.manager import Controller, Trigger, each
 from turtles.kube.resources import STORAGECLASS
-from turtles.kube.writer import Writer
 
 
 class CDIConfigController:
     """Reconciles the one CDIConfig."""
 
-    def __init__(self, client: Client, manager: Manager) -> None:
-        self._writer = Writer(client)
+    def __init__(self, shared: Shared) -> None:
+        manager = shared.manager
+        self._writer = shared.writer
         self._definition = Definition(manager)
         self._configs = manager.informer(CDI_CONFIG, optional=True)
         self._classes = manager.informer(STORAGECLASS)

@@ -14,13 +14,12 @@ from typing import Any
 from turtles.api import labels
 from turtles.api.objects import Object, is_deleted, owner_reference
 from turtles.api.phases import is_final
-from turtles.controller.caches import Caches
-from turtles.kube.client import AlreadyExists, Client
+from turtles.controller.shared import Shared
+from turtles.kube.client import AlreadyExists
 from turtles.kube.informer import Key
 from turtles.kube.kubevirt import VMI
-from turtles.kube.manager import Controller, Manager, each, owner_of
+from turtles.kube.manager import Controller, each, owner_of
 from turtles.kube.resources import PDB, PDB_BETA
-from turtles.kube.writer import Writer
 
 log = logging.getLogger(__name__)
 
@@ -57,9 +56,9 @@ def budget(vmi: Mapping[str, Any], api_version: str) -> Object:
 class DisruptionController:
     """Keeps the budgets; its keys are those of VMIs."""
 
-    def __init__(self, client: Client, manager: Manager, caches: Caches) -> None:
-        self._writer, self._vmis = Writer(client), caches.vmis
-        self._budgets = manager.informer(PDB, label_selector=labels.CREATED_BY, alternatives=(PDB_BETA,))
+    def __init__(self, shared: Shared) -> None:
+        self._writer, self._vmis = shared.writer, shared.caches.vmis
+        self._budgets = shared.manager.informer(PDB, label_selector=labels.CREATED_BY, alternatives=(PDB_BETA,))
 
     def controller(self) -> Controller:
         """Return what the manager needs to run it."""

@@ -8,24 +8,22 @@ one that failed there is a pause, which doubles with each that follows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from turtles.api import migrations
 from turtles.api.conditions import is_true
-from turtles.api.configuration import ClusterConfiguration
 from turtles.api.objects import Object, get, is_deleted
 from turtles.api.phases import RUNNING, phase_of
 from turtles.controller import remedies
 from turtles.controller.backoff import EVACUATION, pause_after
-from turtles.controller.caches import BY_NODE, Caches
-from turtles.kube.client import ApiError, Client, Invalid
-from turtles.kube.events import Recorder
+from turtles.controller.caches import BY_NODE
+from turtles.controller.shared import Shared
+from turtles.kube.client import ApiError, Invalid
 from turtles.kube.informer import Key, key_of
 from turtles.kube.kubevirt import MIGRATION
-from turtles.kube.manager import Controller, Manager, Trigger, each
-from turtles.kube.writer import Writer
+from turtles.kube.manager import Controller, Trigger, each
 
 #: Strategies of machines that are migrated.
 MIGRATING = ("LiveMigrate", "LiveMigrateIfPossible")
@@ -36,22 +34,11 @@ _AGAIN = 20.0
 class EvacuationController:
     """Reconciles VirtualMachineInstances with the nodes they have to leave."""
 
-    def __init__(
-        self,
-        client: Client,
-        manager: Manager,
-        caches: Caches,
-        recorder: Recorder,
-        configuration: Callable[[], ClusterConfiguration],
-    ) -> None:
-        """Make the controller.
-
-        :param configuration: gives the configuration in force.
-        """
-        self._configuration = configuration
-        self._writer, self._recorder = Writer(client), recorder
-        self._vmis, self._nodes = caches.vmis, caches.nodes
-        self._migrations = manager.informer(MIGRATION)
+    def __init__(self, shared: Shared) -> None:
+        self._configuration = shared.configuration
+        self._writer, self._recorder = shared.writer, shared.recorder
+        self._vmis, self._nodes = shared.caches.vmis, shared.caches.nodes
+        self._migrations = shared.manager.informer(MIGRATION)
 
     def controller(self) -> Controller:
         """Return what the manager needs to run it."""
@@ -131,5 +118,5 @@ def _migration(vmi: Object) -> Object:
             "namespace": metadata["namespace"],
             "annotations": {EVACUATION: vmi["status"]["nodeName"]},
         },
-        "spec": {"vmiName": metadata["name"]},
+        "spec": {"vmiName": metadata["name"], "priority": migrations.SYSTEM_CRITICAL},
     }

@@ -4,22 +4,22 @@
 import argparse
 import logging
 import os
-import socket
 import sys
 import threading
 from collections.abc import Callable
 
 from turtles import __version__
-from turtles.api.configuration import ClusterConfiguration
 from turtles.command import Command
 from turtles.controller import metrics
 from turtles.controller.caches import Caches
 from turtles.controller.cdi_config import CDIConfigController
+from turtles.controller.cdi_object import CDIController
 from turtles.controller.clone.controller import CloneController
 from turtles.controller.data_source.controller import DataSourceController
 from turtles.controller.data_volume.consumer import ConsumerController
 from turtles.controller.data_volume.controller import DataVolumeController
 from turtles.controller.data_volume.cron.controller import DataImportCronController
+from turtles.controller.data_volume.populator.controller import PopulatorController
 from turtles.controller.data_volume.upload.controller import UploadController
 from turtles.controller.disruption import DisruptionController
 from turtles.controller.evacuation import EvacuationController
@@ -32,6 +32,7 @@ from turtles.controller.pod.config import LauncherConfig
 from turtles.controller.pool.controller import PoolController
 from turtles.controller.replicaset.controller import ReplicaSetController
 from turtles.controller.restore.controller import RestoreController
+from turtles.controller.shared import Shared
 from turtles.controller.snapshot.controller import SnapshotController
 from turtles.controller.storage_profile import StorageProfileController
 from turtles.controller.vm.controller import VMController
@@ -78,35 +79,34 @@ class VirtController:
         self.recorder = recorder = Recorder(client, COMPONENT)
         self._manager = manager = Manager(client)
         self.caches = caches = Caches.of(manager, self.configuration.informer)
+        shared = Shared(client, manager, caches, recorder, lambda: self.configuration.current)
         noted_ends = NotedEnds()
-
-        def current() -> ClusterConfiguration:
-            return self.configuration.current
-
         image = importer_image or config.image
-        vmis = VMIController(client, caches, recorder, config, current, noted_ends)
+        vmis = VMIController(shared, config, noted_ends)
         for controller in (
-            VMController(client, caches, recorder, current, noted_ends, macs),
-            ReplicaSetController(client, manager, caches, recorder),
-            PoolController(client, manager, caches, recorder),
-            SnapshotController(client, manager, caches, recorder),
-            CloneController(client, manager, caches, recorder),
-            RestoreController(client, manager, caches, recorder),
+            VMController(shared, noted_ends, macs),
+            ReplicaSetController(shared),
+            PoolController(shared),
+            SnapshotController(shared),
+            CloneController(shared),
+            RestoreController(shared),
             vmis,
-            MigrationController(client, manager, caches, recorder, current, vmis.launcher_config),
-            EvacuationController(client, manager, caches, recorder, current),
-            WorkloadUpdateController(client, manager, caches, recorder, current, config.image),
-            NodeController(client, caches, recorder, in_touch_since),
-            DisruptionController(client, manager, caches),
-            DataSourceController(client, manager, caches),
-            StorageProfileController(client, manager),
-            CDIConfigController(client, manager),
-            DataVolumeController(client, manager, caches, recorder, image, current, vmis.mounts_images),
-            UploadController(client, manager, caches, image, current),
-            DataImportCronController(client, manager, caches, recorder, image, current),
-            ConsumerController(client, manager, caches, vmis.launcher_config),
-            ExportController(client, manager, caches, recorder, exporter_image or config.image, current, namespace),
-            KubeVirtController(client, manager, caches, recorder, namespace, config.image),
+            MigrationController(shared, vmis.launcher_config),
+            EvacuationController(shared),
+            WorkloadUpdateController(shared, config.image),
+            NodeController(shared, in_touch_since),
+            DisruptionController(shared),
+            DataSourceController(shared),
+            StorageProfileController(shared),
+            CDIController(shared),
+            CDIConfigController(shared),
+            DataVolumeController(shared, image, vmis.mounts_images),
+            UploadController(shared, image),
+            PopulatorController(shared),
+            DataImportCronController(shared, image),
+            ConsumerController(shared, vmis.launcher_config),
+            ExportController(shared, exporter_image or config.image, namespace),
+            KubeVirtController(shared, namespace, config.image),
         ):
             manager.add(controller.controller())
 
@@ -161,17 +161,7 @@ def _command() -> Command:
         help="MAC addresses that interfaces of VirtualMachines get which declare none, each only once, such as "
         "02:00:00:00:00:00-02:00:00:00:ff:ff (default: derived from the machine's uid)",
     )
-    add(
-        "--leader-elect",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="work only while holding the lease virt-controller (default: yes)",
-    )
-    add(
-        "--identity",
-        default=socket.gethostname(),
-        help="holder of the lease; must be unique among replicas and stable over restarts (default: the host's name)",
-    )
+    command.add_leader_election()
     return command
 
 

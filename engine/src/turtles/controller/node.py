@@ -21,12 +21,11 @@ from turtles.api import labels, times
 from turtles.api.conditions import GUEST_NOT_RUNNING, get_condition, set_condition
 from turtles.api.objects import Object, controller_of
 from turtles.api.phases import FAILED, HANDED_OVER, is_final, phase_of, set_phase
-from turtles.controller.caches import BY_NODE, BY_OWNER, Caches
-from turtles.kube.client import Client, NotFound
-from turtles.kube.events import Recorder
+from turtles.controller.caches import BY_NODE, BY_OWNER
+from turtles.controller.shared import Shared
+from turtles.kube.client import NotFound
 from turtles.kube.informer import Key, key_of
 from turtles.kube.manager import Controller, Trigger
-from turtles.kube.writer import Writer
 
 log = logging.getLogger(__name__)
 
@@ -94,13 +93,14 @@ def failed(vmi: Object, message: str, now: str) -> Object:
 class NodeController:
     """Looks after nodes."""
 
-    def __init__(self, client: Client, caches: Caches, recorder: Recorder, in_touch_since: Callable[[], float]) -> None:
+    def __init__(self, shared: Shared, in_touch_since: Callable[[], float]) -> None:
         """Make the controller.
 
         :param in_touch_since: gives the moment (monotonic) since which the API server has answered, where somebody asks
             all the time. A watch alone doesn't notice a server that is there and does nothing.
         """
-        self._writer, self._recorder, self._in_touch_since = Writer(client), recorder, in_touch_since
+        caches = shared.caches
+        self._writer, self._recorder, self._in_touch_since = shared.writer, shared.recorder, in_touch_since
         self._nodes, self._vmis, self._pods = caches.nodes, caches.vmis, caches.pods
         self._heartbeats = caches.heartbeats
 

@@ -29,15 +29,15 @@ class Claims:
 
 def claims(owner: Object, objects: Iterable[Object]) -> Claims:
     """Sort the objects of the owner's namespace; its `spec.selector` says which it selects."""
-    found = Claims()
+    claimed = Claims()
     for obj in objects:
         controller = controller_of(obj)
         selected = selects(owner["spec"]["selector"], obj["metadata"].get("labels") or {})
         if controller is not None and controller.get("uid") == owner["metadata"]["uid"]:
-            (found.own if selected else found.strays).append(obj)
+            (claimed.own if selected else claimed.strays).append(obj)
         elif controller is None and selected and not is_deleted(obj) and not is_deleted(owner):
-            found.orphans.append(obj)
-    return found
+            claimed.orphans.append(obj)
+    return claimed
 
 
 def references_with(obj: Object, owner: Object) -> list[Object]:

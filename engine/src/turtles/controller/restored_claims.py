@@ -16,8 +16,8 @@ _OF_STORAGE = ("pv.kubernetes.io", "volume.beta.kubernetes.io", "volume.kubernet
 
 def own_annotations(metadata: Object) -> dict[str, str]:
     """Return the annotations of a claim that go for another one with its content."""
-    found = metadata.get("annotations") or {}
-    return {key: value for key, value in found.items() if not key.startswith(_OF_STORAGE) and key != APPLIED}
+    present = metadata.get("annotations") or {}
+    return {key: value for key, value in present.items() if not key.startswith(_OF_STORAGE) and key != APPLIED}
 
 
 def restored_spec(backup: Object, volume_snapshot: Object) -> Object:

@@ -12,19 +12,20 @@ from turtles.api.kinds.storage_profile import STORAGE_PROFILE as KIND
 from turtles.api.objects import Object, is_deleted
 from turtles.api.storage_profiles import status
 from turtles.controller.definition import Definition
-from turtles.kube.client import AlreadyExists, Client, NotFound
+from turtles.controller.shared import Shared
+from turtles.kube.client import AlreadyExists, NotFound
 from turtles.kube.informer import Key
 from turtles.kube.kubevirt import STORAGE_PROFILE
-from turtles.kube.manager import Controller, Manager, each
+from turtles.kube.manager import Controller, each
 from turtles.kube.resources import STORAGECLASS
-from turtles.kube.writer import Writer
 
 
 class StorageProfileController:
     """Reconciles StorageProfiles."""
 
-    def __init__(self, client: Client, manager: Manager) -> None:
-        self._writer = Writer(client)
+    def __init__(self, shared: Shared) -> None:
+        manager = shared.manager
+        self._writer = shared.writer
         self._definition = Definition(manager)
         self._classes = manager.informer(STORAGECLASS)
         self._profiles = manager.informer(STORAGE_PROFILE, optional=True)

@@ -71,7 +71,7 @@ def guest_info(answers: Mapping[str, Any]) -> Object:
     return {key: value for key, value in info.items() if value not in ("", [])}
 
 
-def users(found: Any) -> list[Object]:
+def users(reply: Any) -> list[Object]:
     """Return who is logged in, from the answer to ``guest-get-users``."""
     return [
         {
@@ -79,11 +79,11 @@ def users(found: Any) -> list[Object]:
             **({"domain": _text(entry["domain"])} if entry.get("domain") else {}),
             **({"loginTime": time} if (time := _number(entry.get("login-time"))) else {}),
         }
-        for entry in _entries(found)
+        for entry in _entries(reply)
     ]
 
 
-def filesystems(found: Any) -> list[Object]:
+def filesystems(reply: Any) -> list[Object]:
     """Return the file systems that are mounted, from the answer to ``guest-get-fsinfo``."""
     return [
         {
@@ -94,12 +94,12 @@ def filesystems(found: Any) -> list[Object]:
             "totalBytes": _integer(entry.get("total-bytes")),
             **({"disk": disks} if (disks := list(_disks(entry.get("disk")))) else {}),
         }
-        for entry in _entries(found)
+        for entry in _entries(reply)
     ]
 
 
-def _disks(found: Any) -> Iterator[Object]:
-    for entry in _entries(found):
+def _disks(reply: Any) -> Iterator[Object]:
+    for entry in _entries(reply):
         serial = {"serial": _text(entry["serial"])} if entry.get("serial") else {}
         yield {**serial, "busType": _text(entry.get("bus-type"))}
 
@@ -114,12 +114,12 @@ def is_frozen(status: Any) -> bool:
     return bool(status == "frozen")
 
 
-def _entries(found: Any) -> list[Mapping[str, Any]]:
-    return [entry for entry in found[:_MOST] if isinstance(entry, dict)] if isinstance(found, list) else []
+def _entries(value: Any) -> list[Mapping[str, Any]]:
+    return [entry for entry in value[:_MOST] if isinstance(entry, dict)] if isinstance(value, list) else []
 
 
-def _mapping(found: Any) -> Mapping[str, Any]:
-    return found if isinstance(found, dict) else {}
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _text(value: Any) -> str:

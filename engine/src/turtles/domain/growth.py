@@ -36,19 +36,19 @@ def changes(vmi: Mapping[str, Any], live: Live) -> list[Change]:
     :param live: what its domain is now.
     """
     spec = vmi["spec"]
-    found = []
+    pending = []
     vcpus = definition.cpu_topology(spec).vcpus
     # Fewer than it has takes a restart: guests don't give processors back.
     if live.vcpus < vcpus <= live.most_vcpus:
-        found.append(Change(VCPU_CHANGE, vcpus))
+        pending.append(Change(VCPU_CHANGE, vcpus))
     device = live.memory_device
     if device is None or conditions.is_true((vmi.get("status") or {}).get("conditions"), conditions.MIGRATION_REQUIRED):
-        return found  # its Pod is too small: the one that it is migrated to isn't
+        return pending  # its Pod is too small: the one that it is migrated to isn't
     wanted = definition.guest_memory(spec) - boot_memory(vmi)
     wanted = min(max(0, wanted), device.size) // memory_block(spec) * memory_block(spec)
     if not wanted == device.requested == device.current:
-        found.append(Change(MEMORY_CHANGE, wanted, begun=wanted == device.requested))
-    return found
+        pending.append(Change(MEMORY_CHANGE, wanted, begun=wanted == device.requested))
+    return pending
 
 
 def boot_memory(vmi: Mapping[str, Any]) -> int:

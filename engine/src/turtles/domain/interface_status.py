@@ -26,15 +26,15 @@ def interfaces(
     """
     entries = list(before or ())
     of_multus = {entry["name"] for entry in entries if entry.get("name") and MULTUS in sources(entry)}
-    found = [_interface(plan, seen_inside.get(plan.guest_mac), live, plan.name in of_multus) for plan in plans]
-    known = {entry["name"] for entry in found}
-    found += [
+    statuses = [_interface(plan, seen_inside.get(plan.guest_mac), live, plan.name in of_multus) for plan in plans]
+    known = {entry["name"] for entry in statuses}
+    statuses += [
         left
         for entry in entries
         if entry.get("name") and entry["name"] not in known and (left := _leaving(entry, live)) is not None
     ]
-    macs = {entry.get("mac") for entry in found}
-    return found + [_only_inside(mac, inside) for mac, inside in seen_inside.items() if mac not in macs]
+    macs = {entry.get("mac") for entry in statuses}
+    return statuses + [_only_inside(mac, inside) for mac, inside in seen_inside.items() if mac not in macs]
 
 
 def _interface(

@@ -92,7 +92,7 @@ def read_live(xml: str) -> Live:
 
 def _disks(root: Element) -> dict[str, LiveDisk]:
     """Return the disks whose aliases the engine has given, by their names."""
-    found = {}
+    disks = {}
     for disk in itertools.islice(root.iterfind("devices/disk"), _DISKS):
         alias, target, source = disk.find("alias"), disk.find("target"), disk.find("source")
         name = alias.get("name", "") if alias is not None else ""
@@ -100,8 +100,8 @@ def _disks(root: Element) -> dict[str, LiveDisk]:
             continue
         device = _checked(target.get("dev", ""), _DEVICE, "disk/target/@dev")
         loaded = source is not None and bool(source.get("file") or source.get("dev"))
-        found[name.removeprefix(ALIAS_PREFIX)] = LiveDisk(device, loaded)
-    return found
+        disks[name.removeprefix(ALIAS_PREFIX)] = LiveDisk(device, loaded)
+    return disks
 
 
 def _memory(root: Element, device: MemoryDevice | None) -> int:

@@ -14,7 +14,8 @@ from typing import Any
 from turtles.api import labels
 from turtles.api.kinds.vmi.hotplug import is_hotpluggable
 from turtles.domain import paths
-from turtles.domain.network import POD_INTERFACE, InterfacePlan
+from turtles.domain.interface_names import POD_INTERFACE
+from turtles.domain.network import InterfacePlan
 
 #: Sources of volumes whose disks are files of the Pod's own: they are copied.
 _LOCAL = (

@@ -51,15 +51,15 @@ def settings(state: Mapping[str, Any], size: int) -> Settings:
     :param state: the VMI's ``migrationState``.
     :param size: bytes that are copied at least once: of memory and of disks.
     """
-    found = state.get("migrationConfiguration") or {}
+    configured = state.get("migrationConfiguration") or {}
     return Settings(
-        bandwidth=quantity.to_int(found.get("bandwidthPerMigration") or 0),
-        seconds=float(found.get("completionTimeoutPerGiB") or 150) * max(1.0, size / _GIB),
-        progress_timeout=float(found.get("progressTimeout") or 150),
-        auto_converge=bool(found.get("allowAutoConverge")),
-        post_copy=bool(found.get("allowPostCopy")),
-        disruption=bool(found.get("allowWorkloadDisruption")),
-        unsafe=bool(found.get("unsafeMigrationOverride")),
+        bandwidth=quantity.to_int(configured.get("bandwidthPerMigration") or 0),
+        seconds=float(configured.get("completionTimeoutPerGiB") or 150) * max(1.0, size / _GIB),
+        progress_timeout=float(configured.get("progressTimeout") or 150),
+        auto_converge=bool(configured.get("allowAutoConverge")),
+        post_copy=bool(configured.get("allowPostCopy")),
+        disruption=bool(configured.get("allowWorkloadDisruption")),
+        unsafe=bool(configured.get("unsafeMigrationOverride")),
     )
 
 

@@ -8,20 +8,17 @@ the same facts, so that nothing has to be passed between them. The rules are tho
 the network's as KubeVirt does it.
 """
 
-import hashlib
 import math
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Any
 
 from turtles.api.configuration import MANAGED_TAP, TAP
+from turtles.domain.connections import own_connections
+from turtles.domain.interface_names import device_names, pod_interface_name
+from turtles.domain.macs import chosen_mac
 
-#: Interface of the Pod network inside a Pod (CNI specification: the runtime's choice; every runtime chooses this).
-POD_INTERFACE = "eth0"
-#: How many digits of a hash are in the names of devices for further networks; the kernel's names have 15 characters.
-_DIGITS = 11
 #: What the kernel has at most for a tap.
 _MAX_QUEUES = 256
 #: Default of a network's ``pod.vmNetworkCIDR``.
@@ -64,8 +61,8 @@ class PodInterface:
 
     def ipv6(self) -> tuple[str, int] | None:
         """Return the first IPv6 address and its prefix length; None if there is none."""
-        found = (each for each in self.addresses if ip_address(each[0]).version == 6)
-        return next(found, None)
+        addresses = (each for each in self.addresses if ip_address(each[0]).version == 6)
+        return next(addresses, None)
 
 
 @dataclass(frozen=True)
@@ -130,45 +127,6 @@ class InterfacePlan:
         return tuple(address for address in (self.guest_ip, self.guest_ip6) if address)
 
 
-def pod_interface_name(network: Mapping[str, Any]) -> str:
-    """Return the name that a network's interface has in the Pod.
-
-    :param network: an entry of ``spec.networks``.
-    """
-    multus = network.get("multus")
-    if multus is None or multus.get("default"):
-        return POD_INTERFACE
-    return further_interface_name(network["name"])
-
-
-def further_interface_name(name: str) -> str:
-    """Return the name that the interface of a further network has in the Pod.
-
-    :param name: of the network.
-    """
-    return f"pod{hashlib.sha256(name.encode()).hexdigest()[:_DIGITS]}"
-
-
-def _suffix(pod_interface: str) -> str:
-    """Return what the names of an interface's devices have in common."""
-    return pod_interface if pod_interface == POD_INTERFACE else pod_interface.removeprefix("pod")
-
-
-@dataclass(frozen=True)
-class DeviceNames:
-    """Names of the devices that connect a guest to an interface of its Pod."""
-
-    bridge: str
-    tap: str
-    wire: str
-
-
-def device_names(pod_interface: str) -> DeviceNames:
-    """Return the names of the devices that belong to an interface of the Pod, by its name."""
-    suffix = _suffix(pod_interface)
-    return DeviceNames(f"k6t-{suffix}", "tap0" if suffix == POD_INTERFACE else f"tap{suffix}", f"{suffix}-nic")
-
-
 def binding_of(interface: Mapping[str, Any], attachments: Mapping[str, str] = {}) -> str:
     """Return how an entry of ``spec.domain.devices.interfaces`` is connected.
 
@@ -183,48 +141,6 @@ def binding_of(interface: Mapping[str, Any], attachments: Mapping[str, str] = {}
         if interface.get(binding) is not None:
             return binding
     raise ValueError(f"interface {interface.get('name')!r} has no supported binding; use masquerade or bridge")
-
-
-def generated_mac(owner_uid: str, interface: str) -> str:
-    """Return a locally administered unicast MAC, always the same for a machine's *interface*.
-
-    :param owner_uid: what :func:`owner_uid` returns for its VMI.
-    """
-    digest = hashlib.sha256(f"{owner_uid}/{interface}".encode()).digest()
-    return ":".join(f"{octet:02x}" for octet in (0x02, *digest[:5]))
-
-
-def owner_uid(vmi: Mapping[str, Any]) -> str:
-    """Return what all instances of a machine have in common: the VirtualMachine's uid, the VMI's if it has none."""
-    for reference in vmi["metadata"].get("ownerReferences") or ():
-        if reference.get("controller") and reference.get("kind") == "VirtualMachine":
-            return str(reference["uid"])
-    return str(vmi["metadata"]["uid"])
-
-
-def chosen_mac(vmi: Mapping[str, Any], interface: Mapping[str, Any], network: Mapping[str, Any]) -> str:
-    """Return the MAC that a VMI's interface is to have; empty where it is the Pod's (bridge on the Pod's own network).
-
-    :param interface: an entry of ``spec.domain.devices.interfaces``. :param network: its network.
-    """
-    if requested := normalized_mac(str(interface.get("macAddress") or "")):
-        return requested
-    if interface.get("masquerade") is None and pod_interface_name(network) == POD_INTERFACE:
-        return ""
-    return generated_mac(owner_uid(vmi), interface["name"])
-
-
-def macs(vmi: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """Yield (interface's name, where its MAC counts, the MAC) for a VMI's interfaces whose MAC others can see.
-
-    That is on a further network, whose definition is named, or with a bridge on the Pod network.
-    """
-    for _, interface, network in connections(vmi["spec"]):
-        mac = chosen_mac(vmi, interface, network)
-        if mac and interface.get("masquerade") is None:
-            namespace, _, name = str((network.get("multus") or {}).get("networkName") or "").rpartition("/")
-            where = f"{namespace or vmi['metadata']['namespace']}/{name}" if name else ""
-            yield interface["name"], where, mac
 
 
 def queues(spec: Mapping[str, Any]) -> int:
@@ -330,12 +246,6 @@ def _protocol(port: Mapping[str, Any]) -> str:
     return str(port.get("protocol") or "TCP").lower()
 
 
-def normalized_mac(mac: str) -> str:
-    """Return a MAC address in lower case with colons, empty for none."""
-    digits = re.sub(r"[:.-]", "", mac.lower())
-    return ":".join(digits[index : index + 2] for index in range(0, len(digits), 2))
-
-
 def plans(
     vmi: Mapping[str, Any], pod_interfaces: Mapping[str, PodInterface], attachments: Mapping[str, str] = {}
 ) -> tuple[InterfacePlan, ...]:
@@ -360,32 +270,6 @@ def plans(
         if (name := pod_interface_name(network)) in pod_interfaces
         and (interface.get("binding") is None or binding_of(interface, attachments))
     )
-
-
-def connections(spec: Mapping[str, Any]) -> Iterator[tuple[int, Mapping[str, Any], Mapping[str, Any]]]:
-    """Yield the interfaces of a VMI's *spec* that are connected to an interface of the Pod.
-
-    Each is (index, interface, network). Interfaces that are absent aren't connected.
-    """
-    networks = {network["name"]: network for network in spec.get("networks") or ()}
-    for index, interface in enumerate(spec.get("domain", {}).get("devices", {}).get("interfaces") or ()):
-        network = networks.get(interface["name"])
-        if network is None or interface.get("state") == "absent":
-            continue
-        if network.get("pod") is not None or network.get("multus") is not None:
-            yield index, interface, network
-
-
-def own_connections(spec: Mapping[str, Any]) -> Iterator[tuple[int, Mapping[str, Any], Mapping[str, Any]]]:
-    """Yield those of :func:`connections` that have an interface in the Pod's network, other than a device (SR-IOV)."""
-    return (each for each in connections(spec) if each[1].get("sriov") is None)
-
-
-def further_networks(spec: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:
-    """Yield the connected interfaces of a VMI's *spec*, each with its network, that aren't on the Pod's own."""
-    for _, interface, network in connections(spec):
-        if pod_interface_name(network) != POD_INTERFACE:
-            yield interface, network
 
 
 def describe(network: Mapping[str, Any]) -> str:

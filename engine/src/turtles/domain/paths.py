@@ -259,13 +259,13 @@ def images(spec: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """Return what a VMI's *spec* says of the images whose files its guest uses: of containerDisks, by their volumes'
     names, and of the kernel that is booted.
     """
-    found = {
+    by_volume = {
         volume["name"]: volume["containerDisk"] for volume in spec.get("volumes") or () if "containerDisk" in volume
     }
     kernel = ((spec.get("domain") or {}).get("firmware") or {}).get("kernelBoot") or {}
     if container := kernel.get("container"):
-        found[KERNEL_IMAGE] = container
-    return found
+        by_volume[KERNEL_IMAGE] = container
+    return by_volume
 
 
 def efi_variables(uid: str, *, kept: bool = False) -> PurePosixPath:

@@ -130,8 +130,8 @@ def observed(
     if live is not None:
         _put_changes(status["conditions"], growth.changes(vmi, live), seen.refused, now)
     if credentials is not None:
-        told = ("True", "", "") if credentials.succeeded else ("False", _NOT_TAKEN, credentials.message)
-        set_condition(status["conditions"], "AccessCredentialsSynchronized", *told, now)
+        outcome = ("True", "", "") if credentials.succeeded else ("False", _NOT_TAKEN, credentials.message)
+        set_condition(status["conditions"], "AccessCredentialsSynchronized", *outcome, now)
     return status
 
 

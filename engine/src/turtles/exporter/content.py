@@ -104,16 +104,16 @@ class File:
         :raises Unreadable: it is something else, such as a pipe.
         """
         self._descriptor = descriptor
-        found = os.fstat(descriptor)
-        self.is_folder = stat.S_ISDIR(found.st_mode)
-        is_device = stat.S_ISBLK(found.st_mode)
-        if not (self.is_folder or is_device or stat.S_ISREG(found.st_mode)):
+        status = os.fstat(descriptor)
+        self.is_folder = stat.S_ISDIR(status.st_mode)
+        is_device = stat.S_ISBLK(status.st_mode)
+        if not (self.is_folder or is_device or stat.S_ISREG(status.st_mode)):
             self.close()
             raise Unreadable("it is neither a regular file nor a folder")
         #: Bytes; of a device, all that it has.
         self.size = 0 if self.is_folder else os.lseek(descriptor, 0, os.SEEK_END)
         #: Differs from that of other content (RFC 9110, section 8.8.3).
-        self.tag = f'"{self.size:x}-{_SESSION if is_device else format(found.st_mtime_ns, "x")}"'
+        self.tag = f'"{self.size:x}-{_SESSION if is_device else format(status.st_mtime_ns, "x")}"'
 
     @classmethod
     def folder(cls, path: Path) -> File:
@@ -153,8 +153,8 @@ class File:
     def names(self) -> list[tuple[str, bool]]:
         """Return what is in this folder: names, and whether they are those of folders."""
         with os.scandir(self._descriptor) as entries:
-            found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries if not entry.is_symlink()]
-        return sorted(found)
+            members = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries if not entry.is_symlink()]
+        return sorted(members)
 
     def read(self, start: int, end: int) -> Iterator[bytes]:
         """Give the content from one offset to another.
@@ -173,6 +173,6 @@ def gzipped(pieces: Iterable[bytes]) -> Iterator[bytes]:
     """Compress (RFC 1952); the same content always becomes the same."""
     compressor = zlib.compressobj(_LEVEL, zlib.DEFLATED, 31)
     for piece in pieces:
-        if found := compressor.compress(piece):
-            yield found
+        if compressed := compressor.compress(piece):
+            yield compressed
     yield compressor.flush()

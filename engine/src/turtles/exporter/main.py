@@ -85,7 +85,7 @@ def _obstacle(served: Exports) -> str | None:
 
 
 def _named(options: argparse.Namespace) -> list[tuple[str, Path, bool]]:
-    return [(*each, is_disk) for found, is_disk in ((options.disk, True), (options.files, False)) for each in found]
+    return [(*each, is_disk) for disks, is_disk in ((options.disk, True), (options.files, False)) for each in disks]
 
 
 def _volume(text: str) -> tuple[str, Path]:
@@ -96,10 +96,10 @@ def _volume(text: str) -> tuple[str, Path]:
 
 
 def _time(text: str) -> datetime:
-    found = parse_time(text)
-    if found is None:
+    time = parse_time(text)
+    if time is None:
         raise argparse.ArgumentTypeError(f"{text!r} is not a time such as 2026-12-01T12:00:00Z")
-    return found
+    return time
 
 
 if __name__ == "__main__":

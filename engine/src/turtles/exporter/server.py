@@ -63,7 +63,7 @@ class Exports:
         description = Description(METRIC, "Bytes that have been sent to those who download.", COUNTER)
         return Source((description,), lambda: [Sample(METRIC, {"export": self.name}, float(self.sent))])
 
-    def may(self, given: Iterable[str]) -> bool:
+    def may(self, tokens: Iterable[str]) -> bool:
         """Say whether one of these is the token, which may change.
 
         :raises _Failure: there is none.
@@ -74,7 +74,7 @@ class Exports:
             log.error("the token can't be read: %s", error)
             raise _Failure(500, "the token can't be read") from error
         # One that is empty would be everybody's
-        return bool(token) and any(hmac.compare_digest(token, each.encode()) for each in given)
+        return bool(token) and any(hmac.compare_digest(token, each.encode()) for each in tokens)
 
 
 class Server(TlsServer):
@@ -216,10 +216,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _manifest(self, link: str) -> None:
         try:
-            found = json.loads((self.served.manifests / link).read_text())
+            objects = json.loads((self.served.manifests / link).read_text())
         except FileNotFoundError:
             raise _Failure(404, f"the export has no {link} manifests") from None
-        self._objects(found["items"])
+        self._objects(objects["items"])
 
     def _header_secret(self) -> Mapping[str, Any]:
         token = self.served.token.read_text().strip()
@@ -236,8 +236,8 @@ class _Handler(BaseHTTPRequestHandler):
             text = "".join(f"---\n{json.dumps(obj, indent=2)}\n" for obj in objects)
             self._send(200, text.encode(), "application/yaml")
             return
-        found = {"apiVersion": "v1", "kind": "List", "metadata": {}, "items": list(objects)}
-        self._send(200, json.dumps(found, indent=4).encode(), "application/json")
+        body = {"apiVersion": "v1", "kind": "List", "metadata": {}, "items": list(objects)}
+        self._send(200, json.dumps(body, indent=4).encode(), "application/json")
 
     def _text(self, status: int, message: str) -> None:
         self._send(status, f"{message}\n".encode(errors="backslashreplace"), "text/plain; charset=utf-8")

@@ -109,12 +109,12 @@ class Arrivals:
 
     def _tell_arrival(self, vmi: Object, guest: Guest, state: int, reason: int) -> None:
         """Tell that the guest runs here, whatever becomes of its source."""
-        told = migrations.state_of(vmi).get("targetNodeDomainReadyTimestamp")
+        ready_since = migrations.state_of(vmi).get("targetNodeDomainReadyTimestamp")
         arriving = state == lifecycle.State.PAUSED and reason in (
             lifecycle.Paused.MIGRATION,
             lifecycle.Paused.STARTING_UP,
         )
-        if not told and lifecycle.alive(state) and not arriving:
+        if not ready_since and lifecycle.alive(state) and not arriving:
             guest.state.started = True
             guest.save()
             self._cluster.patch(vmi, {"migrationState": {"targetNodeDomainReadyTimestamp": times.now()}})

@@ -1,15 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Disks grow while the guest runs, when their claims have (KubeVirt user guide, "Disks and volumes", feature gate
-ExpandDisks)."""
+"""Disks grow while the guest runs, when their claims have (KubeVirt user guide, "Disks and volumes")."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
 from turtles.api import quantity
-from turtles.api.configuration import ClusterConfiguration
-from turtles.api.feature_gates import EXPAND_DISKS
 from turtles.api.objects import Object
 from turtles.domain import paths
 from turtles.domain.live_domain import Live
@@ -23,13 +20,9 @@ _MIB = 2**20
 
 
 class DiskGrowth:
-    """Makes disks as large as their claims.
+    """Makes disks as large as their claims."""
 
-    :param configuration: gives what the installation chooses.
-    """
-
-    def __init__(self, configuration: Callable[[], ClusterConfiguration]) -> None:
-        self._configuration = configuration
+    def __init__(self) -> None:
         #: The capacities that disks were last made to fit, by the machine's UID and the volume's name.
         self._fitted: dict[tuple[str, str], int] = {}
 
@@ -38,8 +31,6 @@ class DiskGrowth:
 
         What goes wrong is logged; it is tried again when the claim changes.
         """
-        if not self._configuration().has_gate(EXPAND_DISKS):
-            return
         targets, uid = {name: disk.target for name, disk in live.disks.items()}, vmi["metadata"]["uid"]
         for volume, capacity in _growing(vmi):
             name = volume["name"]
@@ -60,15 +51,15 @@ class DiskGrowth:
 
 def _growing(vmi: Object) -> list[tuple[Mapping[str, Any], int]]:
     """Return the volumes whose disks grow with their claims, and the claims' capacities."""
-    found = []
+    growing = []
     entries = {entry["name"]: entry for entry in vmi["status"].get("volumeStatus") or ()}
     for volume in vmi["spec"].get("volumes") or ():
         info = (entries.get(volume["name"]) or {}).get("persistentVolumeClaimInfo") or {}
         capacity = (info.get("capacity") or {}).get("storage")
         writable = ("persistentVolumeClaim" in volume or "dataVolume" in volume) and not paths.is_read_only(volume)
         if capacity and writable:
-            found.append((volume, quantity.to_int(capacity)))
-    return found
+            growing.append((volume, quantity.to_int(capacity)))
+    return growing
 
 
 def _disk(vmi: Object, volume: Mapping[str, Any]) -> PurePosixPath:

@@ -1,36 +1,23 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Talks to a Pod's libvirtd; nothing else in the agent calls libvirt.
+"""What is asked of a domain of a Pod's libvirtd, over a connection (`handler/connection.py`).
 
-The libvirtd isn't trusted: each call has a deadline. When it is over the connection is given up, whatever it was used
-for, and the next call needs another one. Texts that come from it are bounded.
+The libvirtd isn't trusted: each call has a deadline, and texts that come from it are bounded.
 """
 
-import contextlib
-import functools
-import logging
-import socket
-import threading
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import libvirt
 import libvirt_qemu
 
-from turtles.handler.errors import LauncherBusy, LibvirtError
-from turtles.handler.relay import Link, Relay
+from turtles.handler.errors import LibvirtError
 
 T = TypeVar("T")
 
-log = logging.getLogger(__name__)
-
-#: Seconds for all calls that make a connection, and for one call that takes libvirt milliseconds. Machines are busy.
-OPENING = 10.0
+#: Seconds for one call that takes libvirt milliseconds. Machines are busy.
 CALL = 10.0
-#: The first definition may find out about QEMU first; the start waits for its monitor, longer the more memory there is.
-START = 120.0
 #: libvirt waits up to 30 s for another job on the domain, and half a minute for a QEMU that writes to a slow disk.
 SHUT_DOWN = 40.0
 #: As long as a terabyte may take on slow storage.
@@ -40,15 +27,11 @@ ATTACH = 30.0
 DESTROY = 45.0
 #: Longer than any migration takes; how long one may is decided elsewhere.
 MIGRATE = 7 * 24 * 3600.0
-#: For the farewell to a libvirtd that isn't needed any more.
-CLOSING = 1.0
 #: Seconds a guest agent may take for one answer; libvirt sees to it. The guest's information takes several.
 AGENT = 5
 _AGENT_INFO = 20.0
 #: Seconds that it may take to freeze file systems: what is to be written is written first.
 FREEZE = 60
-#: Seconds between two signs of life on a connection, and how many may be missed.
-_KEEPALIVE = (5, 4)
 #: Characters of a guest agent's answer that are looked at.
 MAX_ANSWER = 256 * 1024
 #: Errors of libvirt that another attempt won't cure.
@@ -79,149 +62,9 @@ _STATISTICS = (
 _NOWAIT = libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT
 
 
-def start_event_loop() -> None:
-    """Run libvirt's event loop on a thread of its own. To be called once, before the first connection."""
-    libvirt.virEventRegisterDefaultImpl()
-
-    def run() -> None:
-        while True:
-            try:
-                libvirt.virEventRunDefaultImpl()
-            except libvirt.libvirtError as error:  # all Pods depend on this thread
-                log.error("libvirt's event loop failed: %s", error)
-                time.sleep(1)
-
-    threading.Thread(target=run, name="libvirt-events", daemon=True).start()
-    # Errors come as exceptions; the library would print them as well.
-    libvirt.registerErrorHandler(lambda *_: None, None)
-
-
 def is_hopeless(error: LibvirtError) -> bool:
     """Whether another attempt won't cure an error."""
     return error.code in _HOPELESS
-
-
-class Connection:
-    """A connection to the libvirtd of one Pod.
-
-    :raises LauncherBusy: from every method, if libvirtd doesn't answer in time or the connection is broken.
-    :raises LibvirtError: from every method, if libvirtd refuses.
-    """
-
-    def __init__(
-        self,
-        relay: Relay,
-        pod: socket.socket,
-        on_change: Callable[[], None],
-        on_stop: Callable[[int], None],
-    ) -> None:
-        """Create it over a connected socket, which is the relay's from now on.
-
-        :param on_change: called from other threads when the domain has changed or the connection broke.
-        :param on_stop: called with the detail of the domain's STOPPED event.
-        """
-        self._link: Link = relay.link(pod)
-        self._connection: libvirt.virConnect | None = None
-        self._callbacks: list[int] = []
-
-        def lifecycle(_connection: Any, _domain: Any, event: int, detail: int, _opaque: Any) -> None:
-            if event == libvirt.VIR_DOMAIN_EVENT_STOPPED:
-                on_stop(detail)
-            on_change()
-
-        def changed(*_: Any) -> None:
-            on_change()
-
-        def opening() -> None:
-            connection = self._connection = libvirt.open(self._link.uri)
-            self._link.takes_events = True
-            connection.setKeepAlive(*_KEEPALIVE)
-            connection.registerCloseCallback(changed, None)
-            for event, callback in (
-                (libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, lifecycle),
-                (libvirt.VIR_DOMAIN_EVENT_ID_AGENT_LIFECYCLE, changed),
-                (libvirt.VIR_DOMAIN_EVENT_ID_IO_ERROR_REASON, changed),
-                (libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED, changed),
-                (libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVAL_FAILED, changed),
-            ):
-                self._callbacks.append(connection.domainEventRegisterAny(None, event, callback, None))
-
-        try:
-            self.call("its greeting", OPENING, opening)
-        except LibvirtError as error:
-            self.close()
-            raise LauncherBusy(f"libvirtd refused the connection: {error}") from error
-        except BaseException:
-            self.close()
-            raise
-        finally:
-            self._link.opened()
-
-    def is_alive(self) -> bool:
-        """Whether the connection has not broken. libvirtd isn't asked."""
-        return self._link.lost is None and self._connection is not None and bool(self._connection.isAlive())
-
-    def domain(self, name: str) -> "Domain | None":
-        """Return the domain of that name, None if it isn't defined."""
-        try:
-            domain = self.call("the domain", CALL, lambda: self._live.lookupByName(name))
-        except LibvirtError as error:
-            if error.code == libvirt.VIR_ERR_NO_DOMAIN:
-                return None
-            raise
-        return Domain(self, domain)
-
-    def start(self, xml: str, *, paused: bool) -> "Domain":
-        """Define and start a domain. Defined, so that how it ended can be asked for afterwards."""
-        domain = self.call("the domain's definition", START, lambda: self._live.defineXML(xml))
-        flags = libvirt.VIR_DOMAIN_START_PAUSED if paused else 0
-        self.call("the domain's start", START, lambda: domain.createWithFlags(flags))
-        return Domain(self, domain)
-
-    def statistics(self, domain: "libvirt.virDomain") -> dict[str, Any]:
-        """Return a domain's statistics, but for what would have to wait for another job."""
-
-        def ask() -> dict[str, Any]:
-            found = self._live.domainListGetStats([domain], _STATISTICS, _NOWAIT)
-            return dict(found[0][1]) if found else {}
-
-        return self.call("the domain's statistics", CALL, ask)
-
-    def close(self) -> None:
-        """Close the connection; the domain isn't touched."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            # Each callback holds on to the connection, and would for ever. They go even if libvirtd says nothing.
-            for let_go in (
-                *(functools.partial(connection.domainEventDeregisterAny, number) for number in self._callbacks),
-                connection.unregisterCloseCallback,
-                connection.close,
-            ):
-                with contextlib.suppress(LauncherBusy, LibvirtError):
-                    self.call("its farewell", CLOSING, let_go)
-        self._link.cut("is no longer needed")
-
-    @property
-    def _live(self) -> "libvirt.virConnect":
-        if self._connection is None:
-            raise LauncherBusy("the connection to libvirtd is closed")
-        return self._connection
-
-    def call(self, what: str, seconds: float, function: Callable[[], T]) -> T:
-        """Call libvirt.
-
-        :param what: is waited for, for a message.
-        :param seconds: after which the connection is given up.
-        """
-        try:
-            with self._link.within(seconds, what):
-                return function()
-        except libvirt.libvirtError as error:
-            if self._link.lost is not None:
-                raise LauncherBusy(f"libvirtd {self._link.lost}") from error
-            raise LibvirtError(error.get_error_message() or str(error), error.get_error_code() or -1) from error
-        except (ValueError, OverflowError) as error:  # a text that isn't UTF-8, above all
-            raise LibvirtError(f"libvirtd's answer can't be read ({what}): {error}") from error
 
 
 @dataclass(frozen=True)
@@ -242,11 +85,22 @@ class Way:
     post_copy: bool = False
 
 
-class Domain:
-    """A domain of a Pod's libvirtd. What is raised is what :class:`Connection` raises."""
+class Call(Protocol):
+    """Calls libvirt, as `Connection.call` does."""
 
-    def __init__(self, connection: Connection, domain: "libvirt.virDomain") -> None:
-        self._connection, self._domain = connection, domain
+    def __call__(self, what: str, seconds: float, function: Callable[[], T], /) -> T:
+        """Return what the function returns."""
+
+
+class Domain:
+    """A domain of a Pod's libvirtd.
+
+    :raises LauncherBusy: from every method, if libvirtd doesn't answer in time or the connection is broken.
+    :raises LibvirtError: from every method, if libvirtd refuses.
+    """
+
+    def __init__(self, call: Call, domain: "libvirt.virDomain") -> None:
+        self._call, self._domain = call, domain
 
     def state(self) -> tuple[int, int]:
         """Return the domain's state and the reason for it (``virDomainState``)."""
@@ -260,7 +114,12 @@ class Domain:
 
     def statistics(self) -> dict[str, Any]:
         """Return the domain's statistics. What would have to wait for another job is left out."""
-        return self._connection.statistics(self._domain)
+
+        def ask() -> dict[str, Any]:
+            records = self._domain.connect().domainListGetStats([self._domain], _STATISTICS, _NOWAIT)
+            return dict(records[0][1]) if records else {}
+
+        return self._call("the domain's statistics", CALL, ask)
 
     def set_vcpus(self, count: int) -> None:
         """Give the running guest as many virtual processors."""
@@ -322,6 +181,19 @@ class Domain:
     def unpause(self) -> None:
         """Let the guest's processors go on."""
         self._call("the end of the guest's pause", CALL, self._domain.resume)
+
+    def launch_measurement(self) -> dict[str, Any]:
+        """Return what was measured at the launch of an encrypted guest, by libvirt's names."""
+        found: dict[str, Any] = self._call("the launch's measurement", CALL, self._domain.launchSecurityInfo)
+        return found
+
+    def inject_secret(self, header: str, secret: str) -> None:
+        """Put a secret into the memory of an encrypted guest that doesn't run yet."""
+        parameters = {
+            libvirt.VIR_DOMAIN_LAUNCH_SECURITY_SEV_SECRET_HEADER: header,
+            libvirt.VIR_DOMAIN_LAUNCH_SECURITY_SEV_SECRET: secret,
+        }
+        self._call("the secret's injection", CALL, lambda: self._domain.setLaunchSecurityState(parameters))
 
     def reboot(self, *, by_agent: bool) -> None:
         """Ask the guest to shut down, and start it again once it has.
@@ -401,8 +273,8 @@ class Domain:
 
     def job(self) -> dict[str, Any]:
         """Return the statistics of the job that is under way; empty if there is none."""
-        found: dict[str, Any] = self._call("the migration's progress", CALL, self._domain.jobStats)
-        return found if found.get("type") else {}
+        job: dict[str, Any] = self._call("the migration's progress", CALL, self._domain.jobStats)
+        return job if job.get("type") else {}
 
     def abort_job(self) -> None:
         """Abort the job that is under way; none is as good."""
@@ -443,6 +315,3 @@ class Domain:
         kinds = libvirt.VIR_DOMAIN_GUEST_INFO_OS | libvirt.VIR_DOMAIN_GUEST_INFO_INTERFACES
         info: dict[str, Any] = self._call("the guest agent", _AGENT_INFO, lambda: self._domain.guestInfo(kinds))
         return info
-
-    def _call(self, what: str, seconds: float, function: Callable[[], T]) -> T:
-        return self._connection.call(what, seconds, function)

@@ -61,7 +61,7 @@ def find(permitted: PermittedDevices, sysfs: Path = Path("/sys")) -> list[Assign
 
     :param sysfs: where it is mounted.
     """
-    found = [
+    devices = [
         *(
             Assignable(resource, _VFIO, variable(PCI_PREFIX, resource), dict(_pci(sysfs, selector)))
             for resource, selector in permitted.pci.items()
@@ -75,7 +75,7 @@ def find(permitted: PermittedDevices, sysfs: Path = Path("/sys")) -> list[Assign
             for resource, selectors in permitted.usb.items()
         ),
     ]
-    return [offer for offer in found if offer.members and offer.resource not in permitted.external]
+    return [offer for offer in devices if offer.members and offer.resource not in permitted.external]
 
 
 def _pci(sysfs: Path, selector: str) -> Iterator[tuple[str, Member]]:

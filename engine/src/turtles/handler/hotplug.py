@@ -53,16 +53,16 @@ def entries_of(vmi: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
 
 def mount(vmi: Object, guest: Guest, launcher: Launcher, on_change: Callable[[], None]) -> dict[str, Plugged]:
     """Show the launcher the claims that are ready, and return how far the volumes are."""
-    wanted, found = hotplug.hotpluggable_volumes(vmi["spec"]), {}
+    wanted, plugged = hotplug.hotpluggable_volumes(vmi["spec"]), {}
     for name, entry in entries_of(vmi).items():
         mounted = launcher.claims.has(name)
         pod = PurePosixPath(entry["hotplugVolume"].get("attachPodUID") or "").name.strip(".")  # it becomes a path
         if name in wanted and not mounted and pod:
             mounted = _mount(guest, launcher, name, pod, on_change)
-        found[name] = Plugged(mounted, guest.volume_failures.get(name, ""))
-    for gone in guest.volume_failures.keys() - found.keys():
+        plugged[name] = Plugged(mounted, guest.volume_failures.get(name, ""))
+    for gone in guest.volume_failures.keys() - plugged.keys():
         del guest.volume_failures[gone]
-    return found
+    return plugged
 
 
 def awaited(vmi: Object, volumes: Mapping[str, Plugged]) -> bool:

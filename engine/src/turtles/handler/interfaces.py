@@ -14,7 +14,9 @@ from typing import Any
 
 from turtles.api.kinds.vmi import interfaces
 from turtles.api.objects import Object
-from turtles.domain import definition, network
+from turtles.domain import definition
+from turtles.domain.connections import connections
+from turtles.domain.interface_names import POD_INTERFACE, further_interface_name, pod_interface_name
 from turtles.domain.network import InterfacePlan
 from turtles.domain.report import Observation
 from turtles.handler import plumbing, pod_network
@@ -56,8 +58,8 @@ def give_back(vmi: Object, guest: Guest, launcher: Launcher, seen: Observation) 
     """
     if seen.live is None:
         return
-    named = {network.pod_interface_name(each) for _, _, each in network.connections(vmi["spec"])}
-    used = named | {network.further_interface_name(name) for name in seen.live.macs} | {network.POD_INTERFACE}
+    named = {pod_interface_name(each) for _, _, each in connections(vmi["spec"])}
+    used = named | {further_interface_name(name) for name in seen.live.macs} | {POD_INTERFACE}
     for name in guest.state.pod_interfaces.keys() - used:
         plumbing.disconnect(launcher.netns, guest.state.pod_interfaces[name])
         del guest.state.pod_interfaces[name]

@@ -20,7 +20,8 @@ from turtles.domain import paths
 from turtles.handler import container_disks
 from turtles.handler import relay as relays
 from turtles.handler.claims import Claims
-from turtles.handler.domain import Connection, Domain
+from turtles.handler.connection import Connection
+from turtles.handler.domain import Domain
 from turtles.handler.errors import LauncherBusy, LauncherGone, LauncherNotReady
 from turtles.handler.launcher_process import LauncherProcess
 from turtles.handler.peer import Peer, StrangerError, closing, connect, first_process, is_alive
@@ -106,15 +107,22 @@ class Launcher:
         """Return the domain of that name, None if it isn't defined."""
         return self.connection().domain(name)
 
+    def live_connection(self) -> Connection:
+        """Return the connection there is; from any thread.
+
+        :raises LauncherNotReady: if there is none.
+        """
+        connection = self._connection
+        if connection is None or not connection.is_alive():
+            raise LauncherBusy("its libvirtd does not answer at the moment")
+        return connection
+
     def live_domain(self, name: str) -> Domain:
         """Return the domain over the connection there is; unlike :meth:`domain`, from any thread.
 
         :raises LauncherNotReady: if there is no connection, or no such domain.
         """
-        connection = self._connection
-        if connection is None or not connection.is_alive():
-            raise LauncherBusy("its libvirtd does not answer at the moment")
-        domain = connection.domain(name)
+        domain = self.live_connection().domain(name)
         if domain is None:
             raise LauncherNotReady("its libvirtd does not know the guest")
         return domain
@@ -165,7 +173,7 @@ class Launcher:
 
         :raises OSError: if that isn't possible.
         """
-        found: list[socket.socket] = []
+        listeners: list[socket.socket] = []
         with contextlib.ExitStack() as failed, closing(self.files.open_migration_folder()) as folder:
             for path in paths_:
                 with contextlib.suppress(FileNotFoundError):
@@ -175,9 +183,9 @@ class Launcher:
                 listener.bind(f"/proc/self/fd/{folder}/{path.name}")
                 os.chown(path.name, QEMU_UID, QEMU_UID, dir_fd=folder, follow_symlinks=False)
                 listener.listen()
-                found.append(listener)
+                listeners.append(listener)
             failed.pop_all()
-        return found
+        return listeners
 
     def ask(
         self, path: PurePosixPath, request: bytes, *, seconds: float, limit: int, descriptors: Sequence[int] = ()

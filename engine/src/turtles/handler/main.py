@@ -15,7 +15,7 @@ from turtles.api.node_server import Endpoint
 from turtles.api.objects import Object
 from turtles.command import Command
 from turtles.errors import ConfigurationError
-from turtles.handler import domain, metrics
+from turtles.handler import connection, metrics
 from turtles.handler.cluster import Key
 from turtles.handler.consoles import Consoles
 from turtles.handler.migration_proxy import MigrationProxy
@@ -67,9 +67,9 @@ class _Cluster:
             self.queue.add((obj["metadata"]["namespace"], obj["metadata"]["name"]))
 
     def get(self, key: Key) -> Object | None:
-        found = [vmi for informer in self.informers if (vmi := informer.get(*key)) is not None]
+        vmis = [vmi for informer in self.informers if (vmi := informer.get(*key)) is not None]
         # One of them may be behind
-        return max(found, key=lambda vmi: int(vmi["metadata"]["resourceVersion"]), default=None)
+        return max(vmis, key=lambda vmi: int(vmi["metadata"]["resourceVersion"]), default=None)
 
     def list(self) -> list[Object]:
         """Return all of them; one may be there twice."""
@@ -175,7 +175,7 @@ def _run(command: Command, options: argparse.Namespace) -> None:
     configuration = ConfigurationWatch(client, options.namespace)
     configuration.follow_verbosity("virtHandler", options.log_level)
     configuration.informer.start()
-    domain.start_event_loop()
+    connection.start_event_loop()
     watcher = Watcher()
     cluster = _Cluster(client, options.node_name)
     proxy = _migration_proxy(options)
@@ -243,7 +243,7 @@ def _node_server(options: argparse.Namespace, operations: Operations) -> NodeSer
     try:
         return NodeServer(operations, Consoles(), address, port, bind=address)
     except OSError as error:
-        raise ConfigurationError(f"can't take requests at {address}:{port}: {error.strerror}") from error
+        raise ConfigurationError(f"can't listen for requests at {address}:{port}: {error.strerror}") from error
 
 
 def _migration_proxy(options: argparse.Namespace) -> MigrationProxy:
@@ -252,7 +252,7 @@ def _migration_proxy(options: argparse.Namespace) -> MigrationProxy:
     try:
         return MigrationProxy(address, port, bind=address)
     except OSError as error:
-        raise ConfigurationError(f"can't take migrating guests at {address}:{port}: {error.strerror}") from error
+        raise ConfigurationError(f"can't listen for migrating guests at {address}:{port}: {error.strerror}") from error
 
 
 def _migration_server(client: Client, node: str) -> Endpoint:

@@ -38,8 +38,8 @@ def of_guests(guests: Guests, node: str, get: Callable[[Key], Object | None]) ->
     """
 
     def one(guest: Guest) -> list[Sample]:
-        vmi, found = get(guest.key), _statistics(guest)
-        return [] if vmi is None or found is None else statistics.samples(vmi, node, found)
+        vmi, numbers = get(guest.key), _statistics(guest)
+        return [] if vmi is None or numbers is None else statistics.samples(vmi, node, numbers)
 
     def samples() -> Iterator[Sample]:
         managed = guests.all()

@@ -131,8 +131,8 @@ class NodeAgent:
         beats = 0
         while not self._stop.is_set():
             annotations = {labels.NODE_HEARTBEAT: times.now(), labels.NODE_SERVER: None, **self._servers}
-            found = {**wanted, **self._cpu_manager(), **_realtime()}
-            body = {"metadata": {"labels": found, "annotations": annotations}}
+            current = {**wanted, **self._cpu_manager(), **_realtime()}
+            body = {"metadata": {"labels": current, "annotations": annotations}}
             self._insist(lambda body=body: self._client.patch(NODE, None, self._node, body))  # type: ignore[misc]
             beats += 1
             if beats % _LOOK_EVERY == 0 and self._found is not None and not self._stop.is_set():

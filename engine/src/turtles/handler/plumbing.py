@@ -27,7 +27,8 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from turtles.api.configuration import MANAGED_TAP, TAP
 from turtles.api.guests import QEMU_UID
-from turtles.domain.network import POD_INTERFACE, InterfacePlan, PodInterface, device_names
+from turtles.domain.interface_names import POD_INTERFACE, device_names
+from turtles.domain.network import InterfacePlan, PodInterface
 from turtles.handler import rules
 
 T = TypeVar("T")
@@ -151,9 +152,9 @@ def router_socket(netns: int) -> socket.socket:
         except OSError as error:
             raise PlumbingError(f"router advertisements can't be sent in the Pod: {error}") from error
 
-    found = in_namespace(netns, opened)
-    found.setsockopt(socket.IPPROTO_ICMPV6, _ICMP6_FILTER, _ONLY_SOLICITATIONS)
-    return found
+    opened_socket = in_namespace(netns, opened)
+    opened_socket.setsockopt(socket.IPPROTO_ICMPV6, _ICMP6_FILTER, _ONLY_SOLICITATIONS)
+    return opened_socket
 
 
 def _read(name: str, of: str) -> PodInterface:

@@ -83,15 +83,17 @@ class PodDevices:
         devices = self.assigned()
         if not devices:
             return []
-        found = []
+        assigned = []
         with contextlib.suppress(OSError):
             folder = PurePosixPath("/dev/vfio")
             with (
                 closing(self._files.open(folder, os.O_RDONLY | os.O_DIRECTORY)) as directory,
                 os.scandir(directory) as files,
             ):
-                found += [folder / entry.name for entry in itertools.islice(files, _DEVICE_FILES)]
+                assigned += [folder / entry.name for entry in itertools.islice(files, _DEVICE_FILES)]
         for name, text in devices.items():
             if name.startswith(host_devices.USB_PREFIX):
-                found += [PurePosixPath("/dev/bus/usb", *address.split(":")) for address in text.split(",") if address]
-        return found
+                assigned += [
+                    PurePosixPath("/dev/bus/usb", *address.split(":")) for address in text.split(",") if address
+                ]
+        return assigned

@@ -119,11 +119,11 @@ class PodFiles:
                 names = [entry.name for entry in entries if not entry.name.startswith("..")][:_SECRET_FILES]
         except OSError:
             return {}
-        found = {}
+        contents = {}
         for name in names:
             with contextlib.suppress(OSError), open(self.open_file(folder / name, os.O_RDONLY), "rb") as file:
-                found[name] = file.read(_SECRET_BYTES)
-        return found
+                contents[name] = file.read(_SECRET_BYTES)
+        return contents
 
     def reached_memory_limit(self) -> bool:
         """Say whether the kernel has ended a process of the launcher's container because of its memory limit."""

@@ -9,6 +9,8 @@ from typing import Any
 
 from turtles.api.kinds.vmi import interfaces
 from turtles.domain import end, handover, network, paths
+from turtles.domain.connections import own_connections
+from turtles.domain.interface_names import pod_interface_name
 from turtles.domain.live_domain import Live
 from turtles.domain.network import InterfacePlan, PodInterface
 from turtles.handler import plumbing
@@ -33,8 +35,8 @@ def pod_interfaces(
     :raises turtles.handler.plumbing.PlumbingError: if the Pod lacks one of them.
     """
     known = guest.state.pod_interfaces
-    for _, interface, pod_network in network.own_connections(vmi["spec"]):
-        name = network.pod_interface_name(pod_network)
+    for _, interface, pod_network in own_connections(vmi["spec"]):
+        name = pod_interface_name(pod_network)
         if name in known or (live is not None and not _is_attached(vmi, interface["name"], live)):
             continue
         facts = plumbing.read_pod_interface(launcher.netns, name, network.describe(pod_network))

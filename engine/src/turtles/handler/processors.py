@@ -8,12 +8,12 @@ _NODES = Path("/sys/devices/system/node")
 
 def parse_list(text: str) -> tuple[int, ...]:
     """Return the numbers in a list of the kernel's, such as 0-3,8."""
-    found: list[int] = []
+    numbers: list[int] = []
     for part in text.strip().split(","):
         first, _, last = part.partition("-")
         if first:
-            found.extend(range(int(first), int(last or first) + 1))
-    return tuple(found)
+            numbers.extend(range(int(first), int(last or first) + 1))
+    return tuple(numbers)
 
 
 def numa_nodes(nodes: Path = _NODES) -> dict[int, int]:

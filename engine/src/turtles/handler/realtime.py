@@ -28,9 +28,9 @@ def schedule(namespace: str, vcpus: Collection[int], proc: Path = Path("/proc"))
         except OSError:  # it has ended
             continue
         for thread, name in threads.items():
-            found = _THREAD.match(name)
-            if found and int(found[1]) in left:
+            match = _THREAD.match(name)
+            if match and int(match[1]) in left:
                 os.sched_setscheduler(thread, os.SCHED_FIFO, os.sched_param(_PRIORITY))
-                left.discard(int(found[1]))
+                left.discard(int(match[1]))
     if left:
         raise ProcessLookupError(f"QEMU has no threads for the virtual processors {sorted(left)}")

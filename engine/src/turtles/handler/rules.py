@@ -4,7 +4,8 @@
 Each is one transaction that replaces what an earlier one made.
 """
 
-from turtles.domain.network import DeviceNames, InterfacePlan, Port
+from turtles.domain.interface_names import DeviceNames
+from turtles.domain.network import InterfacePlan, Port
 
 #: The sender of an ARP probe, which has no address yet (RFC 5227).
 _PROBE = "0.0.0.0"  # noqa: S104 - nothing is bound

@@ -169,11 +169,11 @@ def _block_sizes(vmi: Object, launcher: Launcher) -> dict[str, tuple[int, int]]:
     """Return the sizes of the blocks of those volumes whose disks are to have the same."""
     block = paths.block_volumes(vmi)
     volumes = {volume["name"]: volume for volume in vmi["spec"].get("volumes") or ()}
-    found = {}
+    by_name = {}
     for disk in vmi["spec"]["domain"]["devices"].get("disks") or ():
         name = disk["name"]
         if definition.matches_volume(disk) and name in volumes:
             device = paths.claim_device(name) if name in block else None
             if sizes := launcher.disks.block_sizes(device or paths.disk_source(volumes[name])[0]):
-                found[name] = sizes
-    return found
+                by_name[name] = sizes
+    return by_name

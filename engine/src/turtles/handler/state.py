@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from turtles import clock
-from turtles.domain.network import POD_INTERFACE, PodInterface
+from turtles.domain.interface_names import POD_INTERFACE
+from turtles.domain.network import PodInterface
 
 log = logging.getLogger(__name__)
 

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """An empty disk."""
 
-from turtles.importer.errors import ImportFailed
 from turtles.importer.target import Target
 
 
@@ -10,10 +9,7 @@ def run(target: Target) -> None:
 
     :raises ImportFailed: there is no space for it.
     """
-    try:
+    with target.written("the disk can't be written"):
         target.prepare()
         target.erase()
         target.publish()
-    except OSError as error:
-        target.discard()
-        raise ImportFailed(f"the disk can't be written: {error.strerror or error}") from error

@@ -29,8 +29,8 @@ class Checkpoint:
 def load(folder: Path, url: str) -> Checkpoint | None:
     """Return what an earlier attempt left, None if there is nothing to continue from."""
     try:
-        found = json.loads((folder / _NAME).read_text())
-        checkpoint = Checkpoint(found["url"], Version(**found["version"]), int(found["position"]))
+        record = json.loads((folder / _NAME).read_text())
+        checkpoint = Checkpoint(record["url"], Version(**record["version"]), int(record["position"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
     usable = checkpoint.url == url and checkpoint.version.validator and checkpoint.position > 0

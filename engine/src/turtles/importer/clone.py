@@ -7,7 +7,7 @@ from pathlib import Path
 
 from turtles.images import Image
 from turtles.importer.conversion import convert, too_large
-from turtles.importer.errors import ImportFailed, ImportRefused
+from turtles.importer.errors import ImportRefused
 from turtles.importer.progress import Progress
 from turtles.importer.target import Target
 
@@ -22,16 +22,8 @@ def run(source: Path, target: Target, progress: Progress) -> None:
     :raises ImportFailed: there is no disk, and nothing that could be taken for one.
     """
     path = source if source.is_block_device() else source / "disk.img"
-    try:
+    with target.written("the disk can't be copied"):
         _copy(path, target, progress)
-    except ImportFailed:
-        target.discard()
-        raise
-    except OSError as error:
-        target.discard()
-        raise ImportFailed(f"the disk can't be copied: {error.strerror or error}") from error
-    finally:
-        target.close()
 
 
 def _copy(path: Path, target: Target, progress: Progress) -> None:

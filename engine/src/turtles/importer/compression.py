@@ -57,8 +57,6 @@ _FORMATS: dict[bytes, tuple[str, Callable[[], _Decompressor]]] = {
     b"\xfd7zXZ\0": ("xz", lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY)),
     b"\x28\xb5\x2f\xfd": ("zstd", zstd.ZstdDecompressor),
 }
-#: Bytes that are enough to tell.
-MAGIC = 6
 
 
 def compression(head: bytes) -> str:
@@ -90,6 +88,6 @@ def decompressed(pieces: Iterable[bytes], name: str) -> Iterator[bytes]:
                 if not decompressor.eof and decompressor.needs_input:
                     break
     except (zlib.error, lzma.LZMAError, zstd.ZstdError, EOFError) as error:
-        raise ImportRefused(f"what was compressed with {name} is broken: {error}") from error
+        raise ImportRefused(f"its {name} data is corrupt: {error}") from error
     if not decompressor.eof:
-        raise ImportRefused(f"what was compressed with {name} is incomplete: it ends in the middle")
+        raise ImportRefused(f"its {name} data is truncated")

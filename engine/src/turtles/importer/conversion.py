@@ -72,9 +72,9 @@ def convert(
     )
     try:
         assert process.stdout is not None
-        while said := process.stdout.read1(4096):  # type: ignore[attr-defined]
-            if found := _PROGRESS.findall(said):
-                done(float(found[-1]) / 100)
+        while output := process.stdout.read1(4096):  # type: ignore[attr-defined]
+            if percentages := _PROGRESS.findall(output):
+                done(float(percentages[-1]) / 100)
         words = process.communicate()[1].decode(errors="replace").strip().removeprefix("qemu-img: ")
     finally:
         if process.poll() is None:

@@ -90,7 +90,7 @@ class Folder:
             raise ImportRefused(f"{member.name!r} of the archive is a sparse file; make the archive without --sparse")
         self._left -= member.size
         if self._left < 0:
-            raise ImportRefused("the archive's files have more bytes than the claim is for; a larger claim is required")
+            raise ImportRefused("the archive's files are larger than the claim; a larger claim is required")
         descriptor = os.open(name, _NEW, 0o600, dir_fd=parent)
         try:
             for piece in reader.content(member):
@@ -113,7 +113,7 @@ def _parts(member: tarfile.TarInfo) -> list[str]:
         raise ImportRefused(f"{name!r} of the archive is {_KINDS.get(member.type, 'of an unknown type')}")
     parts = [part for part in name.split("/") if part not in ("", ".")]
     if name.startswith("/") or ".." in parts:
-        raise ImportRefused(f"{name!r} of the archive leads out of it")
+        raise ImportRefused(f"{name!r} of the archive points outside it")
     if len(os.fsencode(name)) > _LONGEST or len(parts) > _DEEPEST:
         raise ImportRefused(f"{name[:100]!r}… of the archive is too long, or too deep")
     return parts
@@ -127,7 +127,7 @@ def _link(member: tarfile.TarInfo, depth: int) -> str:
     parts = [part for part in member.linkname.split("/") if part not in ("", ".")]
     up = next((index for index, part in enumerate(parts) if part != ".."), len(parts))
     if member.linkname.startswith("/") or up > depth or ".." in parts[up:]:
-        raise ImportRefused(f"{member.name!r} of the archive is a link that leads out of it")
+        raise ImportRefused(f"{member.name!r} of the archive is a link that points outside it")
     return member.linkname
 
 
@@ -143,7 +143,7 @@ def _parent(root: int, parts: list[str], name: str) -> Iterator[int]:
                 below = os.open(part, _OPEN, dir_fd=descriptor)
             except OSError as error:
                 if error.errno in (errno.ENOTDIR, errno.ELOOP):
-                    raise ImportRefused(f"{name!r} of the archive is in {part!r}, which is no folder") from error
+                    raise ImportRefused(f"{name!r} of the archive is in {part!r}, which isn't a directory") from error
                 raise
             os.close(descriptor)
             descriptor = below

@@ -133,8 +133,8 @@ class _Import:
     def run(self) -> None:
         """Import."""
         url = self._job.request.url
-        found = checkpoint.load(self._folder, url) if self._folder else None
-        if found is not None and self._continue(found):
+        begun = checkpoint.load(self._folder, url) if self._folder else None
+        if begun is not None and self._continue(begun):
             return
         transfer = self._make(self._job.request, self._limit)
         pieces = self._counted(transfer)
@@ -177,26 +177,26 @@ class _Import:
             raise ImportRefused(f"{self._job.request.url} is an archive without members")
         self._verify()
 
-    def _continue(self, found: Checkpoint) -> bool:
+    def _continue(self, begun: Checkpoint) -> bool:
         """Continue what another process began; return False if what it wrote isn't there."""
         target = self._job.target
         if self._job.scratch is not None:
             path = _spool_path(self._job.scratch)
-            if not path.is_file() or path.stat().st_size < found.position:
+            if not path.is_file() or path.stat().st_size < begun.position:
                 return False
             self._progress.expect_conversion()
-            with _Spool(path, self._limit, keep=found.position) as spool:
-                self._rehash(spool, found.position)
-                transfer = self._make(self._job.request, self._limit, found.position, found.version)
-                self._store(transfer, self._counted(transfer), spool, found.position)
+            with _Spool(path, self._limit, keep=begun.position) as spool:
+                self._rehash(spool, begun.position)
+                transfer = self._make(self._job.request, self._limit, begun.position, begun.version)
+                self._store(transfer, self._counted(transfer), spool, begun.position)
             self._convert()
             return True
-        if not target.draft.is_file() or target.draft.stat().st_size < found.position:
+        if not target.draft.is_file() or target.draft.stat().st_size < begun.position:
             return False
-        target.prepare(keep=found.position)
-        self._rehash(target, found.position)
-        transfer = self._make(self._job.request, self._limit, found.position, found.version)
-        self._to_target(transfer, self._counted(transfer), found.position)
+        target.prepare(keep=begun.position)
+        self._rehash(target, begun.position)
+        transfer = self._make(self._job.request, self._limit, begun.position, begun.version)
+        self._to_target(transfer, self._counted(transfer), begun.position)
         return True
 
     def _rehash(self, sink: _Sink, end: int) -> None:

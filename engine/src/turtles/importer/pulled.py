@@ -54,7 +54,7 @@ def run(image: Image, target: Target, scratch: Path, progress: Progress) -> None
 def _check_size(image: Image, size: int, scratch: Path) -> None:
     free = shutil.disk_usage(scratch).free
     if size > free:
-        raise ImportFailed(f"image {image.reference} is {size} bytes to download, and {free} are free for it")
+        raise ImportFailed(f"image {image.reference} has {size} bytes to download, but only {free} are free")
 
 
 def _find(image: Image, layers: list[Path], size: int) -> tuple[Path, str]:
@@ -62,7 +62,7 @@ def _find(image: Image, layers: list[Path], size: int) -> tuple[Path, str]:
 
     :raises ImportRefused: there is none, or more than one.
     """
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     hidden: set[str] = set()
     left = size + _OTHERS
     for layer in reversed(layers):
@@ -76,20 +76,20 @@ def _find(image: Image, layers: list[Path], size: int) -> tuple[Path, str]:
                     continue
                 if name.startswith(_WHITEOUT):
                     gone.add(name)
-                elif name in hidden or name in found or _OPAQUE in hidden:
+                elif name in hidden or name in files or _OPAQUE in hidden:
                     continue
                 elif not member.isreg():
                     raise ImportRefused(f"image {image.reference} has a /disk/{name} that is not a regular file")
                 else:
                     here[name] = layer
             left = reader.left
-        found |= here
+        files |= here
         hidden |= {name if name == _OPAQUE else name.removeprefix(_WHITEOUT) for name in gone}
-    if len(found) == 1:
-        return next((layer, name) for name, layer in found.items())
-    if found:
-        names = ", ".join(sorted(found)[:5])
-        raise ImportRefused(f"image {image.reference} has {len(found)} files in /disk ({names}), where one is expected")
+    if len(files) == 1:
+        return next((layer, name) for name, layer in files.items())
+    if files:
+        names = ", ".join(sorted(files)[:5])
+        raise ImportRefused(f"image {image.reference} has {len(files)} files in /disk ({names}), where one is expected")
     raise ImportRefused(f"image {image.reference} is not a containerDisk: it has no file in /disk")
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from turtles.images import ImageError, find_disk
 from turtles.importer.conversion import import_image
-from turtles.importer.errors import ImportFailed, ImportRefused
+from turtles.importer.errors import ImportRefused
 from turtles.importer.progress import Progress
 from turtles.importer.target import Target
 
@@ -21,16 +21,8 @@ def run(image: Path, reference: str, target: Target, progress: Progress) -> None
         path = find_disk(image)
     except ImageError as error:
         raise ImportRefused(f"image {reference}{error}") from error
-    try:
-        import_image(path, target, progress.converted)
-    except ImageError as error:
-        target.discard()
-        raise ImportRefused(f"disk {path.name!r} of image {reference} {error}") from error
-    except ImportFailed:
-        target.discard()
-        raise
-    except OSError as error:
-        target.discard()
-        raise ImportFailed(f"the disk can't be written: {error.strerror or error}") from error
-    finally:
-        target.close()
+    with target.written("the disk can't be written"):
+        try:
+            import_image(path, target, progress.converted)
+        except ImageError as error:
+            raise ImportRefused(f"disk {path.name!r} of image {reference} {error}") from error

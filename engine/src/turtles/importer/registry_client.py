@@ -95,17 +95,17 @@ class RegistryClient:
         """
         raw = self._inspect(self._source())
         try:
-            found = parse(raw)
-            if isinstance(found, Index):
+            parsed = parse(raw)
+            if isinstance(parsed, Index):
                 machine = platform.machine()
-                chosen = found.choose(self._image.architecture or _ARCHITECTURES.get(machine, machine))
+                chosen = parsed.choose(self._image.architecture or _ARCHITECTURES.get(machine, machine))
                 raw = self._inspect(f"{self._image.repository}@{chosen}")
-                found = parse(raw)
+                parsed = parse(raw)
         except ManifestError as error:
             raise ImportRefused(f"image {self._image.reference}: {error}") from error
-        if isinstance(found, Index):
-            raise ImportRefused(f"image {self._image.reference}: its index has another index in it")
-        return digest_of(raw), found
+        if isinstance(parsed, Index):
+            raise ImportRefused(f"image {self._image.reference}: its index contains another index")
+        return digest_of(raw), parsed
 
     def download(self, digest: str, manifest: Manifest, target: Path, done: Callable[[int], None]) -> None:
         """Download an image into a folder, which is created: each blob is a file named by its digest.
@@ -212,7 +212,7 @@ class RegistryClient:
             for number, file in enumerate(files):
                 shutil.copyfile(file, folder / f"{number}.crt")
         except OSError as error:
-            raise ImportRefused(f"the authorities of certConfigMap can't be used: {error}") from error
+            raise ImportRefused(f"the CA certificates of certConfigMap can't be used: {error}") from error
         return folder
 
 

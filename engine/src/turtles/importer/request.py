@@ -51,7 +51,7 @@ class Request:
             try:
                 context.load_verify_locations(cadata=_pem(self.authorities))
             except (OSError, ssl.SSLError, ValueError) as error:
-                raise ImportRefused(f"the authorities of certConfigMap can't be used: {error}") from error
+                raise ImportRefused(f"the CA certificates of certConfigMap can't be used: {error}") from error
         if proxy := _proxy(self.url):
             return urllib3.ProxyManager(proxy, num_pools=2, ssl_context=context, timeout=_TIMEOUT)
         return urllib3.PoolManager(num_pools=2, ssl_context=context, timeout=_TIMEOUT)
@@ -123,13 +123,13 @@ def headers(lines: list[str]) -> dict[str, str]:
 
     :raises ImportRefused: a line isn't one. The message doesn't repeat it: it may be secret.
     """
-    found = {}
+    result = {}
     for line in lines:
         name, colon, value = line.strip().partition(":")
         if not colon or not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name) or re.search(r"[\r\n\0]", value):
-            raise ImportRefused("a further header doesn't have the form 'Name: value'")
-        found[name] = value.strip()
-    return found
+            raise ImportRefused("an additional header doesn't have the form 'Name: value'")
+        result[name] = value.strip()
+    return result
 
 
 def secret_headers(folders: list[Path]) -> dict[str, str]:

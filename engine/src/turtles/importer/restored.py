@@ -13,9 +13,9 @@ def run(target: Target) -> None:
     :raises ImportFailed: it can't be written.
     """
     try:
-        found = target.adopt()
-        if found > target.size:
-            raise too_large(target, found)
+        adopted = target.adopt()
+        if adopted > target.size:
+            raise too_large(target, adopted)
         target.grow()
     except OSError as error:
         raise ImportFailed(f"the restored disk can't be written: {error.strerror or error}") from error

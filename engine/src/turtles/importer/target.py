@@ -7,7 +7,7 @@ import fcntl
 import os
 import stat
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from turtles.importer.errors import ImportFailed, ImportRefused
@@ -47,8 +47,8 @@ class Target:
         flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
         if self.is_device:
             self._descriptor = os.open(self.draft, flags)
-            found = struct.unpack("Q", fcntl.ioctl(self._descriptor, _BLKGETSIZE64, bytes(8)))[0]
-            self.size = min(self.size, found)
+            size = struct.unpack("Q", fcntl.ioctl(self._descriptor, _BLKGETSIZE64, bytes(8)))[0]
+            self.size = min(self.size, size)
             return
         if not self.draft.parent.is_dir():
             raise ImportRefused(f"the claim is not mounted at {self.draft.parent}")
@@ -131,6 +131,24 @@ class Target:
             for position in range(0, self.size, len(_ZEROS)):
                 _write_all(self._descriptor, memoryview(_ZEROS)[: self.size - position], position)
 
+    @contextlib.contextmanager
+    def written(self, problem: str) -> Iterator[None]:
+        """Discard what is there if what writes fails, and close it in any case.
+
+        :param problem: begins the message if there is no space, or no access.
+        :raises ImportFailed: it has failed.
+        """
+        try:
+            yield
+        except ImportFailed:
+            self.discard()
+            raise
+        except OSError as error:
+            self.discard()
+            raise ImportFailed(f"{problem}: {error.strerror or error}") from error
+        finally:
+            self.close()
+
     def close(self) -> None:
         """Stop writing; the draft stays."""
         if self._descriptor >= 0:
@@ -157,11 +175,6 @@ class Target:
         self.close()
         if not self.is_device:
             self.draft.unlink(missing_ok=True)
-
-
-def disk_exists(path: Path) -> bool:
-    """Say whether there is a complete disk in a claim's folder."""
-    return (path / _DISK).is_file()
 
 
 def guarded(action: Callable[[], None]) -> None:

@@ -130,20 +130,20 @@ class Transfer:
             return 0
         if response.status not in (200, 206):
             raise self._failure(f"the server answered {response.status} {response.reason or ''}".rstrip())
-        found = _version(response)
+        version = _version(response)
         if self.version is None:
             if response.status == 206:
                 raise self._failure("the server sent a part of the file that wasn't asked for")
-            self.version = found
-            if found.total is not None and found.total > self._limit:
+            self.version = version
+            if version.total is not None and version.total > self._limit:
                 raise self._too_large()
             return 0
-        same = found.validator == self.version.validator or not found.validator
-        if not same or (found.total is not None and self.version.total not in (None, found.total)):
+        same = version.validator == self.version.validator or not version.validator
+        if not same or (version.total is not None and self.version.total not in (None, version.total)):
             raise SourceChanged(f"{self._request.url} was changed while it was read; it is read again")
         if response.status == 200:
             # The whole file again: it has no ranges, or it was changed and says so by this
-            if not found.validator:
+            if not version.validator:
                 raise SourceChanged(f"{self._request.url} may have been changed while it was read; it is read again")
             return self.position
         if _first_byte(response) != self.position:

@@ -154,7 +154,7 @@ class _Server:
         if der is None:
             return False
         certificate = x509.load_der_x509_certificate(der)
-        names = [found.value for found in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
+        names = [attribute.value for attribute in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
         return names == [node_server.CLIENT] and any(
             pki.is_issued_by(certificate, authority) for authority in self._authorities
         )

@@ -48,18 +48,18 @@ class ConfigurationWatch:
         :param level: what the command line says; debug stays debug whatever the object says.
         """
 
-        def set_level(found: ClusterConfiguration) -> None:
-            chosen = found.log_level(component) if level == "info" else level
+        def set_level(config: ClusterConfiguration) -> None:
+            chosen = config.log_level(component) if level == "info" else level
             logging.getLogger().setLevel(chosen.upper())
 
         self.add_handler(set_level)
 
     def _changed(self, old: dict[str, Any] | None, new: dict[str, Any] | None) -> None:
         kubevirt = configuration_reader.in_force(self.informer.list())
-        found = configuration_reader.from_kubevirt(kubevirt, self._architecture)
-        if found == self.current:
+        config = configuration_reader.from_kubevirt(kubevirt, self._architecture)
+        if config == self.current:
             return
-        self.current = found
+        self.current = config
         log.info("configuration changed", extra={"kubevirt": kubevirt["metadata"]["name"] if kubevirt else None})
         for handler in self._handlers:
-            handler(found)
+            handler(config)

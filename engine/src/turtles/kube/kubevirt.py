@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """KubeVirt's kinds as the client addresses them."""
 
+from turtles.api import populators
 from turtles.api.kind import Kind
 from turtles.api.kinds import KINDS
 from turtles.kube.resources import Resource
@@ -25,7 +26,9 @@ DATA_VOLUME = RESOURCES["DataVolume"]
 DATA_SOURCE = RESOURCES["DataSource"]
 DATA_IMPORT_CRON = RESOURCES["DataImportCron"]
 STORAGE_PROFILE = RESOURCES["StorageProfile"]
+CDI = RESOURCES["CDI"]
 CDI_CONFIG = RESOURCES["CDIConfig"]
+POPULATORS = tuple(RESOURCES[kind] for kind in populators.KINDS)
 SNAPSHOT = RESOURCES["VirtualMachineSnapshot"]
 SNAPSHOT_CONTENT = RESOURCES["VirtualMachineSnapshotContent"]
 RESTORE = RESOURCES["VirtualMachineRestore"]

@@ -13,6 +13,8 @@ from typing import Any
 
 from turtles.api.guests import hostname
 from turtles.domain import handover, network, paths
+from turtles.domain.connections import own_connections
+from turtles.domain.interface_names import pod_interface_name
 from turtles.domain.network import InterfacePlan
 from turtles.launcher import dhcp, dhcpv6, pod, router
 from turtles.launcher.errors import LaunchError
@@ -123,8 +125,8 @@ def _receive(client: socket.socket) -> tuple[bytes, list[int]]:
 def _planned(vmi: Mapping[str, Any]) -> list[InterfacePlan]:
     """Return the interfaces that get an address."""
     facts = {}
-    for _, _, pod_network in network.own_connections(vmi["spec"]):
-        name = network.pod_interface_name(pod_network)
+    for _, _, pod_network in own_connections(vmi["spec"]):
+        name = pod_interface_name(pod_network)
         facts[name] = pod.pod_interface(name, network.describe(pod_network))
     try:
         return [plan for plan in network.plans(vmi, facts) if plan.has_address]

@@ -46,18 +46,18 @@ def _find(image: str, image_dir: Path, path: str) -> Path:
     if not image_dir.is_dir():
         raise LaunchError(f"{what} is not mounted in the Pod ({image_dir} is missing)")
     base = image_dir.resolve()
-    found = (base / path.lstrip("/")).resolve()
-    if not found.is_relative_to(base):
-        raise LaunchError(f"{what}: {path} leads out of the image, which is not allowed")
+    resolved = (base / path.lstrip("/")).resolve()
+    if not resolved.is_relative_to(base):
+        raise LaunchError(f"{what}: {path} points outside the image, which is not allowed")
     try:
-        status = found.stat()
+        status = resolved.stat()
     except OSError:
         raise LaunchError(f"{what} has no file {path}") from None
     if not stat.S_ISREG(status.st_mode):
         raise LaunchError(f"{what}: {path} is not a regular file")
-    if not os.access(found, os.R_OK):
+    if not os.access(resolved, os.R_OK):
         raise LaunchError(f"{what}: {path} can't be read by uid {os.geteuid()}; make it readable by all in the image")
-    return found
+    return resolved
 
 
 def _link(link: Path, file: Path) -> None:

@@ -107,13 +107,13 @@ def _hooked(
     try:
         texts = {"UserData": (user or b"").decode(), "NetworkData": (network or b"").decode()}
     except UnicodeDecodeError as error:
-        raise LaunchError(f"volume {volume!r}: its data is no text, which hook sidecars need: {error}") from error
+        raise LaunchError(f"volume {volume!r}: its data isn't text, which hook sidecars require: {error}") from error
     field = "NoCloudMetaData" if source == "noCloud" else "ConfigDriveMetaData"
-    found = hook({"DataSource": source, **texts, "VolumeName": volume, "DevicesData": None, field: meta})
-    results = [found.get(key) or "" for key in texts]
-    metadata = found.get(field) or meta
+    seed = hook({"DataSource": source, **texts, "VolumeName": volume, "DevicesData": None, field: meta})
+    results = [seed.get(key) or "" for key in texts]
+    metadata = seed.get(field) or meta
     if not all(isinstance(text, str) for text in results) or not isinstance(metadata, dict):
-        raise LaunchError(f"volume {volume!r}: a hook sidecar returned no cloud-init data, but something else")
+        raise LaunchError(f"volume {volume!r}: a hook sidecar returned something other than cloud-init data")
     encoded = [text.encode(errors="replace") for text in results]
     if sum(map(len, encoded)) > MAX_DATA_BYTES:
         raise LaunchError(f"volume {volume!r}: a hook sidecar returned more than {MAX_DATA_BYTES} bytes of data")
@@ -122,7 +122,7 @@ def _hooked(
 
 def _tagged_disks(spec: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the device metadata (OpenStack's "Device tagging") of those disks that have a tag."""
-    found = []
+    tagged = []
     for disk in (spec.get("domain") or {}).get("devices", {}).get("disks") or ():
         if not disk.get("tag"):
             continue
@@ -132,8 +132,8 @@ def _tagged_disks(spec: Mapping[str, Any]) -> list[dict[str, Any]]:
             entry |= {"bus": "pci", "address": target["pciAddress"]}
         if disk.get("serial"):
             entry["serial"] = disk["serial"]
-        found.append(entry)
-    return found
+        tagged.append(entry)
+    return tagged
 
 
 def _tagged_interfaces(spec: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -190,13 +190,13 @@ def _data(
     elif secret_name:
         key = inline.lower()
         folder = root / str(directory).lstrip("/")
-        found = next((folder / name for name in (key, inline) if (folder / name).is_file()), None)
-        if found is None:
+        file = next((folder / name for name in (key, inline) if (folder / name).is_file()), None)
+        if file is None:
             raise LaunchError(
                 f"volume {volume!r}: Secret {secret_name!r} of {kind}.{secret} has neither the key "
                 f"{key!r} nor {inline!r}; add one of them to the Secret"
             )
-        data = found.read_bytes()
+        data = file.read_bytes()
     if data is not None and len(data) > MAX_DATA_BYTES:
         raise LaunchError(
             f"volume {volume!r}: {len(data)} bytes of {inline} are more than the {MAX_DATA_BYTES} that are accepted"

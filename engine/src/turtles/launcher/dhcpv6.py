@@ -36,7 +36,7 @@ Options = list[tuple[int, bytes]]
 
 def parse(data: bytes) -> Options | None:
     """Return options (RFC 8415, section 21.1) in their order, None if they are malformed."""
-    found, position = [], 0
+    options, position = [], 0
     while position < len(data):
         if position + 4 > len(data):
             return None
@@ -44,9 +44,9 @@ def parse(data: bytes) -> Options | None:
         position += 4
         if position + length > len(data):
             return None
-        found.append((code, data[position : position + length]))
+        options.append((code, data[position : position + length]))
         position += length
-    return found
+    return options
 
 
 def encode(options: Options) -> bytes:

@@ -95,7 +95,7 @@ def _backing(volume: Mapping[str, Any], vmi: Mapping[str, Any], root: Path) -> t
             f"give it to {QEMU_UID}:{QEMU_UID}"
         ) from error
     if not 0 < size <= images.MAX_VIRTUAL_SIZE:
-        raise LaunchError(f"{what} has a disk of {size} bytes, which can't be one")
+        raise LaunchError(f"{what} has a disk of {size} bytes, which isn't a disk's size")
     # What is on a claim is raw, whatever it looks like: a guest may have written it.
     return disk, images.Image("raw", size)
 

@@ -109,9 +109,9 @@ async def _seed(sidecars: list[_Sidecar], vmi: bytes, data: dict[str, Any], ends
         }
         result = await _call(sidecar, hook_api.PRE_CLOUD_INIT_ISO, params, ends)
         try:
-            found = json.loads(result.cloudInitData or "null")
-            if isinstance(found, dict) and (found.get("UserData") or found.get("NetworkData")):
-                data = {**data, **found}
+            seed = json.loads(result.cloudInitData or "null")
+            if isinstance(seed, dict) and (seed.get("UserData") or seed.get("NetworkData")):
+                data = {**data, **seed}
                 continue
             # For those that only know what was before.
             source = json.loads(result.cloudInitNoCloudSource or "null")
@@ -128,17 +128,17 @@ async def _collect(folder: Path, number: int, until: float) -> list[_Sidecar]:
 
     :raises HookError: if not all of them have opened their sockets until then.
     """
-    found: dict[Path, _Sidecar] = {}
+    sidecars: dict[Path, _Sidecar] = {}
     clock = asyncio.get_running_loop().time
     while True:
         for path in _sockets(folder):
-            if path not in found and (sidecar := await _info(path)) is not None:
-                found[path] = sidecar
-        if len(found) >= number:
-            return list(found.values())
+            if path not in sidecars and (sidecar := await _info(path)) is not None:
+                sidecars[path] = sidecar
+        if len(sidecars) >= number:
+            return list(sidecars.values())
         if clock() + _PAUSE > until:
             raise HookError(
-                f"{number - len(found)} of {number} hook sidecars did not open a socket in {folder} in time; "
+                f"{number - len(sidecars)} of {number} hook sidecars did not open a socket in {folder} in time; "
                 "see the logs of the Pod's containers hook-sidecar-0 and following"
             )
         await asyncio.sleep(_PAUSE)

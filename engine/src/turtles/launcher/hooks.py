@@ -57,10 +57,10 @@ class Hooks:
         :raises LaunchError: if one of them can't be called, or the data isn't usable.
         """
         answer = self._ask(START, call="PreCloudInitIso", vmi=vmi, cloudInit=data)
-        found = answer.get("cloudInit")
-        if answer.get("error") or not isinstance(found, dict):
+        seed = answer.get("cloudInit")
+        if answer.get("error") or not isinstance(seed, dict):
             raise LaunchError(str(answer.get("error") or "hook sidecars returned no cloud-init data"))
-        return found
+        return seed
 
     def shut_down(self) -> None:
         """Tell the sidecars that the machine is gone."""

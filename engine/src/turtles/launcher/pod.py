@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv4Address, IPv4Network, ip_address
 from pathlib import Path
 
-from turtles.domain.network import POD_INTERFACE, PodInterface
+from turtles.domain.interface_names import POD_INTERFACE
+from turtles.domain.network import PodInterface
 from turtles.launcher.errors import LaunchError
 
 # <linux/sockios.h>

@@ -68,12 +68,12 @@ def selections(annotations: Mapping[str, str], namespace: str) -> list[Selection
     if not text:
         return []
     entries = _json_entries(text) if text[0] in "[{" else [_short(each) for each in text.split(",") if each.strip()]
-    found = [_selection(entry, namespace, f"net{number}") for number, entry in enumerate(entries, 1)]
-    names = [each.interface for each in found]
+    selected = [_selection(entry, namespace, f"net{number}") for number, entry in enumerate(entries, 1)]
+    names = [each.interface for each in selected]
     for name in names:
         if names.count(name) > 1 or name in ("eth0", "lo"):
             raise AttachmentError(f"annotation {NETWORKS}: interface {name!r} is already taken; choose another name")
-    return found
+    return selected
 
 
 def default_network(annotations: Mapping[str, str], namespace: str) -> Selection | None:
@@ -234,12 +234,12 @@ def addresses(result: Mapping[str, Any], ifname: str = "eth0") -> list[str]:
     Addresses of interfaces outside the sandbox (a bridge's) are left out.
     """
     interfaces = result.get("interfaces") or []
-    found = []
+    texts = []
     for entry in result.get("ips") or []:
         index = entry.get("interface")
         if index is not None and 0 <= index < len(interfaces):
             interface = interfaces[index]
             if not interface.get("sandbox") or interface.get("name") != ifname:
                 continue
-        found.append(str(entry["address"]).split("/")[0])
-    return found
+        texts.append(str(entry["address"]).split("/")[0])
+    return texts

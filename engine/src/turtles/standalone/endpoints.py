@@ -70,14 +70,14 @@ def _family_of(address: str) -> str:
 
 def ports_of(service: Object, pod: Object) -> _Ports:
     """Return where a Pod listens for a Service: its ports with their target in this Pod, but those it doesn't have."""
-    found = []
+    ports = []
     for port in service["spec"].get("ports") or []:
         protocol = port.get("protocol") or "TCP"
         target = port.get("targetPort") or port["port"]
         number = target if isinstance(target, int) else _named_port(pod, target, protocol)
         if number is not None:
-            found.append((port.get("name") or "", number, protocol))
-    return tuple(found)
+            ports.append((port.get("name") or "", number, protocol))
+    return tuple(ports)
 
 
 def _named_port(pod: Object, name: str, protocol: str) -> int | None:
@@ -203,7 +203,7 @@ def _sliced(
     Their names follow from what is in them, so that a controller that was killed half-way finds its own again.
     """
     namespace, name = service["metadata"]["namespace"], service["metadata"]["name"]
-    found = []
+    result = []
     for ports, endpoints in sorted(groups.items()):
         families: dict[str, list[Object]] = {}
         for endpoint in sorted(endpoints, key=lambda entry: _address_key(entry["addresses"][0])):
@@ -211,7 +211,7 @@ def _sliced(
         for family, members in (families or {families_of(service)[0]: []}).items():
             for start in range(0, max(1, len(members)), _SLICE):
                 digest = hashlib.sha256(f"{owner['uid']} {ports} {family} {start}".encode()).hexdigest()[:5]
-                found.append(
+                result.append(
                     {
                         "apiVersion": "discovery.k8s.io/v1",
                         "kind": "EndpointSlice",
@@ -226,7 +226,7 @@ def _sliced(
                         "ports": _port_list(ports),
                     }
                 )
-    return found
+    return result
 
 
 def same_slice(one: Object, other: Object) -> bool:
@@ -236,8 +236,8 @@ def same_slice(one: Object, other: Object) -> bool:
 
 def _said(obj: Object) -> str:
     metadata = obj["metadata"]
-    said = [metadata.get("labels") or {}, obj.get("endpoints") or [], obj.get("ports") or []]
-    return json.dumps([*said, [owner["uid"] for owner in metadata.get("ownerReferences") or []]], sort_keys=True)
+    content = [metadata.get("labels") or {}, obj.get("endpoints") or [], obj.get("ports") or []]
+    return json.dumps([*content, [owner["uid"] for owner in metadata.get("ownerReferences") or []]], sort_keys=True)
 
 
 class EndpointsController:

@@ -68,11 +68,11 @@ def allot(service: Object, others: Iterable[Object], pool: Iterable[Network]) ->
         raise NoAddress(f"spec.loadBalancerIP {asked} is none of turtles_external_addresses")
     if asked:
         by_version = {version: networks for version, networks in by_version.items() if _is_in(asked, networks)}
-    found = []
+    addresses = []
     for networks in filter(None, by_version.values()):
         candidates = [asked] if asked else _candidates(given(service), networks)
-        found.append(_free(candidates, ports(service), taken, asked))
-    return found
+        addresses.append(_free(candidates, ports(service), taken, asked))
+    return addresses
 
 
 def _free(
@@ -93,8 +93,8 @@ def _is_in(address: str, networks: Iterable[Network]) -> bool:
 def _candidates(own: list[str], networks: Iterable[Network]) -> Iterator[str]:
     yield from (address for address in own if _is_in(address, networks))
     for network in networks:
-        for found in network.hosts():
-            yield str(found)
+        for host in network.hosts():
+            yield str(host)
 
 
 class LoadBalancers:

@@ -288,7 +288,7 @@ class Scheduler:
         )
 
     def _on_node(self) -> dict[str, list[Object]]:
-        found: dict[str, list[Object]] = {}
+        by_node: dict[str, list[Object]] = {}
         alive = set()
         for pod in self._pods.list():
             uid, node = pod["metadata"]["uid"], pod["spec"].get("nodeName")
@@ -298,10 +298,10 @@ class Scheduler:
                 node = self._assumed[uid][0]
             alive.add(uid)
             if node and not finished(pod):
-                found.setdefault(node, []).append(pod)
+                by_node.setdefault(node, []).append(pod)
         for uid in set(self._assumed) - alive:
             del self._assumed[uid]
-        return found
+        return by_node
 
     def _nodes_for(self, pod: Object) -> tuple[list[Object], list[Object]]:
         """Return the nodes that a Pod's claims allow, and the claims.

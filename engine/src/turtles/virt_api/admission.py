@@ -32,6 +32,8 @@ Review = Callable[[Object], Object]
 Check = Callable[[Object], list[Cause]]
 
 _ALLOWED: Object = {"allowed": True}
+#: Which node the Pod is on that a token of a service account is bound to (Kubernetes 1.30 and later).
+_NODE_NAME = "authentication.kubernetes.io/node-name"
 
 _encode = msgspec.json.Encoder().encode
 
@@ -108,9 +110,11 @@ class Admission:
         return {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response}
 
     def _context(self, request: Object) -> Context:
-        privileged = get(request, "userInfo", "username") in self._users
+        user = get(request, "userInfo", "username")
+        node = _node(request) if user in self._users and user.endswith(":virt-handler") else None
         # What is looked up twice for one request is asked for once
-        return Context(self._config, privileged, times.now(), self._others, cache(self._find))
+        writer = request.get("userInfo") or {}
+        return Context(self._config, user in self._users, node, times.now(), self._others, cache(self._find), writer)
 
     def _mutate(self, kind: Kind, request: Object) -> Object:
         new, old = request.get("object"), request.get("oldObject")
@@ -147,6 +151,11 @@ class Admission:
     def _validate_status(self, kind: Kind, request: Object) -> Object:
         assert kind.validate_status
         return judged(kind.validate_status(request.get("object"), request.get("oldObject"), self._context(request)))
+
+
+def _node(request: Object) -> str | None:
+    names = (get(request, "userInfo", "extra") or {}).get(_NODE_NAME)
+    return str(names[0]) if isinstance(names, list) and names else None
 
 
 def _refused(error: Refusal) -> Object:

@@ -73,7 +73,7 @@ class FrontProxy:
     @property
     def pem(self) -> str:
         """The trusted authorities, in PEM."""
-        return "".join(found.public_bytes(Encoding.PEM).decode() for found in self.authorities)
+        return "".join(authority.public_bytes(Encoding.PEM).decode() for authority in self.authorities)
 
     def trusts(self, der: bytes | None) -> bool:
         """Say whether a client certificate is that of a front proxy. The TLS layer has checked dates and key already.
@@ -85,7 +85,7 @@ class FrontProxy:
         certificate = x509.load_der_x509_certificate(der)
         if not any(_issued_by(certificate, authority) for authority in self.authorities):
             return False
-        names = {str(found.value) for found in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)}
+        names = {str(attribute.value) for attribute in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)}
         return not self.allowed_names or bool(names & self.allowed_names)
 
     def user(self, headers: Iterable[tuple[str, str]]) -> User | None:
@@ -99,10 +99,10 @@ class FrontProxy:
         uid = next((values[header.lower()][0] for header in self.uid_headers if header.lower() in values), "")
         groups = [group for header in self.group_headers for group in values.get(header.lower(), ())]
         extra: dict[str, list[str]] = {}
-        for header, found in values.items():
+        for header, texts in values.items():
             for prefix in self.extra_prefixes:
                 if header.startswith(prefix.lower()) and len(header) > len(prefix):
-                    extra.setdefault(unquote(header[len(prefix) :]), []).extend(found)
+                    extra.setdefault(unquote(header[len(prefix) :]), []).extend(texts)
         return User(name, tuple(groups), uid, extra)
 
 

@@ -136,10 +136,10 @@ def ensure(
             secret = client.get(SECRET, namespace, CERTIFICATES_SECRET)
         except NotFound:
             secret = None
-        found = Certificates.from_secret(secret)
-        if found is not None and found.usable(wanted, moment, rotation):
-            return found
-        fresh = make(wanted, moment, found, rotation)
+        certificates = Certificates.from_secret(secret)
+        if certificates is not None and certificates.usable(wanted, moment, rotation):
+            return certificates
+        fresh = make(wanted, moment, certificates, rotation)
         # Another replica may be faster; then its certificates count.
         with contextlib.suppress(AlreadyExists, Conflict, NotFound):
             if secret is None:
@@ -147,7 +147,12 @@ def ensure(
             else:
                 client.replace(SECRET, {**secret, "data": fresh.secret(namespace)["data"]})
             log.info("created a serving certificate", extra={"namespace": namespace, "object": CERTIFICATES_SECRET})
-            if secret is not None and found is not None and (end := found.end()) is not None and end < moment:
+            if (
+                secret is not None
+                and certificates is not None
+                and (end := certificates.end()) is not None
+                and end < moment
+            ):
                 expired(secret, end)
             return fresh
 
@@ -188,10 +193,10 @@ def _authority_of(certificates: Certificates, now: datetime, rotation: Rotation)
 
 def _living(certificates: Certificates | None, now: datetime) -> list[x509.Certificate]:
     try:
-        found = x509.load_pem_x509_certificates(certificates.bundle.encode()) if certificates else []
+        authorities = x509.load_pem_x509_certificates(certificates.bundle.encode()) if certificates else []
     except ValueError:
         return []
-    return [certificate for certificate in found if certificate.not_valid_after_utc > now]
+    return [certificate for certificate in authorities if certificate.not_valid_after_utc > now]
 
 
 def _new_authority(now: datetime, rotation: Rotation = _ROTATION) -> pki.Pair:

@@ -10,11 +10,12 @@ from typing import Any
 
 from turtles.api import cdi, configuration_reader, data_sources
 from turtles.api.kind import CREATE, DELETE, Missing
+from turtles.api.kinds.cdi import BLOCK, ERROR
 from turtles.api.language import DUPLICATE, INVALID, NOT_FOUND, NOT_SUPPORTED, Cause
-from turtles.api.objects import Object
+from turtles.api.objects import Object, get
 from turtles.kube import copy_rights
 from turtles.kube.client import Client, NotFound
-from turtles.kube.kubevirt import KUBEVIRT, VM, VMI
+from turtles.kube.kubevirt import DATA_VOLUME, KUBEVIRT, VM, VMI
 from turtles.kube.lookup import Lookup
 from turtles.kube.resources import PVC
 from turtles.virt_api.admission import Check, engine_users
@@ -27,7 +28,51 @@ def checks(client: Client, namespace: str) -> dict[str, Check]:
 
     :param namespace: the engine's.
     """
-    return {"data_volume": DataVolumeCheck(client, namespace), "kubevirt": KubeVirtCheck(client, namespace)}
+    return {
+        "cdi": CDICheck(client),
+        "data_import_cron": DataImportCronCheck(client),
+        "data_volume": DataVolumeCheck(client, namespace),
+        "kubevirt": KubeVirtCheck(client, namespace),
+    }
+
+
+class CDICheck:
+    """Refuses to delete a CDI object that protects DataVolumes, while there are any (CDI's rule, in its words)."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def __call__(self, request: Object) -> list[Cause]:
+        """Return what is wrong with deleting a CDI object."""
+        cdi = request.get("oldObject") if request.get("operation") == DELETE else None
+        is_in_force = get(cdi, "status", "phase") not in (None, "", ERROR)
+        if not is_in_force or get(cdi, "spec", "uninstallStrategy") != BLOCK:
+            return []
+        if not self._client.list(DATA_VOLUME, limit=500)["items"]:
+            return []
+        message = (
+            "Rejecting the uninstall request, since there are still DataVolumes present. Either delete all DataVolumes "
+            "or change the uninstall strategy before uninstalling CDI."
+        )
+        return [Cause(NOT_SUPPORTED, message, "spec.uninstallStrategy")]
+
+
+class DataImportCronCheck:
+    """Refuses a DataImportCron that copies a claim which its user may not copy; each copy asks again."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def __call__(self, request: Object) -> list[Cause]:
+        """Return what is wrong with creating a DataImportCron."""
+        if request.get("operation") != CREATE:
+            return []
+        namespace = str(request.get("namespace"))
+        source = data_sources.CopySource.of(get(request, "object", "spec", "template", "spec", "source"), namespace)
+        if source is None:
+            return []
+        message = copy_rights.refusal(self._client, request.get("userInfo") or {}, source, namespace)
+        return [Cause(INVALID, message, "spec.template.spec.source.pvc")] if message else []
 
 
 class DataVolumeCheck:
@@ -107,8 +152,8 @@ class KubeVirtCheck:
         if namespace != self._namespace:
             message = f"a KubeVirt object belongs in the engine's namespace {self._namespace}, not in {namespace}"
             return [Cause(INVALID, message, "metadata.namespace")]
-        for found in self._client.list(KUBEVIRT, self._namespace)["items"]:
-            name = found["metadata"]["name"]
+        for kubevirt in self._client.list(KUBEVIRT, self._namespace)["items"]:
+            name = kubevirt["metadata"]["name"]
             if name != request.get("name"):
                 message = f"KubeVirt object {self._namespace}/{name} already exists; change that one"
                 return [Cause(DUPLICATE, message, "metadata.name")]

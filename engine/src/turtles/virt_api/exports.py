@@ -90,13 +90,13 @@ class ExportProxy:
         try:
             async with (
                 session() as client,
-                client.request(request.method, url, headers=headers, ssl=context, allow_redirects=False) as found,
+                client.request(request.method, url, headers=headers, ssl=context, allow_redirects=False) as upstream,
             ):
-                passed = {name: found.headers[name] for name in _ANSWERED if name in found.headers}
-                answer = web.StreamResponse(status=found.status, headers=passed)
+                passed = {name: upstream.headers[name] for name in _ANSWERED if name in upstream.headers}
+                answer = web.StreamResponse(status=upstream.status, headers=passed)
                 await answer.prepare(request)
                 if request.method != hdrs.METH_HEAD:
-                    async for piece in found.content.iter_chunked(CHUNK):
+                    async for piece in upstream.content.iter_chunked(CHUNK):
                         await answer.write(piece)
                     await answer.write_eof()
                 return answer

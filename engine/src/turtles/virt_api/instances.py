@@ -185,7 +185,7 @@ class Instances:
             metadata: Object = {"resourceVersion": vmi["metadata"]["resourceVersion"]}
             if (machine := self._machine_of(vmi)) is not None:
                 template = get(machine, "spec", "template", "spec") or {}
-                mark = volumes.only_of_instance(vmi, template, spec)
+                mark = volumes.only_of_instance(template, spec)
                 metadata["annotations"] = {labels.EPHEMERAL_HOTPLUG: mark}
             self._client.request(
                 "PATCH",
@@ -235,8 +235,8 @@ class Instances:
         vmi = self._running(namespace, name, VMI_NOT_RUNNING)
         if not _has(vmi, "AgentConnected"):
             raise conflict(VMI_KIND, name, NO_AGENT)
-        found: Object = self._nodes.call(vmi, operation)
-        return found
+        answer: Object = self._nodes.call(vmi, operation)
+        return answer
 
     def _running(self, namespace: str, name: str, message: str) -> Object:
         vmi = fetch(self._client, namespace, name)

@@ -90,9 +90,9 @@ def _run(command: Command, options: argparse.Namespace) -> None:
     context = new_context()
     nodes = Nodes(client)
 
-    def use(found: Certificates) -> None:
-        certificates.load(context, found)
-        nodes.identify(found)
+    def use(current: Certificates) -> None:
+        certificates.load(context, current)
+        nodes.identify(current)
 
     registration = Registration(
         client,

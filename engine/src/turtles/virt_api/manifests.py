@@ -31,17 +31,17 @@ def objects(namespace: str = "kubevirt", cluster: Values | None = None) -> list[
     """
     # The node agent is privileged, which Pod Security admission may forbid where nobody says otherwise
     labels = {**names.LABELS, "pod-security.kubernetes.io/enforce": "privileged"}
-    found: list[Object] = [
+    manifests: list[Object] = [
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": labels}},
         *crd.crds(),
     ]
     for component in ("virt-api", "virt-controller", "virt-handler"):
         metadata = {"name": component, "namespace": namespace, "labels": dict(names.LABELS)}
-        found.append({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata})
-    found += rights.objects(namespace, on_cluster=cluster is not None)
+        manifests.append({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata})
+    manifests += rights.objects(namespace, on_cluster=cluster is not None)
     if cluster is not None:
-        found += workloads.objects(cluster, namespace)
-    return found
+        manifests += workloads.objects(cluster, namespace)
+    return manifests
 
 
 def render(namespace: str = "kubevirt", cluster: Values | None = None) -> str:

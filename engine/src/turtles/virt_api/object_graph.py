@@ -150,9 +150,9 @@ def _volume(volume: Mapping[str, Any], namespace: str) -> Iterator[Object]:
         ("secret", "secretName", "Secret"),
         ("serviceAccount", "serviceAccountName", "ServiceAccount"),
     ):
-        if found := get(volume, source, key):
-            below = [_node("PersistentVolumeClaim", found, namespace)] if kind == "DataVolume" else []
-            yield _node(kind, found, namespace, below)
+        if name := get(volume, source, key):
+            below = [_node("PersistentVolumeClaim", name, namespace)] if kind == "DataVolume" else []
+            yield _node(kind, name, namespace, below)
     if claim := get(volume, "ephemeral", "persistentVolumeClaim", "claimName"):
         yield _node("PersistentVolumeClaim", claim, namespace)
     for kind in ("cloudInitNoCloud", "cloudInitConfigDrive"):

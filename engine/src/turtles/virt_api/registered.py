@@ -70,14 +70,14 @@ def webhooks(
             "operations": list(webhook.operations),
             "resources": [f"{kind.plural}/status" if webhook.status else kind.plural],
         }
-        found = calling(webhook.name, webhook.path, kind.scope, rule)
+        entry = calling(webhook.name, webhook.path, kind.scope, rule)
         if webhook.operations == (UPDATE,):
             # What the engine's own components write needs no judgement; it would cost each status a round trip,
             # and running machines would depend on virt-api being there
             users = ", ".join(f"'{user}'" for user in admission.engine_users(namespace))
             expression = f"!(request.userInfo.username in [{users}])"
-            found["matchConditions"] = [{"name": "not-the-engine", "expression": expression}]
-        return found
+            entry["matchConditions"] = [{"name": "not-the-engine", "expression": expression}]
+        return entry
 
     evictions = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods/eviction"]}
     interceptor = calling("virt-launcher-eviction-interceptor", eviction.VALIDATE, "Namespaced", evictions)
@@ -175,17 +175,17 @@ def endpoints(namespace: str, url: str) -> list[tuple[Resource, Object]]:
     ]
 
 
-def contains(found: Any, wanted: Any) -> bool:
+def contains(actual: Any, wanted: Any) -> bool:
     """Say whether `found` has everything that `wanted` has; the API server may have added defaults to objects."""
     if isinstance(wanted, dict):
-        return isinstance(found, dict) and all(contains(found.get(key), value) for key, value in wanted.items())
+        return isinstance(actual, dict) and all(contains(actual.get(key), value) for key, value in wanted.items())
     if isinstance(wanted, list):
         return (
-            isinstance(found, list)
-            and len(found) == len(wanted)
-            and all(contains(one, other) for one, other in zip(found, wanted, strict=True))
+            isinstance(actual, list)
+            and len(actual) == len(wanted)
+            and all(contains(one, other) for one, other in zip(actual, wanted, strict=True))
         )
-    return bool(found == wanted)
+    return bool(actual == wanted)
 
 
 def signed(wanted: Object) -> Object:

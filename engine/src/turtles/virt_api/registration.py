@@ -168,27 +168,27 @@ class Registration:
 
         :raises turtles.kube.client.ApiError: that isn't possible now.
         """
-        found, kinds = self._ensure(), self._kinds()
-        for resource, obj in self._wanted(found.bundle, kinds):
-            self._put(resource, signed(obj), found.bundle)
+        issued, kinds = self._ensure(), self._kinds()
+        for resource, obj in self._wanted(issued.bundle, kinds):
+            self._put(resource, signed(obj), issued.bundle)
         # Last: until here clients might not have known a new authority
-        if found != self._certificates:
-            if self._certificates and certificates.overlap(self._certificates, found):
+        if issued != self._certificates:
+            if self._certificates and certificates.overlap(self._certificates, issued):
                 self._stopped.wait(self._spread)
-            self._loaded(found)
-            self._certificates = found
+            self._loaded(issued)
+            self._certificates = issued
         self.done.set()
         if DATA_VOLUME in kinds:
             # virt-api is asked about this one, and the Service leads to it only once it is ready
-            resource, obj = upload_proxy(found.bundle, self._upload_url())
-            self._put(resource, signed(obj), found.bundle)
+            resource, obj = upload_proxy(issued.bundle, self._upload_url())
+            self._put(resource, signed(obj), issued.bundle)
 
     def _wanted(self, bundle: str, kinds: list[Kind]) -> list[tuple[Resource, Object]]:
         is_ours = DATA_VOLUME in kinds
         groups = {name: versions for name, versions in discovery.GROUPS.items() if is_ours or name != uploads.GROUP}
-        found = webhooks(bundle, self._namespace, self._url, kinds)
-        found += apiservices(bundle, self._namespace, groups, self._url)
-        return found + (endpoints(self._namespace, self._url) if self._url else [])
+        wanted = webhooks(bundle, self._namespace, self._url, kinds)
+        wanted += apiservices(bundle, self._namespace, groups, self._url)
+        return wanted + (endpoints(self._namespace, self._url) if self._url else [])
 
     def _upload_url(self) -> str | None:
         """Return where uploads are sent, if anybody says: first of all an administrator."""
@@ -201,10 +201,10 @@ class Registration:
     def _kinds(self) -> list[Kind]:
         """Return the kinds that this engine serves: not those of CDI where upstream's has defined them."""
         try:
-            found = self._client.get(CRD, None, DATA_VOLUME.crd_name)
+            definition = self._client.get(CRD, None, DATA_VOLUME.crd_name)
         except NotFound:
             return list(KINDS)
-        return [kind for kind in KINDS if kind.group != cdi.GROUP or cdi.is_ours(found)]
+        return [kind for kind in KINDS if kind.group != cdi.GROUP or cdi.is_ours(definition)]
 
     def _ensure(self) -> Certificates:
         def expired(secret: Object, end: datetime) -> None:
@@ -243,7 +243,7 @@ class Registration:
         metadata = wanted["metadata"]
         namespace, name = metadata.get("namespace"), metadata["name"]
         try:
-            found = self._client.get(resource, namespace, name)
+            stored = self._client.get(resource, namespace, name)
         except NotFound:
             # Another replica may be quicker; it writes the same. The definition of CDIConfig may come later
             with contextlib.suppress(AlreadyExists, *([NotFound] if resource.group == cdi.GROUP else [])):
@@ -251,20 +251,20 @@ class Registration:
                 log.info("registered", extra={"kind": resource.kind, "object": name})
             return
         written, made = self._written.get((resource.kind, name), (None, wanted))
-        if contains(found, made if written == wanted else wanted):
+        if contains(stored, made if written == wanted else wanted):
             return
-        if build_of(found) != build_of(wanted) and not self._is_rolled_out():
-            if (kept := trusting(found, bundle)) != found:
+        if build_of(stored) != build_of(wanted) and not self._is_rolled_out():
+            if (kept := trusting(stored, bundle)) != stored:
                 self._client.replace(resource, kept)
                 log.info("registered authorities", extra={"kind": resource.kind, "object": name})
             return
         parts = {key: value for key, value in wanted.items() if key not in ("apiVersion", "kind", "metadata")}
-        own = {key: {**(found["metadata"].get(key) or {}), **metadata[key]} for key in ("labels", "annotations")}
+        own = {key: {**(stored["metadata"].get(key) or {}), **metadata[key]} for key in ("labels", "annotations")}
         for key, value in parts.items():
             # The API server's own settings (a Service's address) stay
-            if isinstance(value, dict) and isinstance(found.get(key), dict):
-                parts[key] = {**found[key], **value}
-        obj = {**found, "metadata": {**found["metadata"], **own}, **parts}
+            if isinstance(value, dict) and isinstance(stored.get(key), dict):
+                parts[key] = {**stored[key], **value}
+        obj = {**stored, "metadata": {**stored["metadata"], **own}, **parts}
         self._remember(resource, wanted, self._client.replace(resource, obj))
         log.info("registered again", extra={"kind": resource.kind, "object": name})
 

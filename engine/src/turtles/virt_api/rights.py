@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from turtles.api import choices, uploads
+from turtles.api import choices, populators, uploads
 from turtles.api.kind import GROUP, READ, SUBRESOURCES_GROUP, SUBRESOURCES_VERSIONS
 from turtles.api.kinds import KINDS, read_by_others
+from turtles.api.kinds.cdi import CDI
 from turtles.api.kinds.cdi_config import CDI_CONFIG
 from turtles.api.kinds.cdi_config import NAME as CDI_CONFIG_NAME
 from turtles.api.kinds.clone import CLONE
@@ -99,11 +100,15 @@ def _virt_api() -> list[Object]:
         # Whether what is to be restored can be
         _rule(SNAPSHOT.group, [SNAPSHOT.plural], ["get"]),
         _rule("apps", ["controllerrevisions"], ["get"]),
+        # What says by its labels what suits a disk
         _rule("", ["persistentvolumeclaims"], ["get"]),
+        _rule("snapshot.storage.k8s.io", ["volumesnapshots"], ["get"]),
         # Where exports are served
         _rule(EXPORT.group, [EXPORT.plural], ["get"]),
         # What a disk is to be a copy of
         _rule(DATA_SOURCE.group, [DATA_SOURCE.plural, DATA_VOLUME.plural], ["get"]),
+        # Whether there are any when a CDI object is deleted
+        _rule(DATA_VOLUME.group, [DATA_VOLUME.plural], ["list"]),
         _definition(["get"]),
         # Whose machine an eviction is about, and to tell its user
         _rule("", ["pods"], ["get"]),
@@ -187,6 +192,11 @@ def _virt_controller() -> list[Object]:
         _rule(DATA_IMPORT_CRON.group, [DATA_IMPORT_CRON.plural], [*READ, "patch"]),
         _rule(DATA_IMPORT_CRON.group, [f"{DATA_IMPORT_CRON.plural}/status"], ["patch"]),
         _rule(DATA_IMPORT_CRON.group, [f"{DATA_IMPORT_CRON.plural}/finalizers"], ["update"]),
+        # What claims are filled from
+        _rule(DATA_VOLUME.group, [kind.plural for kind in KINDS if kind.kind in populators.KINDS], READ),
+        # patch: one takes over the settings of the CDIConfig
+        _rule(CDI.group, [CDI.plural], [*READ, "patch"]),
+        _rule(CDI.group, [f"{CDI.plural}/status"], ["patch"]),
         _rule(CDI_CONFIG.group, [CDI_CONFIG.plural], ["list", "watch"]),
         _rule(CDI_CONFIG.group, [CDI_CONFIG.plural], ["get", "patch"], [CDI_CONFIG_NAME]),
         # create: one for each StorageClass
@@ -203,7 +213,8 @@ def _virt_controller() -> list[Object]:
         _rule("", ["resourcequotas"], READ),
         # Which resource of the nodes the network of an SR-IOV interface is.
         _rule("k8s.cni.cncf.io", ["network-attachment-definitions"], ["get"]),
-        _rule("", ["events"], ["create", "patch"]),
+        # list: why the Pod of an import waits
+        _rule("", ["events"], ["list", "create", "patch"]),
         _rule("policy", ["poddisruptionbudgets"], [*READ, "create"]),
         _rule("apps", ["controllerrevisions"], [*READ, "create", "patch", "delete"]),
         *_instancetypes(),
@@ -326,10 +337,10 @@ def _rights() -> dict[str, list[Object]]:
                 resources.setdefault((role, kind.group, of_scale), []).append(f"{kind.plural}/scale")
     for role in _COPIES_DISKS:
         resources.setdefault((role, DATA_VOLUME.group, ("create",)), []).append(f"{DATA_VOLUME.plural}/source")
-    found: dict[str, list[Object]] = {role: [] for role in (*_AGGREGATED, "default")}
+    rules: dict[str, list[Object]] = {role: [] for role in (*_AGGREGATED, "default")}
     for (role, group, verbs), plurals in resources.items():
-        found.setdefault(role, []).append(_rule(group, plurals, verbs))
-    return found
+        rules.setdefault(role, []).append(_rule(group, plurals, verbs))
+    return rules
 
 
 def _component(name: str, namespace: str, rules: list[Object]) -> list[Object]:

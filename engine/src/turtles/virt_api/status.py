@@ -41,16 +41,16 @@ class Failure(Exception):
 
     def as_status(self) -> dict[str, Any]:
         """Return the Status object."""
-        found = failure(self.code, self.message, self.kind, self.name)
+        status = failure(self.code, self.message, self.kind, self.name)
         if self.causes:
             causes = [{key: value for key, value in cause.as_dict().items() if value} for cause in self.causes]
-            found["details"] = {**found.get("details", {}), "causes": causes}
-        return found
+            status["details"] = {**status.get("details", {}), "causes": causes}
+        return status
 
 
 def failure(code: int, message: str, kind: Kind | None = None, name: str = "") -> dict[str, Any]:
     """Return a Status for an HTTP status; `kind` and `name` are those of the object it is about."""
-    found: dict[str, Any] = {
+    status: dict[str, Any] = {
         "kind": "Status",
         "apiVersion": "v1",
         "metadata": {},
@@ -60,8 +60,8 @@ def failure(code: int, message: str, kind: Kind | None = None, name: str = "") -
         "code": code,
     }
     if kind:
-        found["details"] = {"name": name, "group": kind.group, "kind": kind.singular}
-    return found
+        status["details"] = {"name": name, "group": kind.group, "kind": kind.singular}
+    return status
 
 
 def conflict(kind: Kind, name: str, message: str) -> Failure:

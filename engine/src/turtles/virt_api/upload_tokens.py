@@ -17,6 +17,7 @@ import jwt
 
 from turtles.api import uploads
 from turtles.api.objects import Object
+from turtles.api.populators import uploaded_into
 from turtles.kube.client import AlreadyExists, Client, NotFound
 from turtles.kube.resources import PVC, SECRET
 from turtles.virt_api.names import UPLOAD_KEY_SECRET
@@ -63,9 +64,11 @@ class Tokens:
             claim = self._client.get(PVC, namespace, name)
         except NotFound:
             raise Failure(404, f'persistentvolumeclaims "{name}" not found') from None
-        if uploads.TARGET not in (claim["metadata"].get("annotations") or {}):
+        is_target = uploads.TARGET in (claim["metadata"].get("annotations") or {})
+        if not is_target and uploaded_into(claim) is None:
             message = f"PersistentVolumeClaim {namespace}/{name} is not filled by an upload: it needs the annotation "
-            raise Failure(422, f"{message}{uploads.TARGET}, or a DataVolume with the source upload")
+            message += f"{uploads.TARGET}, a VolumeUploadSource as its dataSourceRef, or a DataVolume with the source "
+            raise Failure(422, f"{message}upload")
         now = int(self._clock())
         claims = {"iss": _ISSUER, "iat": now, "nbf": now, "exp": now + LIFETIME}
         claims |= {"namespace": namespace, "name": name, "uid": claim["metadata"]["uid"]}
@@ -84,7 +87,7 @@ class Tokens:
         :raises Failure: it isn't one of this virt-api's, or not any more.
         """
         try:
-            found = jwt.decode(
+            claims = jwt.decode(
                 token,
                 self._signing_key(),
                 algorithms=[_ALGORITHM],
@@ -92,8 +95,8 @@ class Tokens:
                 options={"require": list(_NEEDED), "verify_exp": False, "verify_nbf": False, "verify_iat": False},
             )
             # By the clock that it was issued by
-            expired = float(found["exp"]) < self._clock()
-            claim = Claim(*(str(found[key]) for key in ("namespace", "name", "uid")))
+            expired = float(claims["exp"]) < self._clock()
+            claim = Claim(*(str(claims[key]) for key in ("namespace", "name", "uid")))
         except (jwt.InvalidTokenError, TypeError, ValueError) as error:
             raise Failure(401, "the token is not valid: request one with an UploadTokenRequest") from error
         if expired:

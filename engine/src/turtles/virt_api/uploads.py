@@ -18,6 +18,7 @@ from aiohttp import hdrs, web
 
 from turtles.api import cdi, uploads
 from turtles.api.objects import Object
+from turtles.api.populators import uploaded_into
 from turtles.kube.client import Client, NotFound
 from turtles.kube.resources import POD, PVC
 from turtles.virt_api.nodes import Nodes
@@ -116,7 +117,9 @@ class UploadProxy:
         if noted.get(cdi.POD_PHASE) == cdi.FAILED:
             raise Failure(409, f"the upload into {name} has failed for good: {noted.get(cdi.FAILURE_MESSAGE)}")
         try:
-            pod = self._client.get(POD, claim.namespace, cdi.pod_name(uploads.PREFIX, claim.name))
+            # A populator's is that of the claim which is filled in the place of this one
+            pod_name = cdi.pod_name(uploads.PREFIX, uploaded_into(pvc) or claim.name)
+            pod = self._client.get(POD, claim.namespace, pod_name)
         except NotFound:
             raise Failure(503, f"PersistentVolumeClaim {name} has no upload server so far; try again") from None
         certificate = certificate_of(pod, uploads.CERTIFICATE)

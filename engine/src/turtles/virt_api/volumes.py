@@ -106,7 +106,7 @@ def removed(spec: Mapping[str, Any], options: Object) -> Object:
     raise NotPossible(f"Unable to remove volume [{wanted}] because it does not exist")
 
 
-def only_of_instance(vmi: Object, machine: Mapping[str, Any], after: Object) -> str | None:
+def only_of_instance(machine: Mapping[str, Any], after: Object) -> str | None:
     """Return the annotation with the names of the volumes that an instance has and its VirtualMachine hasn't.
 
     :param machine: the spec of the VirtualMachine's template. :param after: the changes of the instance's spec.

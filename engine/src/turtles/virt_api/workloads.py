@@ -68,24 +68,24 @@ class Values:
     resources: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def from_json(cls, found: Any) -> Values:
+    def from_json(cls, data: Any) -> Values:
         """Read the JSON object.
 
         :raises ValuesError: it can't be used.
         """
-        if not isinstance(found, dict):
+        if not isinstance(data, dict):
             raise ValuesError("the values are not a JSON object")
         known = {_camel(each.name): each for each in fields(cls)}
-        if unknown := sorted(found.keys() - known.keys()):
+        if unknown := sorted(data.keys() - known.keys()):
             raise ValuesError(f"unknown key {unknown[0]!r}; there are {', '.join(known)}")
         chosen: dict[str, Any] = {}
-        for key, value in found.items():
+        for key, value in data.items():
             wanted = {"str": str, "int": int, "list[str]": list, "dict[str, Any]": dict}[str(known[key].type)]
             if not isinstance(value, wanted) or isinstance(value, bool):
                 raise ValuesError(f"{key} must be of type {wanted.__name__}, not {type(value).__name__}")
             chosen[known[key].name] = value
         for key in ("engineImage", "launcherImage"):
-            if not found.get(key):
+            if not data.get(key):
                 raise ValuesError(f"{key} is missing: a reference such as registry.example.com/turtles-engine:1.0")
         values = cls(**chosen)
         if values.replicas < 1:
@@ -122,10 +122,10 @@ def _check_placement(key: str, part: Mapping[str, Any]) -> None:
 
 def _check_resources(key: str, part: Any) -> None:
     """Refuse resources that no container could have."""
-    found = _object(key, part, 'requests and limits, such as {"requests": {"memory": "200Mi"}}')
-    if wrong := sorted(found.keys() - {"requests", "limits"}):
+    resources = _object(key, part, 'requests and limits, such as {"requests": {"memory": "200Mi"}}')
+    if wrong := sorted(resources.keys() - {"requests", "limits"}):
         raise ValuesError(f"{key} has {wrong[0]!r}; it may have requests and limits")
-    for name, amounts in found.items():
+    for name, amounts in resources.items():
         amounts = _object(f"{key}.{name}", amounts, 'amounts, such as {"memory": "200Mi"}')
         for resource, amount in amounts.items():
             if not isinstance(amount, str | int | float) or isinstance(amount, bool):
@@ -133,12 +133,12 @@ def _check_resources(key: str, part: Any) -> None:
                 raise ValuesError(message)
 
 
-def _object(key: str, found: Any, what: str) -> Mapping[str, Any]:
-    if found is None:
+def _object(key: str, value: Any, what: str) -> Mapping[str, Any]:
+    if value is None:
         return {}
-    if not isinstance(found, dict):
-        raise ValuesError(f"{key} must be an object with {what}, not {found!r}")
-    return found
+    if not isinstance(value, dict):
+        raise ValuesError(f"{key} must be an object with {what}, not {value!r}")
+    return value
 
 
 def objects(values: Values, namespace: str) -> list[Object]:
@@ -213,15 +213,15 @@ def _probe(path: str, period: int, failures: int) -> Object:
 
 
 def _pod(values: Values, name: str, placement: Mapping[str, Any], spec: Object) -> Object:
-    found: Object = {
+    pod: Object = {
         "serviceAccountName": name,
         "priorityClassName": PRIORITY_CLASS,
         **components.placement(name, placement),
         **spec,
     }
     if values.image_pull_secrets:
-        found["imagePullSecrets"] = [{"name": secret} for secret in values.image_pull_secrets]
-    return {"metadata": {"labels": _pod_labels(name)}, "spec": found}
+        pod["imagePullSecrets"] = [{"name": secret} for secret in values.image_pull_secrets]
+    return {"metadata": {"labels": _pod_labels(name)}, "spec": pod}
 
 
 def _deployment(values: Values, namespace: str, name: str, container: Object) -> Object:

@@ -10,7 +10,6 @@ from turtles.standalone.policy.rules import Member, compute, member, script
 WEB = Member("shop", {"app": "web"}, "10.0.0.1", {("http", "TCP"): 8080})
 DB = Member("shop", {"app": "db"}, "10.0.0.2", {("sql", "TCP"): 5432})
 OTHER = Member("lab", {"app": "web"}, "10.0.0.3", {("http", "TCP"): 9090})
-TEAM_A = {"matchLabels": {"team": "a"}}
 NAMESPACES = {"shop": {"team": "a"}, "lab": {"team": "b"}}
 
 

@@ -14,8 +14,8 @@ from turtles.api.kind import Kind
 
 def _kinds() -> tuple[Kind, ...]:
     modules = (import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__))
-    found: list[Kind] = [kind for module in modules for kind in module.KINDS]
-    return tuple(sorted(found, key=lambda kind: (kind.group, kind.kind)))
+    kinds: list[Kind] = [kind for module in modules for kind in module.KINDS]
+    return tuple(sorted(kinds, key=lambda kind: (kind.group, kind.kind)))
 
 
 #: All kinds, by group and name.

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """CDIConfig: settings of all imports, and where uploads are sent (CDI API reference, CDIConfig).
 
-There is one, `config`. An administrator writes its spec, the engine its status.
+There is one, `config`. An administrator writes its spec, or the engine does, from the object CDI if there is one. The
+engine writes its status.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ _IMPORT_PROXY = Struct(
     unsupported("trustedCAProxy", "ConfigMap with the authorities of the proxy's certificate."),
 )
 
-_SPEC = Struct(
+SPEC = Struct(
     "What an administrator says.",
     field("uploadProxyURLOverride", STRING, "Address of the upload proxy, such as an Ingress has it."),
     field("filesystemOverhead", _OVERHEAD, "The share of a file system that a disk leaves free."),
@@ -74,18 +75,22 @@ def validate(config: Any, context: Context = DEFAULT_CONTEXT) -> list[Cause]:
     """Return what is wrong with a CDIConfig."""
     if not isinstance(config, dict) or config.get("spec") is None:
         return []
-    return schema_causes(config, _SPEC) or list(_causes(config["spec"]))
+    return schema_causes(config, SPEC) or list(setting_causes(config["spec"], "spec"))
 
 
-def _causes(spec: Spec) -> Causes:
-    overhead, here = spec.get("filesystemOverhead") or {}, "spec.filesystemOverhead"
+def setting_causes(spec: Spec, where: str) -> Causes:
+    """Return what is wrong with settings, whose shape is sound.
+
+    :param where: their path.
+    """
+    overhead, here = spec.get("filesystemOverhead") or {}, f"{where}.filesystemOverhead"
     shares = {f"{here}.storageClass[{name}]": share for name, share in (overhead.get("storageClass") or {}).items()}
     for path, share in {f"{here}.global": overhead.get("global") or "0", **shares}.items():
         if not _SHARE.fullmatch(share) or float(share) == 1:
             yield Cause(INVALID, f"{path} {share!r} is no share of a file system, from 0 to 0.999", path)
     for name in ("HTTPProxy", "HTTPSProxy"):
         if (address := (spec.get("importProxy") or {}).get(name)) and not _PROXY.fullmatch(address):
-            path = f"spec.importProxy.{name}"
+            path = f"{where}.importProxy.{name}"
             yield Cause(INVALID, f"{path} {address!r} is no address of a proxy, such as http://proxy:3128", path)
 
 
@@ -98,7 +103,7 @@ CDI_CONFIG = Kind(
     categories=(),
     schema=Struct(
         "Settings of all imports, and where uploads are sent.",
-        field("spec", _SPEC, "What an administrator says."),
+        field("spec", SPEC, "What an administrator says."),
         field("status", _STATUS, "What is in force."),
     ),
     columns=(AGE,),

@@ -14,24 +14,26 @@ from typing import Any
 
 from turtles.api.clones import GROUP, SNAPSHOT, VM
 from turtles.api.core import CONDITIONS
-from turtles.api.kind import CREATE, DEFAULT_CONTEXT, MANAGED_BY_USERS, UPDATE, Column, Context, Kind, Version, Webhook
-from turtles.api.kinds.snapshot.common import patch_causes
-from turtles.api.language import (
-    INVALID,
-    NOT_SUPPORTED,
-    STRING,
-    STRING_MAP,
-    STRINGS,
-    TIME,
-    Cause,
-    Struct,
-    field,
+from turtles.api.kind import (
+    CREATE,
+    DEFAULT_CONTEXT,
+    MANAGED_BY_USERS,
+    Column,
+    Context,
+    Kind,
+    Version,
+    Webhook,
+    validators,
 )
+from turtles.api.kinds.snapshot.common import patch_causes
+from turtles.api.language import INVALID, NOT_SUPPORTED, STRING, STRING_MAP, STRINGS, TIME, Cause, Struct, field, group
 from turtles.api.objects import Object, get
 from turtles.api.rules import Causes, is_well_formed, schema_causes
 from turtles.api.snapshots import PREFIX_TARGET_NAME, RANDOMIZE_NAMES
 
-_MAC = re.compile(r"[0-9A-Fa-f]{2}([:-])[0-9A-Fa-f]{2}(\1[0-9A-Fa-f]{2}){4}")
+_MAC = re.compile(
+    r"[0-9A-Fa-f]{2}([:-])[0-9A-Fa-f]{2}(\1[0-9A-Fa-f]{2}){4}|[0-9A-Fa-f]{4}\.[0-9A-Fa-f]{4}\.[0-9A-Fa-f]{4}"
+)
 _FILTERS = (
     "Which {} the copy has: keys, of which the last character may be `*` for any end, with `!` in front those that it "
     "hasn't. All without."
@@ -62,14 +64,11 @@ _SPEC = Struct(
     ),
     field("labelFilters", STRINGS, _FILTERS.format("labels")),
     field("annotationFilters", STRINGS, _FILTERS.format("annotations")),
-    field(
+    group(
         "template",
-        Struct(
-            "The same for the template, and so for the copy's instances.",
-            field("labelFilters", STRINGS, _FILTERS.format("labels")),
-            field("annotationFilters", STRINGS, _FILTERS.format("annotations")),
-        ),
         "The same for the template, and so for the copy's instances.",
+        field("labelFilters", STRINGS, _FILTERS.format("labels")),
+        field("annotationFilters", STRINGS, _FILTERS.format("annotations")),
     ),
     field("newMacAddresses", STRING_MAP, "MAC addresses by interface; all others are new."),
     field("newSMBiosSerial", STRING, "Serial number of the copy's firmware; without, it is new."),
@@ -200,8 +199,7 @@ CLONE = Kind(
     rights=MANAGED_BY_USERS,
     webhooks=(
         Webhook("vmclones-mutator", "/vm-clone-mutate-create", (CREATE,), mutating=True),
-        Webhook("vm-clone-validator", "/vm-clone-validate", (CREATE,)),
-        Webhook("vm-clone-update-validator", "/vm-clone-validate", (UPDATE,)),
+        *validators("vm-clone", "/vm-clone-validate"),
     ),
     default=default,
     validate=validate,

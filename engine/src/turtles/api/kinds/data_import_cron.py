@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""DataImportCron: a DataSource that leads to the newest image of a registry (CDI user guide, "OS image poll and
-update").
+"""DataImportCron: a DataSource that leads to the newest image of a registry, or the newest copy of a claim (CDI user
+guide, "OS image poll and update").
 """
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from typing import Any
 
 from turtles.api import cdi
+from turtles.api.constant import constant_spec, name_causes
 from turtles.api.core import METADATA
 from turtles.api.kind import (
     AGE,
@@ -26,19 +28,18 @@ from turtles.api.kinds.data_volume import validation as data_volumes
 from turtles.api.kinds.data_volume.schema import CONDITIONS, PVC
 from turtles.api.kinds.data_volume.schema import SPEC as DATA_VOLUME_SPEC
 from turtles.api.language import (
-    DUPLICATE,
     INT32,
     INVALID,
     OPEN_OBJECT,
     STRING,
     TIME,
     Cause,
-    ListOf,
     Struct,
     field,
-    unsupported,
+    group,
+    group_list,
 )
-from turtles.api.objects import get, is_deleted
+from turtles.api.objects import Object, get
 from turtles.api.rules import Causes, Spec, schema_causes
 from turtles.api.schedules import ScheduleError, next_time
 
@@ -47,21 +48,16 @@ OUTDATED, NEVER = "Outdated", "Never"
 RETAIN_ALL, RETAIN_NONE = "All", "None"
 #: Imports that are kept, if nobody says how many.
 KEPT = 3
-#: Longest name that goes into a label.
-_LONGEST = 63
 _TEMPLATE = "The DataVolumes to create, one for each import."
 
 SPEC = Struct(
     "What is imported, and when. It can't be changed.",
-    field(
+    group(
         "template",
-        Struct(
-            _TEMPLATE,
-            field("metadata", METADATA, "Labels and annotations. Names are the DataSource's, with a part of a digest."),
-            field("spec", DATA_VOLUME_SPEC, "What they are: the source is a registry.", required=True),
-            field("status", OPEN_OBJECT, "Ignored."),
-        ),
         _TEMPLATE,
+        field("metadata", METADATA, "Labels and annotations. Names are the DataSource's, with a part of a digest."),
+        field("spec", DATA_VOLUME_SPEC, "What they are: the source is a registry or a claim.", required=True),
+        field("status", OPEN_OBJECT, "Ignored."),
         required=True,
     ),
     field("schedule", STRING, "When to look for a newer image, as crontab(5) has it, in UTC; never if empty."),
@@ -74,28 +70,52 @@ SPEC = Struct(
         "Whether imports and DataSource outlive the DataImportCron: All of them do, or None.",
         absent=RETAIN_ALL,
     ),
-    unsupported("createdBy", "Who may read a source in another namespace."),
+    field("createdBy", STRING, "Who created it, and may copy a claim of another namespace. Written by the engine."),
 )
 
 _STATUS = Struct(
     "How far it is. Written by the engine only.",
-    field(
+    group_list(
         "currentImports",
-        ListOf(
-            Struct(
-                "An import.",
-                field("DataVolumeName", STRING, "The DataVolume, and its claim.", required=True),
-                field("Digest", STRING, "The digest of the image.", required=True),
-            )
-        ),
         "The import that is going on, or the newest one.",
+        field("DataVolumeName", STRING, "The DataVolume, and its claim.", required=True),
+        field("Digest", STRING, "The digest of the image, or uid: and that of the claim.", required=True),
     ),
     field("lastImportedPVC", PVC, "The claim with the newest complete import."),
     field("lastImportTimestamp", TIME, "When that was complete."),
-    field("lastExecutionTimestamp", TIME, "When the registry was last asked."),
+    field("lastExecutionTimestamp", TIME, "When the source was last looked at."),
     field("sourceFormat", STRING, "What imports are: pvc."),
-    field("conditions", CONDITIONS, "Progressing: an import is going on. UpToDate: the newest image is there."),
+    field("conditions", CONDITIONS, "Progressing: an import is going on. UpToDate: the newest one is there."),
 )
+
+
+def default(cron: Object, context: Context = DEFAULT_CONTEXT) -> Object:
+    """Return a new DataImportCron with the user who creates it, as CDI notes one."""
+    if not isinstance(cron.get("spec"), dict):
+        return cron
+    spec = {key: value for key, value in cron["spec"].items() if key != "createdBy"}
+    if context.user:
+        spec["createdBy"] = json.dumps(context.user, sort_keys=True)
+    return {**cron, "spec": spec}
+
+
+def default_update(cron: Object, old: Object, context: Context = DEFAULT_CONTEXT) -> Object:
+    """Return an updated DataImportCron with the user who created it: whoever replaces it needn't name them."""
+    if not isinstance(cron.get("spec"), dict):
+        return cron
+    spec = {key: value for key, value in cron["spec"].items() if key != "createdBy"}
+    if (creator := get(old, "spec", "createdBy")) is not None:
+        spec["createdBy"] = creator
+    return {**cron, "spec": spec}
+
+
+def creator(cron: Object) -> Object | None:
+    """Return the user who created a DataImportCron, as an AdmissionReview names one; None if nobody knows."""
+    try:
+        user = json.loads(get(cron, "spec", "createdBy") or "null")
+    except ValueError:
+        return None
+    return user if isinstance(user, dict) and user.get("username") else None
 
 
 def validate(cron: Any, context: Context = DEFAULT_CONTEXT) -> list[Cause]:
@@ -105,33 +125,24 @@ def validate(cron: Any, context: Context = DEFAULT_CONTEXT) -> list[Cause]:
     return list(_causes(cron, cron["spec"]))[:1]
 
 
-def validate_update(cron: Any, old: Any, context: Context = DEFAULT_CONTEXT) -> list[Cause]:
-    """Return what is wrong with an updated DataImportCron: its spec can't be changed."""
-    if is_deleted(cron) if isinstance(cron, dict) else False:
-        return []
-    before, after = (SPEC.canonical(get(each, "spec") or {}) for each in (old, cron))
-    if before != after:
-        return [Cause(DUPLICATE, "Cannot update DataImportCron Spec", "DataImportCron.Spec")]
-    return []
+#: Returns what is wrong with an updated DataImportCron: its spec can't be changed.
+validate_update = constant_spec("DataImportCron", SPEC)
 
 
 def _causes(cron: Any, spec: Spec) -> Causes:
-    if len(str(get(cron, "metadata", "name") or "")) > _LONGEST:
-        yield Cause(INVALID, f"Name cannot be longer than {_LONGEST} characters", "metadata.name")
+    yield from name_causes(cron)
     template = spec["template"]["spec"]
     registry = get(template, "source", "registry")
-    if registry is None:
-        yield Cause(INVALID, "Missing registry source", "spec.Template")
+    if registry is None and get(template, "source", "pvc") is None:
+        yield Cause(INVALID, "Missing registry or pvc source", "spec.Template")
         return
+    if template.get("sourceRef") is not None or template.get("contentType"):
+        message = "Unsettable fields: SourceRef, ContentType, Checkpoints, FinalCheckpoint"
+        yield Cause(INVALID, message, "spec.Template")
     for cause in data_volumes.validate({"spec": template}):
         yield Cause(cause.type, cause.message, f"spec.template.{cause.field}")
-    if not registry["url"].startswith("docker:"):
-        message = f"spec.template.spec.source.registry.url {registry['url']!r} has no digest to ask for; use docker://"
-        yield Cause(INVALID, message, "spec.template.spec.source.registry.url")
-    if "@" in registry["url"]:
-        message = f"spec.template.spec.source.registry.url {registry['url']!r} names a digest, which always stands for "
-        message += "the same image; name a tag"
-        yield Cause(INVALID, message, "spec.template.spec.source.registry.url")
+    if registry is not None:
+        yield from _registry_causes(registry)
     if spec.get("schedule"):
         try:
             next_time(spec["schedule"], datetime(2026, 1, 1, tzinfo=UTC))
@@ -145,8 +156,16 @@ def _causes(cron: Any, spec: Spec) -> Causes:
             yield Cause(INVALID, f"Illegal {words} value", f"spec.{words}")
     if not spec["managedDataSource"]:
         yield Cause(INVALID, "Illegal ManagedDataSource value", "spec.ManagedDataSource")
-    elif len(spec["managedDataSource"]) > _LONGEST:
-        yield Cause(INVALID, f"Name cannot be longer than {_LONGEST} characters", "spec.ManagedDataSource")
+    yield from name_causes(cron, spec["managedDataSource"], "spec.ManagedDataSource")
+
+
+def _registry_causes(registry: Spec) -> Causes:
+    here, url = "spec.template.spec.source.registry.url", registry["url"]
+    if not url.startswith("docker:"):
+        yield Cause(INVALID, f"{here} {url!r} has no digest to ask for; use docker://", here)
+    if "@" in url:
+        message = f"{here} {url!r} names a digest, which always stands for the same image; name a tag"
+        yield Cause(INVALID, message, here)
 
 
 DATA_IMPORT_CRON = Kind(
@@ -156,16 +175,22 @@ DATA_IMPORT_CRON = Kind(
     versions=(Version("v1beta1", storage=True),),
     short_names=("dic", "dics"),
     schema=Struct(
-        "A DataSource that leads to the newest image of a registry.",
+        "A DataSource that leads to the newest image of a registry, or the newest copy of a claim.",
         field("spec", SPEC, "What is imported, and when.", required=True),
         field("status", _STATUS, "How far it is."),
     ),
     columns=(Column("Format", "string", ".status.sourceFormat", description="What imports are"), AGE),
     status_subresource=True,
     rights=MANAGED_BY_USERS,
-    webhooks=(Webhook("dataimportcron-validate.cdi", "/dataimportcron-validate", (CREATE, UPDATE)),),
+    webhooks=(
+        Webhook("dataimportcron-mutate.cdi", "/dataimportcron-mutate", (CREATE, UPDATE), mutating=True),
+        Webhook("dataimportcron-validate.cdi", "/dataimportcron-validate", (CREATE, UPDATE)),
+    ),
+    default=default,
+    default_update=default_update,
     validate=validate,
     validate_update=validate_update,
+    check="data_import_cron",
 )
 
 KINDS = (DATA_IMPORT_CRON,)

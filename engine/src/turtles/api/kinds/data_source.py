@@ -18,7 +18,7 @@ from turtles.api.kind import (
     Webhook,
 )
 from turtles.api.kinds.data_volume.schema import CONDITIONS, PVC, SNAPSHOT
-from turtles.api.language import INVALID, STRING, Cause, Struct, field
+from turtles.api.language import INVALID, STRING, Cause, Struct, field, group
 from turtles.api.rules import schema_causes
 
 _OTHER = Struct(
@@ -35,17 +35,12 @@ _FIELDS = (
 
 SPEC = Struct(
     "Which disk it is.",
-    field(
-        "source",
-        Struct("The disk. One of its fields is given, or none so far.", *_FIELDS),
-        "The disk. One of its fields is given, or none so far.",
-        required=True,
-    ),
+    group("source", "The disk. One of its fields is given, or none so far.", *_FIELDS, required=True),
 )
 
 _STATUS = Struct(
     "What there is of it. Written by the engine only.",
-    field("source", Struct("What it leads to.", *_FIELDS), "What it leads to."),
+    group("source", "What it leads to.", *_FIELDS),
     field("conditions", CONDITIONS, "Ready: whether it can be copied."),
 )
 
@@ -55,11 +50,11 @@ def validate(data_source: Any, context: Context = DEFAULT_CONTEXT) -> list[Cause
     if causes := schema_causes(data_source, SPEC):
         return causes
     source = data_source["spec"]["source"]
-    given = [name for name, value in source.items() if value is not None]
-    if len(given) > 1:
-        message = f"spec.source: {' and '.join(sorted(given))} are given; name one disk"
+    sources = [name for name, value in source.items() if value is not None]
+    if len(sources) > 1:
+        message = f"spec.source: {' and '.join(sorted(sources))} are given; name one disk"
         return [Cause(INVALID, message, "spec.source")]
-    for name in given:
+    for name in sources:
         if not source[name]["name"]:
             return [Cause(INVALID, f"spec.source.{name}.name is empty; name the disk", f"spec.source.{name}.name")]
     return []

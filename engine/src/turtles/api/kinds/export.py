@@ -11,25 +11,22 @@ from typing import Any
 from turtles.api import durations
 from turtles.api.core import CONDITIONS
 from turtles.api.exports import CLAIM, GROUP, KIND, MACHINE, PLURAL, SNAPSHOT
-from turtles.api.kind import CREATE, DEFAULT_CONTEXT, MANAGED_BY_USERS, UPDATE, Column, Context, Kind, Version, Webhook
+from turtles.api.kind import DEFAULT_CONTEXT, MANAGED_BY_USERS, Column, Context, Kind, Version, validators
 from turtles.api.kind import GROUP as KUBEVIRT
 from turtles.api.kinds.snapshot.common import spec_stays
-from turtles.api.language import INVALID, STRING, TIME, Cause, ListOf, Struct, field
+from turtles.api.language import INVALID, STRING, TIME, Cause, Struct, field, group, group_list
 from turtles.api.objects import Object
 from turtles.api.rules import Causes, schema_causes
 from turtles.api.snapshots import GROUP as SNAPSHOTS
 
 _SPEC = Struct(
     "What is exported, to whom, and for how long.",
-    field(
+    group(
         "source",
-        Struct(
-            "What is exported.",
-            field("apiGroup", STRING, "The group of the kind; none of a PersistentVolumeClaim."),
-            field("kind", STRING, "PersistentVolumeClaim, VirtualMachine or VirtualMachineSnapshot.", required=True),
-            field("name", STRING, "Its name.", required=True),
-        ),
         "What is exported.",
+        field("apiGroup", STRING, "The group of the kind; none of a PersistentVolumeClaim."),
+        field("kind", STRING, "PersistentVolumeClaim, VirtualMachine or VirtualMachineSnapshot.", required=True),
+        field("name", STRING, "Its name.", required=True),
         required=True,
     ),
     field(
@@ -43,57 +40,39 @@ _SPEC = Struct(
 _LINK = Struct(
     "Where to download.",
     field("cert", STRING, "The authorities of the server's certificate, in PEM.", required=True),
-    field(
+    group_list(
         "volumes",
-        ListOf(
-            Struct(
-                "A volume.",
-                field("name", STRING, "That of the claim, or of the one that a snapshot is of.", required=True),
-                field(
-                    "formats",
-                    ListOf(
-                        Struct(
-                            "A form in which it can be had.",
-                            field("format", STRING, "raw, gzip, dir or tar.gz.", required=True),
-                            field("url", STRING, "Where.", required=True),
-                        ),
-                        kind="map",
-                        keys=("format",),
-                    ),
-                    "The forms in which it can be had.",
-                ),
-            ),
-            kind="map",
-            keys=("name",),
-        ),
         "The volumes.",
-    ),
-    field(
-        "manifests",
-        ListOf(
-            Struct(
-                "Objects that make the machine again.",
-                field("type", STRING, "all, or auth-header-secret: the Secret with the token.", required=True),
-                field("url", STRING, "Where.", required=True),
-            ),
+        field("name", STRING, "That of the claim, or of the one that a snapshot is of.", required=True),
+        group_list(
+            "formats",
+            "The forms in which it can be had.",
+            field("format", STRING, "raw, gzip, dir or tar.gz.", required=True),
+            field("url", STRING, "Where.", required=True),
             kind="map",
-            keys=("type",),
+            keys=("format",),
         ),
+        kind="map",
+        keys=("name",),
+    ),
+    group_list(
+        "manifests",
         "Objects that make the machine again, with disks from this export.",
+        field("type", STRING, "all, or auth-header-secret: the Secret with the token.", required=True),
+        field("url", STRING, "Where.", required=True),
+        kind="map",
+        keys=("type",),
     ),
 )
 
 _STATUS = Struct(
     "How far it is. Written by the engine only.",
     field("phase", STRING, "Pending, Ready, Terminated or Skipped."),
-    field(
+    group(
         "links",
-        Struct(
-            "Where to download.",
-            field("internal", _LINK, "For Pods of the cluster."),
-            field("external", _LINK, "For everyone else."),
-        ),
         "Where to download.",
+        field("internal", _LINK, "For Pods of the cluster."),
+        field("external", _LINK, "For everyone else."),
     ),
     field("tokenSecretRef", STRING, "The Secret with the token."),
     field("ttlExpirationTime", TIME, "When the export will be deleted."),
@@ -165,10 +144,7 @@ EXPORT = Kind(
     ),
     status_subresource=True,
     rights=MANAGED_BY_USERS,
-    webhooks=(
-        Webhook("virtualmachineexport-validator", "/virtualmachineexports-validate", (CREATE,)),
-        Webhook("virtualmachineexport-update-validator", "/virtualmachineexports-validate", (UPDATE,)),
-    ),
+    webhooks=validators("virtualmachineexport", "/virtualmachineexports-validate"),
     validate=validate,
     validate_update=spec_stays,
 )

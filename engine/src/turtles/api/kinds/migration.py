@@ -27,14 +27,15 @@ from turtles.api.kind import (
 )
 from turtles.api.language import (
     INT32,
+    INVALID,
     NOT_SUPPORTED,
     REQUIRED,
     STRING,
     STRING_MAP,
     Cause,
-    ListOf,
     Struct,
     field,
+    group_list,
     unsupported,
 )
 from turtles.api.objects import Object, add_finalizer, get, is_deleted
@@ -52,7 +53,12 @@ MIGRATION_SPEC = Struct(
         STRING_MAP,
         "Labels that the target must have, in addition to the instance's own selector.",
     ),
-    unsupported("priority", "Which migrations come first."),
+    field(
+        "priority",
+        STRING,
+        "Which migrations come first: system-critical (nodes being emptied, upgrades), user-triggered (larger Pods), "
+        "system-maintenance, and those without. For virt-controller only.",
+    ),
     unsupported("sendTo", "Another cluster to migrate to."),
     unsupported("receive", "A migration to take from another cluster."),
 )
@@ -64,16 +70,11 @@ _STATUS = Struct(
         STRING,
         "Pending, Scheduling, Scheduled, PreparingTarget, TargetReady, Running, and in the end Succeeded or Failed.",
     ),
-    field(
+    group_list(
         "phaseTransitionTimestamps",
-        ListOf(
-            Struct(
-                "When a phase began.",
-                field("phase", STRING, "The phase."),
-                field("phaseTransitionTimestamp", STRING, "When it began."),
-            )
-        ),
         "When each phase began.",
+        field("phase", STRING, "The phase."),
+        field("phaseTransitionTimestamp", STRING, "When it began."),
     ),
     field("conditions", CONDITIONS, "Aspects of the state."),
     field("migrationState", FREE, "What the instance says of the migration, in the end for good."),
@@ -105,6 +106,8 @@ def validate(migration: Any, context: Context = DEFAULT_CONTEXT) -> list[Cause]:
         return causes
     if not migration["spec"].get("vmiName"):
         return [Cause(REQUIRED, "vmiName is missing", "spec.vmiName")]
+    if migration["spec"].get("priority") is not None and not context.privileged:
+        return [Cause(INVALID, "Migration priority queue, only virt-controller is allowed to set priority field")]
     if message := _obstacle(migration, context):
         raise Refusal(message, 400)
     return []

@@ -13,16 +13,13 @@ from typing import Any
 from turtles.api import durations
 from turtles.api.core import CONDITIONS, LABEL_SELECTOR, METADATA, REQUIREMENTS
 from turtles.api.kind import (
-    AGE,
-    CREATE,
     DEFAULT_CONTEXT,
     MANAGED_BY_USERS,
-    UPDATE,
-    Column,
     Context,
     Kind,
     Version,
-    Webhook,
+    scale_columns,
+    validators,
 )
 from turtles.api.kinds.vm import VM_SPEC, check_template, machine_causes
 from turtles.api.language import (
@@ -39,10 +36,11 @@ from turtles.api.language import (
     Field,
     Struct,
     field,
+    group,
 )
 from turtles.api.objects import get, is_deleted
 from turtles.api.rules import Causes, Spec, check_metadata, schema_causes
-from turtles.api.selectors import selector_causes, selects
+from turtles.api.selectors import choice_causes
 
 GROUP = "pool.kubevirt.io"
 
@@ -58,7 +56,7 @@ _DIGITS = re.compile(r"[+-]?[0-9]+")
 
 
 def _way(name: str, doc: str, *fields: Field) -> Field:
-    return field(name, Struct(doc, *fields), doc)
+    return group(name, doc, *fields)
 
 
 _STATE_PRESERVATION = field(
@@ -68,52 +66,40 @@ _STATE_PRESERVATION = field(
     "default) or Offline. Online does what Offline does: memory isn't kept.",
     absent=DISABLED,
 )
-_SELECTION_POLICY = field(
+_SELECTION_POLICY = group(
     "selectionPolicy",
-    Struct(
-        "Which machines it is about, and in which order.",
-        field(
-            "sortPolicy",
-            Choice(ASCENDING, DESCENDING, NEWEST, OLDEST, RANDOM),
-            "By index (AscendingOrder, DescendingOrder), by age (Newest, Oldest) or at Random, the default.",
-            absent=RANDOM,
-        ),
-        field(
-            "selectors",
-            Struct(
-                "Which machines it is about; all that are given have to match.",
-                field("labelSelector", LABEL_SELECTOR, "Labels of a machine's template."),
-                field("nodeSelectorRequirementMatcher", REQUIREMENTS, "Requirements on a machine's nodeSelector."),
-            ),
-            "Which machines it is about.",
-        ),
-    ),
     "Which machines it is about, and in which order.",
+    field(
+        "sortPolicy",
+        Choice(ASCENDING, DESCENDING, NEWEST, OLDEST, RANDOM),
+        "By index (AscendingOrder, DescendingOrder), by age (Newest, Oldest) or at Random, the default.",
+        absent=RANDOM,
+    ),
+    group(
+        "selectors",
+        "Which machines it is about; all that are given have to match.",
+        field("labelSelector", LABEL_SELECTOR, "Labels of a machine's template."),
+        field("nodeSelectorRequirementMatcher", REQUIREMENTS, "Requirements on a machine's nodeSelector."),
+    ),
 )
 
 POOL_SPEC = Struct(
     "What machines there are to be, and how many.",
     field("replicas", COUNT, "How many; 1 if not given."),
     field("selector", LABEL_SELECTOR, "Labels of the machines that count. It can't be changed.", required=True),
-    field(
+    group(
         "virtualMachineTemplate",
-        Struct(
-            _TEMPLATE,
-            field("metadata", METADATA, "Labels and annotations of the machines. Names are the pool's, with an index."),
-            field("spec", VM_SPEC, "The machines' desired state."),
-        ),
         _TEMPLATE,
+        field("metadata", METADATA, "Labels and annotations of the machines. Names are the pool's, with an index."),
+        field("spec", VM_SPEC, "The machines' desired state."),
         required=True,
     ),
     field("paused", BOOLEAN, "Whether machines are neither created, changed nor deleted."),
-    field(
+    group(
         "nameGeneration",
-        Struct(
-            "What gets a machine's index appended.",
-            field("appendIndexToConfigMapRefs", BOOLEAN, "Names of ConfigMaps in volumes."),
-            field("appendIndexToSecretRefs", BOOLEAN, "Names of Secrets in volumes."),
-        ),
         "What gets a machine's index appended, besides its own name and those of its DataVolumes.",
+        field("appendIndexToConfigMapRefs", BOOLEAN, "Names of ConfigMaps in volumes."),
+        field("appendIndexToSecretRefs", BOOLEAN, "Names of Secrets in volumes."),
     ),
     field(
         "maxUnavailable",
@@ -121,39 +107,30 @@ POOL_SPEC = Struct(
         "How many machines, or which part of them, may be unavailable while instances are replaced by an update.",
         absent="100%",
     ),
-    field(
+    group(
         "scaleInStrategy",
-        Struct(
-            "What happens if there are more machines than wanted.",
-            _way("proactive", "Machines are deleted; the default.", _SELECTION_POLICY, _STATE_PRESERVATION),
-            _way("opportunistic", "Machines leave when somebody else deletes them.", _STATE_PRESERVATION),
-            _way("unmanaged", "Users delete machines themselves."),
-        ),
         "What happens if there are more machines than wanted; proactive if not given.",
+        _way("proactive", "Machines are deleted; the default.", _SELECTION_POLICY, _STATE_PRESERVATION),
+        _way("opportunistic", "Machines leave when somebody else deletes them.", _STATE_PRESERVATION),
+        _way("unmanaged", "Users delete machines themselves."),
     ),
-    field(
+    group(
         "updateStrategy",
-        Struct(
-            "How a changed template reaches the machines.",
-            _way("proactive", "Running instances are replaced; the default.", _SELECTION_POLICY),
-            _way("opportunistic", "Machines have it with their next start."),
-            _way("unmanaged", "New machines alone have it."),
-        ),
         "How a changed template reaches the machines; proactive if not given.",
+        _way("proactive", "Running instances are replaced; the default.", _SELECTION_POLICY),
+        _way("opportunistic", "Machines have it with their next start."),
+        _way("unmanaged", "New machines alone have it."),
     ),
-    field(
+    group(
         "autohealing",
-        Struct(
-            "When a machine that fails to start is replaced.",
-            field("startUpFailureThreshold", POSITIVE, "Failures in a row.", absent=3),
-            field(
-                "minFailingToStartDuration",
-                STRING,
-                "For how long it isn't ready while its status is an error, such as 5m.",
-                absent="5m",
-            ),
-        ),
         "When a machine that fails to start is replaced. Without it none is.",
+        field("startUpFailureThreshold", POSITIVE, "Failures in a row.", absent=3),
+        field(
+            "minFailingToStartDuration",
+            STRING,
+            "For how long it isn't ready while its status is an error, such as 5m.",
+            absent="5m",
+        ),
     ),
 )
 
@@ -188,10 +165,7 @@ def validate(pool: Any, context: Context = DEFAULT_CONTEXT) -> list[Cause]:
     assert isinstance(spec, dict)
     assert isinstance(template, dict)
     causes += machine_causes(template["spec"], f"{path}.spec", context)
-    if wrong := selector_causes(spec["selector"], "spec.selector"):
-        causes += wrong
-    elif not selects(spec["selector"], (template.get("metadata") or {}).get("labels") or {}):
-        causes.append(Cause(INVALID, "selector does not match labels.", "spec.selector"))
+    causes += choice_causes(spec["selector"], (template.get("metadata") or {}).get("labels") or {}, "spec.selector")
     causes += _max_unavailable(spec)
     causes += _autohealing(spec)
     return causes
@@ -259,19 +233,11 @@ POOL = Kind(
         field("spec", POOL_SPEC, "What machines there are to be, and how many.", required=True),
         field("status", _STATUS, "What machines there are."),
     ),
-    columns=(
-        Column("Desired", "integer", ".spec.replicas", description="Number of desired VirtualMachines"),
-        Column("Current", "integer", ".status.replicas", description="Number of managed and not final or deleted ones"),
-        Column("Ready", "integer", ".status.readyReplicas", description="Number of those that are ready"),
-        AGE,
-    ),
+    columns=scale_columns("VirtualMachine"),
     status_subresource=True,
     scale=True,
     rights=MANAGED_BY_USERS,
-    webhooks=(
-        Webhook("virtualmachinepool-validator", "/vmpool-validate", (CREATE,)),
-        Webhook("virtualmachinepool-update-validator", "/vmpool-validate", (UPDATE,)),
-    ),
+    webhooks=validators("virtualmachinepool", "/vmpool-validate"),
     validate=validate,
     validate_update=validate_update,
     warn=warn,

@@ -10,23 +10,20 @@ from typing import Any
 
 from turtles.api.core import CONDITIONS, LABEL_SELECTOR, METADATA
 from turtles.api.kind import (
-    AGE,
-    CREATE,
     DEFAULT_CONTEXT,
     MANAGED_BY_USERS,
-    UPDATE,
-    Column,
     Context,
     Kind,
-    Webhook,
+    scale_columns,
+    validators,
 )
 from turtles.api.kinds.vmi.former import of_template
 from turtles.api.kinds.vmi.schema import VMI_SPEC
 from turtles.api.kinds.vmi.validation import label_causes, spec_causes
-from turtles.api.language import BOOLEAN, INT32, INVALID, REQUIRED, STRING, Cause, Struct, field
+from turtles.api.language import BOOLEAN, INT32, INVALID, REQUIRED, STRING, Cause, Struct, field, group
 from turtles.api.objects import get, is_deleted
 from turtles.api.rules import check_metadata, schema_causes
-from turtles.api.selectors import selector_causes, selects
+from turtles.api.selectors import choice_causes
 
 _TEMPLATE = "The VirtualMachineInstances to create."
 
@@ -34,14 +31,11 @@ REPLICASET_SPEC = Struct(
     "What instances there are to be, and how many.",
     field("replicas", INT32, "How many; 1 if not given."),
     field("selector", LABEL_SELECTOR, "Labels of the instances that count; those of the template.", required=True),
-    field(
+    group(
         "template",
-        Struct(
-            _TEMPLATE,
-            field("metadata", METADATA, "Labels and annotations of the instances. Their names begin with its name."),
-            field("spec", VMI_SPEC, "The machines' desired state. A change counts for new instances only."),
-        ),
         _TEMPLATE,
+        field("metadata", METADATA, "Labels and annotations of the instances. Their names begin with its name."),
+        field("spec", VMI_SPEC, "The machines' desired state. A change counts for new instances only."),
         required=True,
     ),
     field("paused", BOOLEAN, "Whether instances are neither created nor deleted."),
@@ -78,10 +72,7 @@ def validate(replicaset: Any, context: Context = DEFAULT_CONTEXT) -> list[Cause]
     metadata = spec["template"].get("metadata") or {}
     causes += label_causes(metadata, "spec.template.metadata", context)
     causes += spec_causes(spec["template"]["spec"], "spec.template.spec", context.config)
-    if wrong := selector_causes(spec["selector"], "spec.selector"):
-        causes += wrong
-    elif not selects(spec["selector"], metadata.get("labels") or {}):
-        causes.append(Cause(INVALID, "selector does not match labels.", "spec.selector"))
+    causes += choice_causes(spec["selector"], metadata.get("labels") or {}, "spec.selector")
     return causes
 
 
@@ -94,19 +85,11 @@ REPLICASET = Kind(
         field("spec", REPLICASET_SPEC, "What instances there are to be, and how many.", required=True),
         field("status", _STATUS, "What instances there are."),
     ),
-    columns=(
-        Column("Desired", "integer", ".spec.replicas", description="Number of desired VirtualMachineInstances"),
-        Column("Current", "integer", ".status.replicas", description="Number of managed and not final or deleted ones"),
-        Column("Ready", "integer", ".status.readyReplicas", description="Number of those that are ready"),
-        AGE,
-    ),
+    columns=scale_columns("VirtualMachineInstance"),
     status_subresource=True,
     scale=True,
     rights=MANAGED_BY_USERS,
-    webhooks=(
-        Webhook("virtualmachinereplicaset-validator", "/virtualmachinereplicaset-validate", (CREATE,)),
-        Webhook("virtualmachinereplicaset-update-validator", "/virtualmachinereplicaset-validate", (UPDATE,)),
-    ),
+    webhooks=validators("virtualmachinereplicaset", "/virtualmachinereplicaset-validate"),
     validate=validate,
     remedies=of_template,
 )

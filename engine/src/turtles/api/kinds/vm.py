@@ -29,7 +29,7 @@ from turtles.api.kind import (
     Webhook,
 )
 from turtles.api.kinds.data_volume.schema import SPEC as DATA_VOLUME_SPEC
-from turtles.api.kinds.instancetype import expansion, matchers
+from turtles.api.kinds.instancetype import expansion, inference, lookup, matchers
 from turtles.api.kinds.preference.application import apply_storage_class
 from turtles.api.kinds.vmi.defaults.network import check_default_network
 from turtles.api.kinds.vmi.former import of_template
@@ -47,9 +47,10 @@ from turtles.api.language import (
     TIME,
     Cause,
     Choice,
-    ListOf,
     Struct,
     field,
+    group,
+    group_list,
 )
 from turtles.api.objects import Object, add_annotations, add_finalizer, get, is_deleted
 from turtles.api.operations import MIGRATION, operation_causes
@@ -65,14 +66,11 @@ VM_SPEC = Struct(
     "The machine, and whether it runs.",
     field("running", BOOLEAN, "Deprecated: true means runStrategy Always, false Halted."),
     field("runStrategy", STRING, "Always, RerunOnFailure, Manual, Halted, Once or WaitAsReceiver, if not running."),
-    field(
+    group(
         "template",
-        Struct(
-            "The VirtualMachineInstance to create.",
-            field("metadata", METADATA, "Labels and annotations of the instance."),
-            field("spec", VMI_SPEC, "The machine's desired state."),
-        ),
         "The VirtualMachineInstance to create.",
+        field("metadata", METADATA, "Labels and annotations of the instance."),
+        field("spec", VMI_SPEC, "The machine's desired state."),
         required=True,
     ),
     field(
@@ -104,27 +102,19 @@ VM_STATUS = Struct(
     field("ready", BOOLEAN, "Whether it is ready."),
     field("printableStatus", STRING, "The state in one word, for humans."),
     field("conditions", CONDITIONS, "Conditions of the machine."),
-    field(
+    group_list(
         "stateChangeRequests",
-        ListOf(
-            Struct(
-                "A start or stop that was requested.",
-                field("action", STRING, "Start or Stop.", required=True),
-                field("data", STRING_MAP, "Options of the request: paused."),
-                field("uid", STRING, "The VirtualMachineInstance it is for."),
-            )
-        ),
         "Starts and stops that were requested.",
+        field("action", STRING, "Start or Stop.", required=True),
+        field("data", STRING_MAP, "Options of the request: paused."),
+        field("uid", STRING, "The VirtualMachineInstance it is for."),
     ),
-    field(
+    group(
         "startFailure",
-        Struct(
-            "Why the machine isn't restarted immediately.",
-            field("consecutiveFailCount", INT64, "Failures in a row."),
-            field("lastFailedVMIUID", STRING, "The VirtualMachineInstance that failed last."),
-            field("retryAfterTimestamp", TIME, "When it is restarted."),
-        ),
         "Why the machine isn't restarted immediately.",
+        field("consecutiveFailCount", INT64, "Failures in a row."),
+        field("lastFailedVMIUID", STRING, "The VirtualMachineInstance that failed last."),
+        field("retryAfterTimestamp", TIME, "When it is restarted."),
     ),
     field("runStrategy", STRING, "The run strategy in force when the machine was last started."),
     field("observedGeneration", INT64, "Generation of the template that the instance was created from."),
@@ -161,7 +151,7 @@ def default(
     if is_deleted(vm) or not is_well_formed(vm, VM_SPEC):
         return vm
     vm = _stored(vm)
-    matchers.default_matchers(vm, context.find)
+    inference.default_matchers(vm, context.find)
     _default_by_preference(vm, context)
     add_finalizer(vm, labels.VM_FINALIZER)
     add_annotations(vm, labels.OBSERVED_VERSIONS)
@@ -176,7 +166,7 @@ def default_update(vm: Object, old: Object, context: Context = DEFAULT_CONTEXT) 
     if is_deleted(vm) or not is_well_formed(vm, VM_SPEC) or not is_well_formed(old, VM_SPEC):
         return vm
     vm = _stored(vm)
-    matchers.default_matchers(vm, context.find)
+    inference.default_matchers(vm, context.find)
     _default_by_preference(vm, context)
     return _default_domain(vm, get(_domain_of(old), "firmware") or {}, context)
 
@@ -224,7 +214,7 @@ def _architecture_of_disks(vm: Object, context: Context) -> str | None:
 def _default_by_preference(vm: Object, context: Context) -> None:
     """Set what a VirtualMachine's preference has and otherwise the configuration chooses. Instances get the rest."""
     try:
-        preference = matchers.find_spec(vm, matchers.PREFERENCE, context.find)
+        preference = lookup.find_spec(vm, matchers.PREFERENCE, context.find)
     except Missing:
         return  # for validation to say
     domain = _domain_of(vm)

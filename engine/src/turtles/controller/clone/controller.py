@@ -4,22 +4,21 @@
 from datetime import UTC, datetime
 
 from turtles.api.objects import Object, get
-from turtles.controller.caches import Caches
 from turtles.controller.clone.plan import Plan, Situation, failed, plan, restore_name, snapshot_name
-from turtles.kube.client import AlreadyExists, ApiError, Client, Conflict, Unavailable
-from turtles.kube.events import Recorder
+from turtles.controller.shared import Shared
+from turtles.kube.client import AlreadyExists, ApiError, Conflict, Unavailable
 from turtles.kube.informer import Key, key_of
 from turtles.kube.kubevirt import CLONE, RESTORE, SNAPSHOT, SNAPSHOT_CONTENT
-from turtles.kube.manager import Controller, Manager, Trigger, each
-from turtles.kube.writer import Writer
+from turtles.kube.manager import Controller, Trigger, each
 
 
 class CloneController:
     """Reconciles VirtualMachineClones."""
 
-    def __init__(self, client: Client, manager: Manager, caches: Caches, recorder: Recorder) -> None:
-        self._writer, self._recorder = Writer(client), recorder
-        self._vms, self._pvcs = caches.vms, caches.pvcs
+    def __init__(self, shared: Shared) -> None:
+        manager = shared.manager
+        self._writer, self._recorder = shared.writer, shared.recorder
+        self._vms, self._pvcs = shared.caches.vms, shared.caches.pvcs
         self._clones, self._snapshots = manager.informer(CLONE), manager.informer(SNAPSHOT)
         self._contents, self._restores = manager.informer(SNAPSHOT_CONTENT), manager.informer(RESTORE)
         self._made = {SNAPSHOT.kind: self._snapshots, RESTORE.kind: self._restores}

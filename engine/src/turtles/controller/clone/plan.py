@@ -67,50 +67,50 @@ def restore_name(clone: Object) -> str:
     return f"tmp-restore-{clone['metadata']['uid']}"
 
 
-def plan(clone: Object, found: Situation, now: datetime) -> Plan:
+def plan(clone: Object, situation: Situation, now: datetime) -> Plan:
     """Decide about a clone."""
     decided = Plan(copy.deepcopy(clone.get("status") or {}))
     phase, stamp = decided.status.get("phase"), rfc3339(now)
     if is_deleted(clone) or phase == FAILED:
         return decided
     if phase == SUCCEEDED:
-        if all(get(pvc, "status", "phase") == "Bound" for pvc in found.pvcs):
-            decided.delete = _own(clone, found)
+        if all(get(pvc, "status", "phase") == "Bound" for pvc in situation.pvcs):
+            decided.delete = _own(clone, situation)
         return decided
     is_of_machine = clone["spec"]["source"]["kind"] != SNAPSHOT[1]
-    if found.restore is not None:
-        _follow(clone, found.restore, found, decided, stamp)
-    elif found.target is not None:
-        name = found.target["metadata"]["name"]
+    if situation.restore is not None:
+        _follow(clone, situation.restore, situation, decided, stamp)
+    elif situation.target is not None:
+        name = situation.target["metadata"]["name"]
         _fail(decided, stamp, f"VirtualMachine {name} exists: choose another target")
-    elif found.snapshot is None and is_of_machine:
-        if found.source is None:
+    elif situation.snapshot is None and is_of_machine:
+        if situation.source is None:
             _fail(decided, stamp, f"VirtualMachine {clone['spec']['source']['name']} does not exist")
             return decided
         decided.create = _snapshot(clone)
         decided.status["snapshotName"] = snapshot_name(clone)
         _progress(decided, SNAPSHOT_IN_PROGRESS, stamp)
-    elif found.snapshot is None:
+    elif situation.snapshot is None:
         _fail(decided, stamp, f"VirtualMachineSnapshot {snapshot_name(clone)} does not exist")
-    elif get(found.snapshot, "status", "phase") == FAILED:
-        _fail(decided, stamp, str(get(found.snapshot, "status", "error", "message") or "the snapshot failed"))
-    elif not is_ready(found.snapshot) or found.content is None:
+    elif get(situation.snapshot, "status", "phase") == FAILED:
+        _fail(decided, stamp, str(get(situation.snapshot, "status", "error", "message") or "the snapshot failed"))
+    elif not is_ready(situation.snapshot) or situation.content is None:
         _progress(decided, SNAPSHOT_IN_PROGRESS, stamp)
     else:
-        decided.create = _restore(clone, found.content)
+        decided.create = _restore(clone, situation.content)
         decided.status["restoreName"] = restore_name(clone)
         decided.status["targetName"] = clone["spec"]["target"]["name"]
         _progress(decided, RESTORE_IN_PROGRESS, stamp)
     return decided
 
 
-def _follow(clone: Object, restore: Object, found: Situation, decided: Plan, stamp: str) -> None:
+def _follow(clone: Object, restore: Object, situation: Situation, decided: Plan, stamp: str) -> None:
     """See how far the restore is."""
     conditions = get(restore, "status", "conditions") or ()
     failure = next((each for each in conditions if each["type"] == "Failure" and each["status"] == "True"), None)
     if failure is not None:
         _fail(decided, stamp, str(failure.get("message") or "the restore failed"))
-        decided.delete = _own(clone, found)
+        decided.delete = _own(clone, situation)
     elif not get(restore, "status", "complete"):
         _progress(decided, RESTORE_IN_PROGRESS, stamp)
     else:
@@ -120,12 +120,12 @@ def _follow(clone: Object, restore: Object, found: Situation, decided: Plan, sta
         decided.event = ("Normal", "VirtualMachineCloneComplete", f"VirtualMachine {name} is a clone")
 
 
-def _own(clone: Object, found: Situation) -> list[Object]:
+def _own(clone: Object, situation: Situation) -> list[Object]:
     """Return snapshot and restore, as far as they exist and were made for the clone."""
     uid = clone["metadata"]["uid"]
     return [
         obj
-        for obj in (found.restore, found.snapshot)
+        for obj in (situation.restore, situation.snapshot)
         if obj is not None
         and not is_deleted(obj)
         and any(each.get("uid") == uid for each in obj["metadata"].get("ownerReferences") or ())
@@ -178,19 +178,19 @@ def patches(clone: Object, vm: Object) -> list[str]:
     :param vm: the machine as the snapshot has it.
     """
     spec, template = clone["spec"], vm["spec"]["template"]
-    found = [
+    operations = [
         *_filtered("/metadata", vm["metadata"], spec),
         *_filtered("/spec/template/metadata", template.get("metadata") or {}, spec.get("template") or {}),
     ]
     domain, path = template["spec"].get("domain") or {}, "/spec/template/spec/domain"
     for index, interface in enumerate(get(domain, "devices", "interfaces") or ()):
         if mac := (spec.get("newMacAddresses") or {}).get(interface["name"]):
-            found.append({"op": "add", "path": f"{path}/devices/interfaces/{index}/macAddress", "value": mac})
+            operations.append({"op": "add", "path": f"{path}/devices/interfaces/{index}/macAddress", "value": mac})
     if serial := spec.get("newSMBiosSerial"):
         # The rest of the firmware stays; a new machine has no identity to keep
         rest = {key: value for key, value in (domain.get("firmware") or {}).items() if key not in ("uuid", "serial")}
-        found.append({"op": "add", "path": f"{path}/firmware", "value": {**rest, "serial": serial}})
-    return [*(json.dumps(each, sort_keys=True) for each in found), *(spec.get("patches") or ())]
+        operations.append({"op": "add", "path": f"{path}/firmware", "value": {**rest, "serial": serial}})
+    return [*(json.dumps(each, sort_keys=True) for each in operations), *(spec.get("patches") or ())]
 
 
 def _filtered(path: str, metadata: Mapping[str, Any], filters: Mapping[str, Sequence[str]]) -> Iterable[Object]:

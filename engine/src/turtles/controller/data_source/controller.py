@@ -12,15 +12,14 @@ from turtles.api import times
 from turtles.api.data_sources import CLAIM, KIND, CopySource
 from turtles.api.kind import Missing
 from turtles.api.objects import Object, get, is_deleted
-from turtles.controller.caches import Caches
 from turtles.controller.data_source.status import Disk, source_of, status
 from turtles.controller.definition import Definition
-from turtles.kube.client import Client, NotFound
+from turtles.controller.shared import Shared
+from turtles.kube.client import NotFound
 from turtles.kube.informer import Key, key_of
 from turtles.kube.kubevirt import DATA_SOURCE
-from turtles.kube.manager import Controller, Manager, Trigger, each
+from turtles.kube.manager import Controller, Trigger, each
 from turtles.kube.resources import VOLUMESNAPSHOT
-from turtles.kube.writer import Writer
 
 #: Index of DataSources: what they name, as "namespace/name", whatever kind it has.
 _BY_NAMED = "named"
@@ -29,12 +28,13 @@ _BY_NAMED = "named"
 class DataSourceController:
     """Reconciles DataSources."""
 
-    def __init__(self, client: Client, manager: Manager, caches: Caches) -> None:
-        self._writer = Writer(client)
+    def __init__(self, shared: Shared) -> None:
+        manager = shared.manager
+        self._writer = shared.writer
         self._definition = Definition(manager)
         self._data_sources = manager.informer(DATA_SOURCE, optional=True)
         self._data_sources.add_index(_BY_NAMED, _named)
-        self._data_volumes, self._claims = caches.data_volumes, caches.pvcs
+        self._data_volumes, self._claims = shared.caches.data_volumes, shared.caches.pvcs
         self._snapshots = manager.informer(VOLUMESNAPSHOT, optional=True)
 
     def controller(self) -> Controller:
@@ -66,10 +66,10 @@ class DataSourceController:
             self._writer.store_status(self._data_sources, data_source, status(data_source, source, disk, times.now()))
 
     def _find(self, namespace: str, name: str) -> Object:
-        found = self._data_sources.get(namespace, name)
-        if found is None:
+        data_source = self._data_sources.get(namespace, name)
+        if data_source is None:
             raise Missing(f"{KIND} {namespace}/{name} not found")
-        return found
+        return data_source
 
     def _disk(self, source: CopySource) -> Disk:
         if source.kind == CLAIM:

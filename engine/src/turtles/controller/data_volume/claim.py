@@ -147,25 +147,29 @@ def _completed(
     storage: Mapping[str, Any], classes: Iterable[Object], profiles: Iterable[Object], settings: ImportSettings
 ) -> Object:
     """Return a claim's spec, made of the form `storage`."""
-    found = storage_class_of(storage.get("storageClassName"), classes)
-    name = found["metadata"]["name"] if found else ""
+    storage_class = storage_class_of(storage.get("storageClassName"), classes)
+    name = storage_class["metadata"]["name"] if storage_class else ""
     profile = next((each for each in profiles if each["metadata"]["name"] == name), None)
     modes, volume_mode = storage.get("accessModes") or (), storage.get("volumeMode")
-    known = storage_profiles.uses(found, profile)
+    known = storage_profiles.uses(storage_class, profile)
     use = storage_profiles.choose(known, modes, volume_mode)
     if use is None and not modes:
-        which = f"StorageClass {name}" if found else "there is no default StorageClass, which"
+        which = f"StorageClass {name}" if storage_class else "there is no default StorageClass, which"
         if known:
             message = f"{which} has no volumes with volumeMode {volume_mode}: name accessModes in spec.storage"
         else:
             message = f"{which} doesn't say how its volumes are used: name accessModes in spec.storage"
-        remedy = f", or claimPropertySets in the spec of StorageProfile {name}" if found else ", or a storageClassName"
+        remedy = (
+            f", or claimPropertySets in the spec of StorageProfile {name}"
+            if storage_class
+            else ", or a storageClassName"
+        )
         raise ClaimError(message + remedy)
     wanted = dict(storage)
     wanted["accessModes"] = list(modes or (use.access_modes if use else ()))
     wanted["volumeMode"] = volume_mode or (use.volume_mode if use else "Filesystem")
-    if found is not None:
-        wanted.setdefault("storageClassName", found["metadata"]["name"])
+    if storage_class is not None:
+        wanted.setdefault("storageClassName", storage_class["metadata"]["name"])
     if wanted["volumeMode"] == "Filesystem":
         size = quantity.to_int(storage["resources"]["requests"]["storage"])
         overhead = settings.overhead_of(wanted.get("storageClassName"))

@@ -17,18 +17,18 @@ from turtles.api import cdi, labels
 from turtles.api.kinds.vmi.hotplug import is_hotpluggable
 from turtles.api.objects import Object, is_deleted
 from turtles.api.phases import is_final, phase_of
-from turtles.controller.caches import BY_OWNER, Caches, data_volumes_of, users_of_data_volume
+from turtles.controller.caches import BY_OWNER, data_volumes_of, users_of_data_volume
 from turtles.controller.pod.attachment import on_node_of
 from turtles.controller.pod.config import LauncherConfig
 from turtles.controller.pod.launcher import launcher_pod
 from turtles.controller.pod.roles import by_role
+from turtles.controller.shared import Shared
 from turtles.domain import paths
-from turtles.kube.client import AlreadyExists, Client
+from turtles.kube.client import AlreadyExists
 from turtles.kube.informer import Key
 from turtles.kube.kubevirt import VMI
-from turtles.kube.manager import Controller, Manager, Trigger, each, owner_of
+from turtles.kube.manager import Controller, Trigger, each, owner_of
 from turtles.kube.resources import POD
-from turtles.kube.writer import Writer
 
 log = logging.getLogger(__name__)
 
@@ -99,15 +99,13 @@ def consumer_pod(vmi: Object, launcher: Object | None, volumes: Sequence[Object]
 class ConsumerController:
     """Creates first consumers, and deletes them when they aren't needed any more."""
 
-    def __init__(
-        self, client: Client, manager: Manager, caches: Caches, configuration: Callable[[Object], LauncherConfig]
-    ) -> None:
+    def __init__(self, shared: Shared, configuration: Callable[[Object], LauncherConfig]) -> None:
         """Make the controller.
 
         :param configuration: gives what launchers of a VMI are made with.
         """
-        self._writer, self._caches, self._configuration = Writer(client), caches, configuration
-        self._pods = manager.informer(POD, label_selector=f"{labels.APP}={APP}")
+        self._writer, self._caches, self._configuration = shared.writer, shared.caches, configuration
+        self._pods = shared.manager.informer(POD, label_selector=f"{labels.APP}={APP}")
 
     def controller(self) -> Controller:
         """Return what the manager needs to run it."""

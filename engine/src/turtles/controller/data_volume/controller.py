@@ -11,29 +11,31 @@ import logging
 from collections.abc import Callable
 
 from turtles.api import cdi, times, uploads
-from turtles.api.configuration import ClusterConfiguration
 from turtles.api.data_sources import CLAIM, SNAPSHOT, copy_source
 from turtles.api.import_settings import ImportSettings
 from turtles.api.kinds.cdi_config import NAME as CDI_CONFIG_NAME
 from turtles.api.objects import Object, get, is_deleted
 from turtles.api.phases import is_final, phase_of
-from turtles.controller.caches import BY_CLAIM, Caches
+from turtles.controller.caches import BY_CLAIM
 from turtles.controller.claims import claim_names
 from turtles.controller.data_volume import transfer
 from turtles.controller.data_volume.claim import scratch_name
-from turtles.controller.data_volume.plan import Plan, Surroundings, failed, plan
+from turtles.controller.data_volume.events import told_of
+from turtles.controller.data_volume.plan import failed, plan
 from turtles.controller.data_volume.pod import ImporterConfig, importer_pod, pod_name, source_of
 from turtles.controller.data_volume.progress import ask
 from turtles.controller.data_volume.status import status
+from turtles.controller.data_volume.step import Observed, Plan
+from turtles.controller.data_volume.volumes import give, volume_of
+from turtles.controller.data_volume.waiting import waits_silently
 from turtles.controller.definition import Definition
 from turtles.controller.owned import create, own
-from turtles.kube.client import ApiError, Client, NotFound, Unavailable
-from turtles.kube.events import Recorder
+from turtles.controller.shared import Shared
+from turtles.kube.client import ApiError, NotFound, Unavailable
 from turtles.kube.informer import Key, key_of
 from turtles.kube.kubevirt import CDI_CONFIG, DATA_VOLUME, STORAGE_PROFILE
-from turtles.kube.manager import Controller, Manager, Trigger, each, owner_of
-from turtles.kube.resources import POD, PV, PVC, STORAGECLASS, VOLUMESNAPSHOT, Resource
-from turtles.kube.writer import Writer
+from turtles.kube.manager import Controller, Trigger, each, owner_of
+from turtles.kube.resources import POD, PVC, STORAGECLASS, VOLUMESNAPSHOT, Resource
 
 log = logging.getLogger(__name__)
 
@@ -46,26 +48,17 @@ _BY_TARGET = "target"
 class DataVolumeController:
     """Reconciles DataVolumes."""
 
-    def __init__(
-        self,
-        client: Client,
-        manager: Manager,
-        caches: Caches,
-        recorder: Recorder,
-        image: str,
-        configuration: Callable[[], ClusterConfiguration],
-        mounts_images: Callable[[], bool] = lambda: True,
-    ) -> None:
+    def __init__(self, shared: Shared, image: str, mounts_images: Callable[[], bool] = lambda: True) -> None:
         """Make the controller.
 
         :param image: of importers.
-        :param configuration: gives the configuration in force.
         :param mounts_images: says whether Pods can have volumes of container images.
         """
+        manager, caches = shared.manager, shared.caches
         self._mounts_images = mounts_images
-        self._client, self._writer, self._recorder, self._image = client, Writer(client), recorder, image
+        self._client, self._writer, self._recorder, self._image = shared.client, shared.writer, shared.recorder, image
         self._definition = Definition(manager)
-        self._configuration = configuration
+        self._configuration = shared.configuration
         self._data_volumes, self._claims, self._vmis = caches.data_volumes, caches.pvcs, caches.vmis
         self._pods = manager.informer(POD, label_selector=f"{cdi.COMPONENT}={cdi.COMPONENT_IMPORTER}")
         self._uploads = manager.informer(POD, label_selector=f"{cdi.COMPONENT}={uploads.COMPONENT}")
@@ -94,9 +87,9 @@ class DataVolumeController:
     def _of_the_name(self, old: Object | None, new: Object | None) -> list[Key]:
         metadata = (new or old or {})["metadata"]
         return [
-            key_of(found)
-            for found in self._data_volumes.list(metadata["namespace"])
-            if metadata["name"] in (found["metadata"]["name"], _copied(found, CLAIM))
+            key_of(data_volume)
+            for data_volume in self._data_volumes.list(metadata["namespace"])
+            if metadata["name"] in (data_volume["metadata"]["name"], _copied(data_volume, CLAIM))
         ]
 
     def _of_a_source(self, old: Object | None, new: Object | None) -> list[Key]:
@@ -106,15 +99,15 @@ class DataVolumeController:
         if new is not None and not is_final(new):
             return []
         return [
-            key_of(found)
-            for found in self._data_volumes.list(vmi["metadata"]["namespace"])
-            if _copied(found, CLAIM) in names
+            key_of(data_volume)
+            for data_volume in self._data_volumes.list(vmi["metadata"]["namespace"])
+            if _copied(data_volume, CLAIM) in names
         ]
 
     def _of_snapshot(self, old: Object | None, new: Object | None) -> list[Key]:
         metadata = (new or old or {})["metadata"]
         waiting = self._data_volumes.list(metadata["namespace"])
-        return [key_of(found) for found in waiting if _copied(found, SNAPSHOT) == metadata["name"]]
+        return [key_of(data_volume) for data_volume in waiting if _copied(data_volume, SNAPSHOT) == metadata["name"]]
 
     def _of_a_copy(self, old: Object | None, new: Object | None) -> list[Key]:
         """Return the DataVolume that one beside a source is for, and those beside sources of one that is gone."""
@@ -131,9 +124,9 @@ class DataVolumeController:
     def _pending(self) -> list[Key]:
         waiting = ("", cdi.PENDING)
         return [
-            (found["metadata"]["namespace"], found["metadata"]["name"])
-            for found in self._data_volumes.list()
-            if phase_of(found) in waiting
+            (data_volume["metadata"]["namespace"], data_volume["metadata"]["name"])
+            for data_volume in self._data_volumes.list()
+            if phase_of(data_volume) in waiting
         ]
 
     def reconcile(self, key: Key) -> float | None:
@@ -145,14 +138,14 @@ class DataVolumeController:
             self._writer.delete(self._data_volumes, stored)
             return None
         data_volume = _resolved(stored)
-        around = self._surroundings(data_volume)
-        decided = plan(data_volume, around, times.now())
+        observed = self._observe(data_volume)
+        decided = plan(data_volume, observed, times.now())
         try:
-            again = self._carry_out(data_volume, decided, around)
+            again = self._carry_out(data_volume, decided, observed)
         except Unavailable:
             raise
         except ApiError as error:
-            self._refused(data_volume, around, error)
+            self._refused(data_volume, observed, error)
             raise
         self._store(data_volume, decided.status)
         for event in decided.events:
@@ -164,10 +157,10 @@ class DataVolumeController:
         target = transfer.copied_for(data_volume)
         if target is None:
             return False
-        found = self._data_volumes.get(*target[:2])
-        return found is None or is_deleted(found) or found["metadata"]["uid"] != target[2]
+        final = self._data_volumes.get(*target[:2])
+        return final is None or is_deleted(final) or final["metadata"]["uid"] != target[2]
 
-    def _surroundings(self, data_volume: Object) -> Surroundings:
+    def _observe(self, data_volume: Object) -> Observed:
         namespace, name = data_volume["metadata"]["namespace"], data_volume["metadata"]["name"]
         pods = self._pods.get(namespace, pod_name(data_volume))
         scratches = self._claims.get(namespace, scratch_name(data_volume))
@@ -177,7 +170,7 @@ class DataVolumeController:
         else:
             worker = pod
         running = any(get(each, "state", "running") for each in get(worker, "status", "containerStatuses") or ())
-        return Surroundings(
+        return Observed(
             self._claims.get(namespace, name),
             scratch,
             pod,
@@ -191,7 +184,12 @@ class DataVolumeController:
             self._aside(data_volume),
             self._profiles.list(),
             self._settings(),
+            self._told(pod),
         )
+
+    def _told(self, pod: Object | None) -> list[str]:
+        """Return what events say about volumes that a Pod can't have, if its status doesn't say why it waits."""
+        return told_of(self._client, pod) if pod is not None and waits_silently(pod) else []
 
     def _settings(self) -> ImportSettings:
         return ImportSettings.of(self._configs.get(None, CDI_CONFIG_NAME))
@@ -203,50 +201,45 @@ class DataVolumeController:
             return transfer.Aside()
         key = (source.namespace, transfer.copy_name(data_volume))
         copy, claim = self._data_volumes.get(*key), self._claims.get(*key)
-        volume = get(claim, "spec", "volumeName")
-        if copy is None or not volume or phase_of(copy) != cdi.SUCCEEDED:
-            return transfer.Aside(copy, claim)
-        try:
-            return transfer.Aside(copy, claim, self._client.get(PV, None, volume))
-        except NotFound:
-            return transfer.Aside(copy, claim)
+        is_complete = copy is not None and phase_of(copy) == cdi.SUCCEEDED
+        return transfer.Aside(copy, claim, volume_of(self._client, claim) if is_complete else None)
 
     def _source(self, data_volume: Object) -> Object | None:
         """Return the claim of the namespace that is to be copied."""
         name = _copied(data_volume, CLAIM)
         return self._claims.get(data_volume["metadata"]["namespace"], name) if name else None
 
-    def _carry_out(self, data_volume: Object, decided: Plan, around: Surroundings) -> float | None:
+    def _carry_out(self, data_volume: Object, decided: Plan, observed: Observed) -> float | None:
         namespace, name = data_volume["metadata"]["namespace"], data_volume["metadata"]["name"]
-        target = around.target
+        target = observed.target
         if decided.create_copy is not None:
             create(self._writer, self._data_volumes, decided.create_copy)
-        if decided.give_volume and target is not None and around.aside.volume is not None:
-            self._give(around.aside.volume, target)
+        if decided.give_volume and target is not None and observed.aside.volume is not None:
+            give(self._client, observed.aside.volume, target)
         if decided.create_target is not None:
             create(self._writer, self._claims, decided.create_target)
             log.info("claim created", extra={"namespace": namespace, "dataVolume": name})
         if decided.note and target is not None:
             patch = {"metadata": {"annotations": dict(decided.note)}}
             self._writer.patch(self._claims, target, patch, unchanged=False)
-        if decided.delete_pod and around.pod is not None:
-            self._writer.delete(self._pods, around.pod)
-        if decided.delete_scratch and around.scratch is not None:
-            self._writer.delete(self._claims, around.scratch)
-        if decided.delete_copy and around.aside.copy is not None:
-            self._writer.delete(self._data_volumes, around.aside.copy)
-        scratch = around.scratch
+        if decided.delete_pod and observed.pod is not None:
+            self._writer.delete(self._pods, observed.pod)
+        if decided.delete_scratch and observed.scratch is not None:
+            self._writer.delete(self._claims, observed.scratch)
+        if decided.delete_copy and observed.aside.copy is not None:
+            self._writer.delete(self._data_volumes, observed.aside.copy)
+        scratch = observed.scratch
         if decided.create_scratch is not None:
             scratch = create(self._writer, self._claims, decided.create_scratch)
         if decided.create_pod and target is not None:
-            config = ImporterConfig(self._image, self._configuration(), around.settings)
+            config = ImporterConfig(self._image, self._configuration(), observed.settings)
             wanted = importer_pod(
                 data_volume,
                 target,
                 config,
                 scratch=scratch is not None,
-                source=around.source,
-                mounts_images=around.mounts_images,
+                source=observed.source,
+                mounts_images=observed.mounts_images,
             )
             if create(self._writer, self._pods, wanted) is None:
                 # One without the labels of an importer, or one that is on its way out
@@ -254,19 +247,12 @@ class DataVolumeController:
             log.info("importer created", extra={"namespace": namespace, "dataVolume": name})
         return None
 
-    def _give(self, volume: Object, target: Object) -> None:
-        """Hand a volume over from the claim that has it to another one."""
-        metadata = volume["metadata"]
-        guard = {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]}
-        reference = {"resourceVersion": None, **transfer.reference_to(target)}
-        self._client.patch(PV, None, metadata["name"], {"metadata": guard, "spec": {"claimRef": reference}})
-
-    def _refused(self, data_volume: Object, around: Surroundings, error: ApiError) -> None:
+    def _refused(self, data_volume: Object, observed: Observed, error: ApiError) -> None:
         """Say what the API server doesn't take; the next try comes by itself."""
         reason = "ErrExceededQuota" if "exceeded quota" in error.message else cdi.ERROR
         before = cdi.failure_of(data_volume)
         phase = phase_of(data_volume) or cdi.PENDING
-        self._store(data_volume, status(data_volume, around.target, phase, failed(error.message), times.now()))
+        self._store(data_volume, status(data_volume, observed.target, phase, failed(error.message), times.now()))
         if before != error.message:
             self._recorder.event(data_volume, "Warning", reason, error.message)
 
@@ -296,9 +282,9 @@ def _targets(data_volume: Object) -> list[str]:
     return ["/".join(target[:2])] if target is not None else []
 
 
-def _in_the_way(*found: tuple[Resource, Object | None, Object | None]) -> str:
+def _in_the_way(*pairs: tuple[Resource, Object | None, Object | None]) -> str:
     """Return the first object that has the name of one of the DataVolume's, and isn't its own nor on its way out."""
-    for resource, obj, ours in found:
+    for resource, obj, ours in pairs:
         if obj is not None and ours is None and not is_deleted(obj):
             return f"{resource.kind} {obj['metadata']['name']}"
     return ""

@@ -15,7 +15,8 @@ from turtles.api.import_settings import ImportSettings
 from turtles.api.kinds.data_volume.validation import ARCHIVE, gcs_address, image_of, is_pulled_by_importer
 from turtles.api.objects import Object, owner_reference
 from turtles.controller.data_volume.claim import disk_size, is_block, scratch_name
-from turtles.controller.pod.config import METRICS_PORT, pod_security, security
+from turtles.controller.pod.config import METRICS_PORT
+from turtles.controller.pod.worker import set_arguments, worker_spec
 
 #: Seconds that an import may take.
 TIMEOUT = 86400
@@ -72,8 +73,8 @@ def file_of(data_volume: Object) -> Object | None:
     source = data_volume["spec"]["source"]
     if gcs := source.get("gcs"):
         return {"url": gcs_address(gcs["url"])}
-    found: Object | None = source.get("http") or source.get("s3")
-    return found
+    file: Object | None = source.get("http") or source.get("s3")
+    return file
 
 
 def is_pulled_by_node(data_volume: Object) -> bool:
@@ -150,31 +151,18 @@ def worker_pod(owner: Object, name: str, component: str, config: ImporterConfig)
 
     :param component: value of CDI's label.
     """
-    container: Object = {
-        "name": "importer",
-        "image": config.image,
-        "imagePullPolicy": config.cluster.image_pull_policy or "IfNotPresent",
-        "command": ["/usr/bin/virt-importer"],
-        "args": [],
-        "ports": [{"name": "metrics", "containerPort": METRICS_PORT, "protocol": "TCP"}],
-        "resources": {"requests": dict(_REQUESTS), "limits": dict(_LIMITS)},
-        "securityContext": security(readOnlyRootFilesystem=True),
-        "terminationMessagePolicy": "FallbackToLogsOnError",
-        "volumeMounts": [],
-    }
-    pod_spec: Object = {
-        "restartPolicy": "OnFailure",
-        "terminationGracePeriodSeconds": 10,
-        "enableServiceLinks": False,
-        "automountServiceAccountToken": False,
-        "securityContext": pod_security(),
-        "containers": [container],
-        "volumes": [],
-    }
+    pod_spec = worker_spec(
+        "importer",
+        "/usr/bin/virt-importer",
+        config.image,
+        config.cluster,
+        requests=_REQUESTS,
+        limits=_LIMITS,
+        grace_period=10,
+    )
     if config.settings.proxies:
+        (container,) = pod_spec["containers"]
         container["env"] = [{"name": name, "value": value} for name, value in config.settings.proxies.items()]
-    if config.cluster.image_pull_secrets:
-        pod_spec["imagePullSecrets"] = [{"name": name} for name in config.cluster.image_pull_secrets]
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -190,11 +178,6 @@ def worker_pod(owner: Object, name: str, component: str, config: ImporterConfig)
         },
         "spec": pod_spec,
     }
-
-
-def set_arguments(container: Object, arguments: list[str]) -> None:
-    """Set a container's arguments, as they are: a Pod's name variables by $(NAME)."""
-    container["args"] = [word.replace("$", "$$") for word in arguments]
 
 
 def registry_arguments(registry: Object, pod_spec: Object, config: ImporterConfig) -> list[str]:

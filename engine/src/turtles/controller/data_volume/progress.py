@@ -30,7 +30,7 @@ def ask(pod: Object) -> float | None:
     with contextlib.closing(connection):
         try:
             connection.request("GET", "/metrics")
-            found = _METRIC.search(connection.getresponse().read(_LONGEST))
+            match = _METRIC.search(connection.getresponse().read(_LONGEST))
         except (OSError, http.client.HTTPException):
             return None
-    return float(found.group(1)) if found else None
+    return float(match.group(1)) if match else None

@@ -14,28 +14,26 @@ from datetime import UTC, datetime, timedelta
 
 from turtles import pki
 from turtles.api import exports, labels
-from turtles.api.configuration import ClusterConfiguration
 from turtles.api.kind import SUBRESOURCES_GROUP, SUBRESOURCES_VERSIONS, Missing
 from turtles.api.kinds.instancetype.expansion import Unexpandable, expand
 from turtles.api.objects import Object, get, is_deleted
 from turtles.api.phases import is_final
 from turtles.api.times import rfc3339
-from turtles.controller.caches import BY_CLAIM, Caches
+from turtles.controller.caches import BY_CLAIM
 from turtles.controller.claims import claim_names
 from turtles.controller.export import manifests, pod, sources
-from turtles.controller.export.plan import Around, Plan, external_address, plan
+from turtles.controller.export.plan import Observed, Plan, external_address, plan
 from turtles.controller.export.pod import ExporterConfig, exporter_pod
 from turtles.controller.export.sources import Situation, Source
 from turtles.controller.identity import identity
 from turtles.controller.owned import create, own
-from turtles.kube.client import AlreadyExists, ApiError, Client, NotFound
-from turtles.kube.events import Recorder
+from turtles.controller.shared import Shared
+from turtles.kube.client import AlreadyExists, ApiError, NotFound
 from turtles.kube.informer import Informer, Key, key_of
 from turtles.kube.kubevirt import EXPORT, SNAPSHOT, SNAPSHOT_CONTENT
 from turtles.kube.lookup import Lookup
-from turtles.kube.manager import Controller, Manager, Trigger, each, owner_of
+from turtles.kube.manager import Controller, Trigger, each, owner_of
 from turtles.kube.resources import APISERVICE, CONFIGMAP, INGRESS, POD, SECRET, SERVICE, VOLUMESNAPSHOT
-from turtles.kube.writer import Writer
 
 log = logging.getLogger(__name__)
 
@@ -54,24 +52,16 @@ _BY_SOURCE = "source"
 class ExportController:
     """Reconciles VirtualMachineExports."""
 
-    def __init__(
-        self,
-        client: Client,
-        manager: Manager,
-        caches: Caches,
-        recorder: Recorder,
-        image: str,
-        configuration: Callable[[], ClusterConfiguration],
-        namespace: str,
-    ) -> None:
+    def __init__(self, shared: Shared, image: str, namespace: str) -> None:
         """Make the controller.
 
-        :param image: of export servers. :param configuration: gives the configuration in force.
+        :param image: of export servers.
         :param namespace: the engine's, with the Ingress that leads to virt-api if there is one.
         """
-        self._client, self._recorder, self._image = client, recorder, image
-        self._writer = Writer(client)
-        self._configuration = configuration
+        manager, caches = shared.manager, shared.caches
+        self._client, self._recorder, self._image = shared.client, shared.recorder, image
+        self._writer = shared.writer
+        self._configuration = shared.configuration
         self._vms, self._vmis, self._claims = caches.vms, caches.vmis, caches.pvcs
         self._data_volumes = caches.data_volumes
         self._exports = manager.informer(EXPORT)
@@ -83,7 +73,7 @@ class ExportController:
         self._volume_snapshots = manager.informer(VOLUMESNAPSHOT, optional=True)
         self._api_services = manager.informer(APISERVICE, field_selector=f"metadata.name={_API_SERVICE}")
         self._ingresses = manager.informer(INGRESS, namespace=namespace, optional=True)
-        self._find = Lookup(client)
+        self._find = Lookup(shared.client)
 
     def controller(self) -> Controller:
         """Return what the manager needs to run it."""
@@ -148,16 +138,16 @@ class ExportController:
         export = self._exports.get(*key)
         if export is None or is_deleted(export):
             return None
-        found = self._situation(export)
-        source = sources.of(export, found)
-        around = self._around(export)
-        decided = plan(export, source, around, datetime.now(UTC))
+        situation = self._situation(export)
+        source = sources.of(export, situation)
+        observed = self._observe(export)
+        decided = plan(export, source, observed, datetime.now(UTC))
         if decided.delete_export:
             log.info("the time of an export is over", extra=_facts(export))
             self._writer.delete(self._exports, export)
             return None
         try:
-            again = self._carry_out(export, source, around, decided)
+            again = self._carry_out(export, source, observed, decided)
         except ApiError as error:
             if error.status == 403:
                 # Such as a quota that is exceeded
@@ -216,7 +206,7 @@ class ExportController:
                     users[claim].append(f"Pod {other['metadata']['name']}")
         return users
 
-    def _around(self, export: Object) -> Around:
+    def _observe(self, export: Object) -> Observed:
         namespace, name = export["metadata"]["namespace"], exports.name_of(export)
         pods, services = self._pods.get(namespace, name), self._services.get(namespace, name)
         others = [
@@ -224,17 +214,17 @@ class ExportController:
             for obj in (pods, services)
             if obj is not None and own(export, obj) is None and not is_deleted(obj)
         ]
-        return Around(own(export, pods), next(iter(others), ""), *self._external())
+        return Observed(own(export, pods), next(iter(others), ""), *self._external())
 
     def _external(self) -> tuple[str, str]:
         """Return where users reach virt-api, and the authorities of its certificate there; empty if nobody knows."""
-        found = self._api_services.get("", _API_SERVICE)
-        bundle = get(found, "spec", "caBundle") or ""
+        api_service = self._api_services.get("", _API_SERVICE)
+        bundle = get(api_service, "spec", "caBundle") or ""
         try:
             authorities = base64.b64decode(bundle, validate=True).decode()
         except (binascii.Error, UnicodeDecodeError):
             authorities = ""
-        if address := (get(found, "metadata", "annotations") or {}).get(exports.ADDRESS):
+        if address := (get(api_service, "metadata", "annotations") or {}).get(exports.ADDRESS):
             return str(address), authorities
         for ingress in sorted(self._ingresses.list(), key=key_of):
             if host := exports.host_of(ingress):
@@ -242,12 +232,12 @@ class ExportController:
                 return f"https://{host}", "" if get(ingress, "spec", "tls") else authorities
         return "", ""
 
-    def _carry_out(self, export: Object, source: Source, around: Around, decided: Plan) -> float | None:
+    def _carry_out(self, export: Object, source: Source, observed: Observed, decided: Plan) -> float | None:
         self._provide(export)
         for claim in decided.create_claims:
             create(self._writer, self._claims, claim)
-        if decided.delete_pod and around.pod is not None:
-            self._writer.delete(self._pods, around.pod)
+        if decided.delete_pod and observed.pod is not None:
+            self._writer.delete(self._pods, observed.pod)
         if decided.create_pod:
             config = ExporterConfig(self._image, self._configuration())
             secret = f"{exports.name_of(export)[:50].rstrip('-')}-{secrets.token_hex(4)}"
@@ -258,9 +248,9 @@ class ExportController:
             if made is None:
                 return _AGAIN
             log.info("export server created", extra=_facts(export))
-            self._identify(export, source, around, made)
-        elif decided.identify and around.pod is not None:
-            self._identify(export, source, around, around.pod)
+            self._identify(export, source, observed, made)
+        elif decided.identify and observed.pod is not None:
+            self._identify(export, source, observed, observed.pod)
         return None
 
     def _provide(self, export: Object) -> None:
@@ -279,23 +269,23 @@ class ExportController:
             name = f"{metadata['namespace']}/{exports.token_secret(export)}"
             self._recorder.event(export, "Normal", "SecretCreated", f"Created default secret {name}")
 
-    def _identify(self, export: Object, source: Source, around: Around, made: Object) -> None:
+    def _identify(self, export: Object, source: Source, observed: Observed, made: Object) -> None:
         """Give a Pod certificate and manifests, without which it doesn't start; note the certificate last."""
         pair = pki.issue(None, exports.APP, pod.server_names(export), datetime.now(UTC), _LIFETIME)
         try:
-            found = identity(made, pair.certificate_pem, pair.key_pem, {labels.APP: exports.APP})
-            self._client.create(SECRET, found)
+            secret = identity(made, pair.certificate_pem, pair.key_pem, {labels.APP: exports.APP})
+            self._client.create(SECRET, secret)
         except AlreadyExists:
             # One of which the certificate wasn't noted, and its Secret can't be read: again with another one
             self._writer.delete(self._pods, made)
             return
         if pod.has_manifests(made) and source.machine is not None:
-            lists = self._manifests(export, source, around, pair.certificate_pem)
+            lists = self._manifests(export, source, observed, pair.certificate_pem)
             self._client.create(CONFIGMAP, manifests.config_map(made, lists))
         patch = {"metadata": {"annotations": {exports.CERTIFICATE: pair.certificate_pem}}}
         self._writer.patch(self._pods, made, patch, unchanged=False)
 
-    def _manifests(self, export: Object, source: Source, around: Around, certificate: str) -> Mapping[str, Object]:
+    def _manifests(self, export: Object, source: Source, observed: Observed, certificate: str) -> Mapping[str, Object]:
         namespace, vm = export["metadata"]["namespace"], source.machine or {}
         try:
             vm = expand(
@@ -310,8 +300,8 @@ class ExportController:
             if (claim := self._claims.get(namespace, volume.claim)) is not None
         }
         places = {exports.INTERNAL: (pod.address(export), certificate)}
-        if around.address:
-            places[exports.EXTERNAL] = external_address(export, around.address), around.authorities
+        if observed.address:
+            places[exports.EXTERNAL] = external_address(export, observed.address), observed.authorities
         return {
             link: manifests.objects(export, vm, source.volumes, claims, address, authorities)
             for link, (address, authorities) in places.items()

@@ -68,17 +68,17 @@ def objects(
             template["spec"] = {key: value for key, value in template["spec"].items() if key != "sourceRef"}
             template["spec"]["source"] = source(volume)
     own = {get(template, "metadata", "name") for template in templates}
-    found: list[Object] = []
+    items: list[Object] = []
     if authorities:
         metadata = {"name": exports.authorities_config_map(name)}
-        found.append({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"ca.pem": authorities}})
-    found.append(made)
-    found += [
+        items.append({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"ca.pem": authorities}})
+    items.append(made)
+    items += [
         _data_volume(volume, claims[volume], source(volume))
         for volume in disks
         if volume in claims and volume not in own
     ]
-    return {"apiVersion": "v1", "kind": "List", "metadata": {}, "items": found}
+    return {"apiVersion": "v1", "kind": "List", "metadata": {}, "items": items}
 
 
 def _machine(vm: Object) -> Object:

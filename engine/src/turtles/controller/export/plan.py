@@ -28,7 +28,7 @@ _LOOK = 3.0
 
 
 @dataclass(frozen=True)
-class Around:
+class Observed:
     """What there is for an export.
 
     :param pod: its Pod. :param in_the_way: a Pod or Service of its name that isn't its own: "Pod virt-export-web".
@@ -62,7 +62,7 @@ class Plan:
     wait: float | None = None
 
 
-def plan(export: Object, source: Source, around: Around, now: datetime) -> Plan:
+def plan(export: Object, source: Source, observed: Observed, now: datetime) -> Plan:
     """Decide about an export that isn't being deleted."""
     decided = Plan(copy.deepcopy(export.get("status") or {}))
     status, expiry = decided.status, exports.expires_at(export)
@@ -80,10 +80,10 @@ def plan(export: Object, source: Source, around: Around, now: datetime) -> Plan:
     conditions = status.setdefault("conditions", [])
     stamp = rfc3339(now)
     decided.create_claims = source.create
-    phase, ready = _serve(export, source, around, decided)
+    phase, ready = _serve(export, source, observed, decided)
     status["phase"] = phase
     if phase == exports.READY:
-        status["links"] = _links(export, source.volumes, around)
+        status["links"] = _links(export, source.volumes, observed)
     else:
         status.pop("links", None)
     set_condition(conditions, exports.READY_CONDITION, *ready, stamp)
@@ -91,9 +91,9 @@ def plan(export: Object, source: Source, around: Around, now: datetime) -> Plan:
     return decided
 
 
-def _serve(export: Object, source: Source, around: Around, decided: Plan) -> tuple[str, tuple[str, str, str]]:
+def _serve(export: Object, source: Source, observed: Observed, decided: Plan) -> tuple[str, tuple[str, str, str]]:
     """Decide about the Pod; return phase and condition Ready."""
-    pod = around.pod
+    pod = observed.pod
     if source.obstacle is not None:
         reason, message = source.obstacle
         if pod is not None and not is_deleted(pod):
@@ -103,8 +103,8 @@ def _serve(export: Object, source: Source, around: Around, decided: Plan) -> tup
             decided.wait = min(_LOOK, decided.wait or _LOOK)
         return exports.SKIPPED if source.is_empty else exports.PENDING, ("False", reason, message)
     if pod is None:
-        if around.in_the_way:
-            message = f"{around.in_the_way} exists and is not of this export; delete it"
+        if observed.in_the_way:
+            message = f"{observed.in_the_way} exists and is not of this export; delete it"
             decided.wait = min(_LOOK, decided.wait or _LOOK)
             return exports.PENDING, ("False", INITIALIZING, message)
         decided.create_pod = True
@@ -151,14 +151,14 @@ def _trouble(pod: Object, container: Object) -> str:
     return ""
 
 
-def _links(export: Object, volumes: tuple[Volume, ...], around: Around) -> Object:
-    pod = around.pod or {}
+def _links(export: Object, volumes: tuple[Volume, ...], observed: Observed) -> Object:
+    pod = observed.pod or {}
     certificate = pod["metadata"]["annotations"][exports.CERTIFICATE].strip()
     with_manifests = pods.has_manifests(pod)
     links = {exports.INTERNAL: _link(exports.INTERNAL, pods.address(export), certificate, volumes, with_manifests)}
-    if around.address:
-        address = external_address(export, around.address)
-        authorities = around.authorities.strip()
+    if observed.address:
+        address = external_address(export, observed.address)
+        authorities = observed.authorities.strip()
         links[exports.EXTERNAL] = _link(exports.EXTERNAL, address, authorities, volumes, with_manifests)
     return links
 
@@ -172,7 +172,7 @@ def external_address(export: Object, address: str) -> str:
 
 
 def _link(link: str, address: str, certificate: str, volumes: tuple[Volume, ...], with_manifests: bool) -> Object:
-    found: Object = {
+    result: Object = {
         "cert": certificate,
         "volumes": [
             {
@@ -186,7 +186,7 @@ def _link(link: str, address: str, certificate: str, volumes: tuple[Volume, ...]
         ],
     }
     if with_manifests:
-        found["manifests"] = [
+        result["manifests"] = [
             {"type": type_, "url": f"{address}/{link}/{path}"} for type_, path in exports.MANIFESTS.items()
         ]
-    return found
+    return result

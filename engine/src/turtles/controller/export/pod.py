@@ -16,7 +16,8 @@ from turtles.api.configuration import DEFAULT, ClusterConfiguration
 from turtles.api.objects import Object
 from turtles.controller.export.sources import Volume
 from turtles.controller.identity import mount_identity
-from turtles.controller.pod.config import METRICS_PORT, pod_security, security
+from turtles.controller.pod.config import METRICS_PORT
+from turtles.controller.pod.worker import set_arguments, worker_spec
 
 #: Annotation of the Pod: what it serves, so that it is seen when that is to be something else.
 _VOLUMES = "kubevirt.io/export-volumes"
@@ -45,34 +46,21 @@ def exporter_pod(
     :param manifests: there are some.
     """
     metadata = export["metadata"]
-    container: Object = {
-        "name": "exporter",
-        "image": config.image,
-        "imagePullPolicy": config.cluster.image_pull_policy or "IfNotPresent",
-        "command": ["/usr/bin/virt-exportserver"],
-        "args": [],
-        "ports": [
-            {"name": "exports", "containerPort": exports.PORT, "protocol": "TCP"},
-            {"name": "metrics", "containerPort": METRICS_PORT, "protocol": "TCP"},
-        ],
-        "resources": {"requests": dict(_REQUESTS), "limits": dict(_LIMITS)},
-        "securityContext": security(readOnlyRootFilesystem=True),
-        "readinessProbe": {
-            "httpGet": {"path": "/readyz", "port": METRICS_PORT, "scheme": "HTTPS"},
-            "periodSeconds": 2,
-            "timeoutSeconds": 5,
-        },
-        "terminationMessagePolicy": "FallbackToLogsOnError",
-        "volumeMounts": [],
-    }
-    spec: Object = {
-        "restartPolicy": "OnFailure",
-        "terminationGracePeriodSeconds": 2,
-        "enableServiceLinks": False,
-        "automountServiceAccountToken": False,
-        "securityContext": pod_security(),
-        "containers": [container],
-        "volumes": [],
+    spec = worker_spec(
+        "exporter",
+        "/usr/bin/virt-exportserver",
+        config.image,
+        config.cluster,
+        requests=_REQUESTS,
+        limits=_LIMITS,
+        ports=({"name": "exports", "containerPort": exports.PORT, "protocol": "TCP"},),
+        grace_period=2,
+    )
+    (container,) = spec["containers"]
+    container["readinessProbe"] = {
+        "httpGet": {"path": "/readyz", "port": METRICS_PORT, "scheme": "HTTPS"},
+        "periodSeconds": 2,
+        "timeoutSeconds": 5,
     }
     arguments = [f"--export={metadata['name']}", f"--deadline={deadline}", f"--health-port={METRICS_PORT}"]
     for index, volume in enumerate(volumes):
@@ -81,10 +69,7 @@ def exporter_pod(
     _mount(spec, "token", {"secret": {"secretName": exports.token_secret(export)}}, "/token")
     if manifests:
         _mount(spec, _MANIFESTS, {"configMap": {"name": secret}}, "/manifests")
-    # A Pod's arguments name variables by $(NAME)
-    container["args"] = [word.replace("$", "$$") for word in arguments]
-    if config.cluster.image_pull_secrets:
-        spec["imagePullSecrets"] = [{"name": name} for name in config.cluster.image_pull_secrets]
+    set_arguments(container, arguments)
     return {
         "apiVersion": "v1",
         "kind": "Pod",

@@ -87,12 +87,12 @@ class Source:
     is_empty: bool = False
 
 
-def of(export: Object, found: Situation) -> Source:
+def of(export: Object, situation: Situation) -> Source:
     """Return what an export is of."""
     kind = export["spec"]["source"]["kind"]
     if kind == exports.CLAIM:
-        return _of_claim(export, found)
-    return _of_machine(export, found) if kind == exports.MACHINE else _of_snapshot(export, found)
+        return _of_claim(export, situation)
+    return _of_machine(export, situation) if kind == exports.MACHINE else _of_snapshot(export, situation)
 
 
 def claims_of(vm: Object) -> list[str]:
@@ -128,25 +128,25 @@ def _claim_of(volume: Object) -> str | None:
     return claim.get("claimName") or get(volume, "dataVolume", "name") or None
 
 
-def _of_claim(export: Object, found: Situation) -> Source:
+def _of_claim(export: Object, situation: Situation) -> Source:
     name, namespace = export["spec"]["source"]["name"], export["metadata"]["namespace"]
     called = f"PersistentVolumeClaim {namespace}/{name}"
-    claim = found.claims.get(name)
+    claim = situation.claims.get(name)
     if claim is None:
         condition = (exports.CLAIM_CONDITION, "False", CLAIM_NOT_FOUND, f"{called} not found")
         return Source(condition, obstacle=(INITIALIZING, f"{called} not found"))
-    volume = _volume(found, name, name)
+    volume = _volume(situation, name, name)
     obstacle = None
-    if not _is_populated(claim, found):
+    if not _is_populated(claim, situation):
         obstacle = (CLAIM_PENDING, f"{called} is not populated")
-    elif users := found.users.get(name):
+    elif users := situation.users.get(name):
         obstacle = (IN_USE, f"{called} is in use by {', '.join(users)}")
     return Source(_bound([claim]), (volume,), obstacle or _lost([claim]))
 
 
-def _of_machine(export: Object, found: Situation) -> Source:
+def _of_machine(export: Object, situation: Situation) -> Source:
     name, namespace = export["spec"]["source"]["name"], export["metadata"]["namespace"]
-    called, vm = f"Virtual Machine {namespace}/{name}", found.vm
+    called, vm = f"Virtual Machine {namespace}/{name}", situation.vm
     if vm is None:
         message = f"{called} not found"
         condition = (exports.CLAIM_CONDITION, "False", UNKNOWN, "")
@@ -154,11 +154,11 @@ def _of_machine(export: Object, found: Situation) -> Source:
     disks, wanted = disks_of(vm), claims_of(vm)
     # That with the state is there once the machine has been started
     volumes = tuple(
-        _volume(found, each, each, is_disk=each in disks)
+        _volume(situation, each, each, is_disk=each in disks)
         for each in wanted
-        if each in found.claims or each != state.claim_name(vm)
+        if each in situation.claims or each != state.claim_name(vm)
     )
-    claims = [claim for each in volumes if (claim := found.claims.get(each.claim)) is not None]
+    claims = [claim for each in volumes if (claim := situation.claims.get(each.claim)) is not None]
     if not volumes:
         return Source(
             _bound(()),
@@ -167,10 +167,10 @@ def _of_machine(export: Object, found: Situation) -> Source:
             machine_name=name,
             is_empty=True,
         )
-    users = [user for each in volumes for user in found.users.get(each.claim) or ()]
-    if len(claims) < len(volumes) or not all(_is_populated(claim, found) for claim in claims):
+    users = [user for each in volumes for user in situation.users.get(each.claim) or ()]
+    if len(claims) < len(volumes) or not all(_is_populated(claim, situation) for claim in claims):
         obstacle = (NOT_POPULATED, f"Not all volumes in the {called} are populated")
-    elif found.vmi is not None and not is_final(found.vmi):
+    elif situation.vmi is not None and not is_final(situation.vmi):
         obstacle = (IN_USE, f"{called} is running")
     elif users:
         obstacle = (IN_USE, f"{called} has disks that are in use by {', '.join(dict.fromkeys(users))}")
@@ -179,9 +179,9 @@ def _of_machine(export: Object, found: Situation) -> Source:
     return Source(_bound(claims), volumes, obstacle, machine=vm, machine_name=name)
 
 
-def _of_snapshot(export: Object, found: Situation) -> Source:
+def _of_snapshot(export: Object, situation: Situation) -> Source:
     name, namespace = export["spec"]["source"]["name"], export["metadata"]["namespace"]
-    called, snapshot = f"VirtualMachineSnapshot {namespace}/{name}", found.snapshot
+    called, snapshot = f"VirtualMachineSnapshot {namespace}/{name}", situation.snapshot
     machine_name = str(get(snapshot, "spec", "source", "name") or "")
 
     def without(reason: str, message: str, *, is_empty: bool = False, why: str = INITIALIZING) -> Source:
@@ -192,7 +192,7 @@ def _of_snapshot(export: Object, found: Situation) -> Source:
         return without(NO_SNAPSHOTS, f"{called} not found", why=SNAPSHOT_NOT_FOUND)
     if is_deleted(snapshot) or not is_ready(snapshot):
         return without(NOT_ALL_CREATED, f"{called} is not ready to use")
-    content, backups = found.content, backups_of(found.content)
+    content, backups = situation.content, backups_of(situation.content)
     if content is None:
         return without(NOT_ALL_CREATED, f"the content of {called} does not exist")
     if not backups:
@@ -200,10 +200,10 @@ def _of_snapshot(export: Object, found: Situation) -> Source:
     machine = content["spec"]["source"]["virtualMachine"]
     disks, create, volumes, claims = disks_of(machine), [], [], []
     for backup in backups:
-        before, claim = backup["persistentVolumeClaim"], found.claims.get(restored_name(export, backup))
+        before, claim = backup["persistentVolumeClaim"], situation.claims.get(restored_name(export, backup))
         original = before["metadata"]["name"]
         if claim is None:
-            volume_snapshot = found.volume_snapshots.get(backup["volumeSnapshotName"])
+            volume_snapshot = situation.volume_snapshots.get(backup["volumeSnapshotName"])
             if volume_snapshot is None or not get(volume_snapshot, "status", "readyToUse"):
                 return without(NOT_ALL_CREATED, f"VolumeSnapshot {backup['volumeSnapshotName']} is not ready to use")
             claim = _restored(export, backup, volume_snapshot, is_disk=original in disks)
@@ -244,22 +244,22 @@ def _restored(export: Object, backup: Object, volume_snapshot: Object, *, is_dis
     }
 
 
-def _volume(found: Situation, name: str, claim: str, *, is_disk: bool = False) -> Volume:
-    obj = found.claims.get(claim)
+def _volume(situation: Situation, name: str, claim: str, *, is_disk: bool = False) -> Volume:
+    obj = situation.claims.get(claim)
     is_block = get(obj, "spec", "volumeMode") == "Block"
-    known = obj is not None and exports.is_disk(obj, _filler(obj, found))
-    return Volume(name, claim, is_disk or known or claim in found.disks, is_block)
+    known = obj is not None and exports.is_disk(obj, _filler(obj, situation))
+    return Volume(name, claim, is_disk or known or claim in situation.disks, is_block)
 
 
-def _filler(claim: Object, found: Situation) -> Object | None:
+def _filler(claim: Object, situation: Situation) -> Object | None:
     """Return the DataVolume that controls a claim."""
     owner = controller_of(claim) or {}
-    data_volume = found.data_volumes.get(claim["metadata"]["name"])
+    data_volume = situation.data_volumes.get(claim["metadata"]["name"])
     return data_volume if data_volume is not None and owner.get("uid") == data_volume["metadata"]["uid"] else None
 
 
-def _is_populated(claim: Object, found: Situation) -> bool:
-    data_volume = _filler(claim, found)
+def _is_populated(claim: Object, situation: Situation) -> bool:
+    data_volume = _filler(claim, situation)
     if data_volume is not None:
         return cdi.is_populated(data_volume)
     annotations = claim["metadata"].get("annotations") or {}

@@ -9,7 +9,6 @@ from turtles.api.changes import merge_diff
 from turtles.api.conditions import get_condition, is_true
 from turtles.api.objects import Object, is_deleted
 from turtles.api.times import rfc3339
-from turtles.controller.caches import Caches
 from turtles.controller.kubevirt.health import (
     API_SERVICE,
     Component,
@@ -21,12 +20,11 @@ from turtles.controller.kubevirt.health import (
 from turtles.controller.kubevirt.placement import ComponentPlacement
 from turtles.controller.kubevirt.plan import plan
 from turtles.controller.node import is_news
-from turtles.kube.client import ApiError, Client, NotFound
-from turtles.kube.events import Recorder
+from turtles.controller.shared import Shared
+from turtles.kube.client import ApiError, NotFound
 from turtles.kube.informer import Informer, Key, key_of
-from turtles.kube.manager import Controller, Manager, Trigger, each
+from turtles.kube.manager import Controller, Trigger, each
 from turtles.kube.resources import APISERVICE, DAEMONSET, DEPLOYMENT
-from turtles.kube.writer import Writer
 
 log = logging.getLogger(__name__)
 
@@ -41,22 +39,21 @@ _REMEDY = (
 class KubeVirtController:
     """Reconciles the KubeVirt object."""
 
-    def __init__(
-        self, client: Client, manager: Manager, caches: Caches, recorder: Recorder, namespace: str, image: str
-    ) -> None:
+    def __init__(self, shared: Shared, namespace: str, image: str) -> None:
         """Make the controller.
 
         :param namespace: the engine's.
         :param image: of launchers.
         """
-        self._writer, self._namespace, self._image, self._recorder = Writer(client), namespace, image, recorder
+        manager, caches = shared.manager, shared.caches
+        self._writer, self._namespace, self._image, self._recorder = shared.writer, namespace, image, shared.recorder
         self._kubevirts, self._nodes = caches.kubevirts, caches.nodes
         self._vms, self._vmis, self._heartbeats = caches.vms, caches.vmis, caches.heartbeats
         # Where the engine is services of one machine, there are no workloads
         self._deployments = manager.informer(DEPLOYMENT, namespace=namespace, optional=True)
         self._daemonsets = manager.informer(DAEMONSET, namespace=namespace, optional=True)
         self._api_service = manager.informer(APISERVICE, field_selector=f"metadata.name={API_SERVICE}")
-        self._placement = ComponentPlacement(client)
+        self._placement = ComponentPlacement(shared.client)
 
     def controller(self) -> Controller:
         """Return what the manager needs to run it."""
@@ -98,15 +95,17 @@ class KubeVirtController:
             (self._deployments, "virt-controller"),
             (self._daemonsets, "virt-handler"),
         )
-        found = ((informer, informer.get(self._namespace, name)) for informer, name in names)
-        return [(informer, workload) for informer, workload in found if workload is not None]
+        cached = ((informer, informer.get(self._namespace, name)) for informer, name in names)
+        return [(informer, workload) for informer, workload in cached if workload is not None]
 
     def _components(self, now: datetime) -> list[Component]:
-        found = [api_service(self._api_service.get(None, API_SERVICE))]
+        components = [api_service(self._api_service.get(None, API_SERVICE))]
         workloads = self._workloads()
-        found += [deployment(workload) for informer, workload in workloads if informer is self._deployments]
+        components += [deployment(workload) for informer, workload in workloads if informer is self._deployments]
         agents = [daemonset(workload) for informer, workload in workloads if informer is self._daemonsets]
-        return found + (agents or [node_agents(self._nodes.list(), lambda node: self._heartbeats.silence(node, now))])
+        return components + (
+            agents or [node_agents(self._nodes.list(), lambda node: self._heartbeats.silence(node, now))]
+        )
 
     def _store(self, old: Object, new: Object) -> None:
         """Write what differs: the status first, since without its finalizer the object goes."""

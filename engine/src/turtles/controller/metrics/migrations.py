@@ -35,16 +35,16 @@ DESCRIPTIONS = (
 )
 
 
-def samples(found: Sequence[Mapping[str, Any]], vmis: Sequence[Mapping[str, Any]]) -> Iterator[Sample]:
+def samples(listed: Sequence[Mapping[str, Any]], vmis: Sequence[Mapping[str, Any]]) -> Iterator[Sample]:
     """Return the samples of all migrations.
 
-    :param found: the VirtualMachineInstanceMigrations that there are.
+    :param listed: the VirtualMachineInstanceMigrations that there are.
     :param vmis: instances, whose ``status.migrationState`` has the times of the last migration.
     """
-    phases = Counter(phase_of(migration) for migration in found)
+    phases = Counter(phase_of(migration) for migration in listed)
     for word, counted in _COUNTED.items():
         yield Sample(f"kubevirt_vmi_migrations_in_{word}_phase", {}, float(sum(phases[phase] for phase in counted)))
-    for migration in found:
+    for migration in listed:
         name = {migrations.SUCCEEDED: _SUCCEEDED, migrations.FAILED: _FAILED}.get(phase_of(migration))
         if name is not None:
             metadata = migration["metadata"]
@@ -54,7 +54,7 @@ def samples(found: Sequence[Mapping[str, Any]], vmis: Sequence[Mapping[str, Any]
                 "namespace": metadata["namespace"],
             }
             yield Sample(name, labels, 1.0)
-    names = {migration["metadata"]["uid"]: migration["metadata"]["name"] for migration in found}
+    names = {migration["metadata"]["uid"]: migration["metadata"]["name"] for migration in listed}
     for vmi in vmis:
         yield from _times(vmi, names)
 

@@ -3,35 +3,32 @@
 
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from turtles.api import labels, migrations, times
 from turtles.api.conditions import set_condition
-from turtles.api.configuration import ClusterConfiguration
 from turtles.api.kinds.migration_policy import matching
 from turtles.api.objects import Object, get
 from turtles.api.phases import phase_of
 from turtles.controller import remedies
-from turtles.controller.caches import BY_OWNER, Caches
-from turtles.controller.migration.plan import Plan, Situation, fail, plan, superfluous
+from turtles.controller.caches import BY_OWNER
+from turtles.controller.migration.plan import Plan, Situation, fail, node_of, plan, superfluous
 from turtles.controller.migration.target import target_name, target_pod
 from turtles.controller.pod import end
 from turtles.controller.pod.config import LauncherConfig
 from turtles.controller.pod.roles import by_role
-from turtles.kube.client import AlreadyExists, ApiError, Client, NotFound, Unavailable
-from turtles.kube.events import Recorder
+from turtles.controller.shared import Shared
+from turtles.kube.client import AlreadyExists, ApiError, NotFound, Unavailable
 from turtles.kube.informer import Key, key_of
 from turtles.kube.kubevirt import MIGRATION, MIGRATION_POLICY
-from turtles.kube.manager import Controller, Manager, Trigger, each
+from turtles.kube.manager import Controller, Trigger, each
 from turtles.kube.resources import NAMESPACE, POD
-from turtles.kube.writer import Writer
 
 log = logging.getLogger(__name__)
 
 #: Index of migrations: the instance that they migrate, as ``namespace/name``.
 BY_INSTANCE = "instance"
-_QUOTA = "migrationRejectedByResourceQuota"
 #: Seconds after which a Pod that a quota refused is tried again.
 _QUOTA_RETRY = 30.0
 
@@ -39,26 +36,18 @@ _QUOTA_RETRY = 30.0
 class MigrationController:
     """Reconciles VirtualMachineInstanceMigrations. One worker: who begins, counts those that have begun."""
 
-    def __init__(
-        self,
-        client: Client,
-        manager: Manager,
-        caches: Caches,
-        recorder: Recorder,
-        configuration: Callable[[], ClusterConfiguration],
-        launcher_config: Callable[[Object], LauncherConfig],
-    ) -> None:
+    def __init__(self, shared: Shared, launcher_config: Callable[[Object], LauncherConfig]) -> None:
         """Make the controller.
 
-        :param configuration: gives the configuration in force.
         :param launcher_config: gives what the Pod of a VMI is made with.
         """
-        self._client, self._writer, self._recorder = client, Writer(client), recorder
+        manager, caches = shared.manager, shared.caches
+        self._client, self._writer, self._recorder = shared.client, shared.writer, shared.recorder
         self._vmis, self._pods, self._nodes = caches.vmis, caches.pods, caches.nodes
         self._migrations = manager.informer(MIGRATION)
         self._migrations.add_index(BY_INSTANCE, _instance)
         self._policies, self._namespaces = manager.informer(MIGRATION_POLICY), manager.informer(NAMESPACE)
-        self._configuration, self._launcher_config = configuration, launcher_config
+        self._configuration, self._launcher_config = shared.configuration, launcher_config
 
     def controller(self) -> Controller:
         """Return what the manager needs to run it."""
@@ -84,21 +73,21 @@ class MigrationController:
         migration = self._migrations.get(*key)
         if migration is None:
             return None
-        found, now = self._situation(migration), datetime.now(UTC)
-        decided = plan(migration, found, now)
-        if decided.create_pod and found.vmi is not None:
-            refused = self._create_pod(migration, found.vmi)
+        situation, now = self._situation(migration), datetime.now(UTC)
+        decided = plan(migration, situation, now)
+        if decided.create_pod and situation.vmi is not None:
+            refused = self._create_pod(migration, situation.vmi)
             if refused is not None:
                 decided = self._not_created(migration, refused, now)
-        if decided.vmi is not None and found.vmi is not None:
-            self._store_vmi(found.vmi, decided.vmi)
+        if decided.vmi is not None and situation.vmi is not None:
+            self._store_vmi(situation.vmi, decided.vmi)
         for pod in decided.delete_pods:
             self._writer.delete(self._pods, pod)
         stored = self._store(migration, decided)
         for event in decided.events:
             self._recorder.event(migration, *event)
-            if found.vmi is not None:
-                self._recorder.event(found.vmi, *event)
+            if situation.vmi is not None:
+                self._recorder.event(situation.vmi, *event)
         if phase_of(stored) in migrations.FINAL:
             others = self._migrations.by_index(BY_INSTANCE, _instance(migration)[0])
             rest = [other for other in others if other["metadata"]["uid"] != migration["metadata"]["uid"]]
@@ -121,7 +110,19 @@ class MigrationController:
         if source is None and vmi is not None:
             source = by_role(vmi, pods).launcher
         others = [each for each in self._migrations.list() if each["metadata"]["uid"] != uid]
-        return Situation(vmi, target, source, others, self._configuration(), self._policy(vmi))
+        return Situation(
+            vmi, target, source, others, self._configuration(), self._policy(vmi), self._nodes_of_instances(others)
+        )
+
+    def _nodes_of_instances(self, others: Sequence[Object]) -> dict[Key, str]:
+        """Return where the instances are that others migrate, or are about to."""
+        keys = {
+            (each["metadata"]["namespace"], str(each["spec"].get("vmiName")))
+            for each in others
+            if phase_of(each) not in migrations.FINAL
+        }
+        nodes = ((key, node_of(vmi)) for key in keys if (vmi := self._vmis.get(*key)) is not None)
+        return {key: node for key, node in nodes if node}
 
     def _policy(self, vmi: Object | None) -> Object | None:
         if vmi is None:
@@ -166,7 +167,7 @@ class MigrationController:
             return decided
         decided.status.setdefault("phase", migrations.PENDING)
         conditions = [dict(each) for each in decided.status.get("conditions") or ()]
-        if set_condition(conditions, _QUOTA, "True", "", message, times.rfc3339(now)):
+        if set_condition(conditions, migrations.REJECTED_BY_QUOTA, "True", "", message, times.rfc3339(now)):
             words = remedies.advised(message, remedies.of_refusal(error))
             decided.events.append(("Warning", "FailedCreate", words))
         decided.status["conditions"] = conditions

@@ -7,13 +7,14 @@ from then on what they say in the instance's ``status.migrationState``.
 """
 
 import copy
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from turtles.api import labels, migrations
-from turtles.api.conditions import get_condition, set_condition
+from turtles.api.conditions import get_condition, is_true, set_condition
 from turtles.api.configuration import ClusterConfiguration
 from turtles.api.kinds.migration_policy import applied
 from turtles.api.objects import Object, get, is_deleted
@@ -62,6 +63,7 @@ class Situation:
     :param vmi: the instance; None if there is none. :param target: the migration's own Pod; None if there is none.
     :param source: the Pod that the guest is in, or left. :param others: all other migrations.
     :param policy: the policy for the instance; None if there is none.
+    :param nodes: where the instances of others are that can be migrated, by namespace and name.
     """
 
     vmi: Object | None
@@ -70,9 +72,10 @@ class Situation:
     others: Sequence[Object]
     cluster: ClusterConfiguration
     policy: Object | None = None
+    nodes: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
 
-def plan(migration: Object, found: Situation, now: datetime) -> Plan:
+def plan(migration: Object, situation: Situation, now: datetime) -> Plan:
     """Decide what a migration needs.
 
     :param migration: as stored; it is not changed.
@@ -80,13 +83,13 @@ def plan(migration: Object, found: Situation, now: datetime) -> Plan:
     draft = Plan(copy.deepcopy(migration.get("status") or {}), wait=None)
     phase = phase_of(migration)
     if phase in migrations.FINAL:
-        _clean_up(draft, migration, found, now)
+        _clean_up(draft, migration, situation, now)
     elif phase in migrations.HANDED_OFF:
-        _follow(draft, migration, found, now)
+        _follow(draft, migration, situation, now)
     elif phase == migrations.SCHEDULING:
-        _schedule(draft, migration, found, now)
+        _schedule(draft, migration, situation, now)
     else:
-        _admit(draft, migration, found, now)
+        _admit(draft, migration, situation, now)
     return draft
 
 
@@ -96,10 +99,10 @@ def fail(draft: Plan, reason: str, now: datetime) -> None:
     draft.events.append(("Warning", "FailedMigration", reason))
 
 
-def _admit(draft: Plan, migration: Object, found: Situation, now: datetime) -> None:
+def _admit(draft: Plan, migration: Object, situation: Situation, now: datetime) -> None:
     """Pending: it begins when it is its turn."""
     set_phase(draft.status, migrations.PENDING, rfc3339(now))
-    vmi = found.vmi
+    vmi = situation.vmi
     if is_deleted(migration):
         fail(draft, "the migration was cancelled before it began", now)
         return
@@ -112,29 +115,70 @@ def _admit(draft: Plan, migration: Object, found: Situation, now: datetime) -> N
         return
     if phase_of(vmi) != migrations.RUNNING or not condition:
         return  # its change calls for the next look
-    if _has_to_wait(migration, vmi, found):
+    if _has_to_wait(migration, vmi, situation):
         draft.wait = _TURN
         return
     draft.create_pod = True
     set_phase(draft.status, migrations.SCHEDULING, rfc3339(now))
 
 
-def _has_to_wait(migration: Object, vmi: Object, found: Situation) -> bool:
+def _has_to_wait(migration: Object, vmi: Object, situation: Situation) -> bool:
     """Say whether others come first: of the same instance, or as many as the configuration allows at once."""
-    settings = found.cluster.migrations
-    active = [other for other in found.others if phase_of(other) in _UNDER_WAY]
+    active = [other for other in situation.others if phase_of(other) in _UNDER_WAY]
     of_instance = [
         other
-        for other in found.others
-        if other["metadata"]["namespace"] == migration["metadata"]["namespace"]
-        and other["spec"].get("vmiName") == migration["spec"]["vmiName"]
+        for other in situation.others
+        if _instance(other) == _instance(migration)
         and phase_of(other) not in migrations.FINAL
         and (phase_of(other) in _UNDER_WAY or _age(other) < _age(migration))
     ]
     if of_instance or migrations.is_in_progress(migrations.state_of(vmi)):
         return True
-    leaving = [other for other in active if _source_node(other) == vmi["status"].get("nodeName")]
-    return len(active) >= settings.parallel_per_cluster or len(leaving) >= settings.parallel_outbound_per_node
+    return not _has_a_place(migration, str(vmi["status"].get("nodeName")), active, situation)
+
+
+def _has_a_place(migration: Object, node: str, active: Sequence[Object], found: Situation) -> bool:
+    """Say whether there is a place for a migration that none takes which comes first: of a higher priority, or older.
+
+    :param node: where its instance is. :param active: those that have begun.
+    """
+    settings = found.cluster.migrations
+    nodes, busy = {**found.nodes, _instance(migration): node}, {_instance(each) for each in active}
+    leaving = Counter(_source_node(each) or found.nodes.get(_instance(each)) for each in active)
+    places = settings.parallel_per_cluster - len(active)
+    queue = [migration, *(other for other in found.others if _is_ready(other))]
+    for each in sorted(queue, key=_turn_of):
+        instance = _instance(each)
+        source = nodes.get(instance)
+        if source is None or instance in busy or leaving[source] >= settings.parallel_outbound_per_node:
+            continue
+        if places <= 0 or each is migration:
+            return places > 0
+        places -= 1
+        leaving[source] += 1
+        busy.add(instance)
+    return False
+
+
+def _is_ready(migration: Object) -> bool:
+    """Say whether a migration waits for nothing but its turn."""
+    refused = is_true(get(migration, "status", "conditions"), migrations.REJECTED_BY_QUOTA)
+    return phase_of(migration) in ("", migrations.PENDING) and not refused and not is_deleted(migration)
+
+
+def _turn_of(migration: Mapping[str, Any]) -> tuple[int, str, str]:
+    return -migrations.priority_of(migration), *_age(migration)
+
+
+def _instance(migration: Mapping[str, Any]) -> tuple[str, str]:
+    return migration["metadata"]["namespace"], str(migration["spec"].get("vmiName"))
+
+
+def node_of(vmi: Mapping[str, Any]) -> str:
+    """Return the node of an instance that can be migrated; empty if it can't be."""
+    status = vmi.get("status") or {}
+    can_move = phase_of(vmi) == migrations.RUNNING and is_true(status.get("conditions"), "LiveMigratable")
+    return str(status.get("nodeName") or "") if can_move and not is_deleted(vmi) else ""
 
 
 def _age(migration: Mapping[str, Any]) -> tuple[str, str]:
@@ -145,9 +189,9 @@ def _source_node(migration: Mapping[str, Any]) -> str:
     return str(get(dict(migration), "status", "migrationState", "sourceNode") or "")
 
 
-def _schedule(draft: Plan, migration: Object, found: Situation, now: datetime) -> None:
+def _schedule(draft: Plan, migration: Object, situation: Situation, now: datetime) -> None:
     """Scheduling: its Pod finds a node, and starts."""
-    vmi, pod = found.vmi, found.target
+    vmi, pod = situation.vmi, situation.target
     reason = ""
     if is_deleted(migration):
         reason = "the migration was cancelled before it began"
@@ -170,13 +214,13 @@ def _schedule(draft: Plan, migration: Object, found: Situation, now: datetime) -
     state = {
         "migrationUid": migration["metadata"]["uid"],
         "sourceNode": vmi["status"]["nodeName"],
-        "sourcePod": (found.source or {"metadata": {}})["metadata"].get("name", ""),
+        "sourcePod": (situation.source or {"metadata": {}})["metadata"].get("name", ""),
         "targetNode": node,
         "targetPod": pod["metadata"]["name"],
-        "migrationConfiguration": applied(migrations.configuration(found.cluster), found.policy),
+        "migrationConfiguration": applied(migrations.configuration(situation.cluster), situation.policy),
     }
-    if found.policy is not None:
-        state["migrationPolicyName"] = found.policy["metadata"]["name"]
+    if situation.policy is not None:
+        state["migrationPolicyName"] = situation.policy["metadata"]["name"]
     draft.vmi = _changed(vmi)
     draft.vmi["status"]["migrationState"] = state
     draft.vmi["status"]["activePods"] = {**(vmi["status"].get("activePods") or {}), pod["metadata"]["uid"]: node}
@@ -222,9 +266,9 @@ def _is_late(pod: Object, now: datetime) -> str:
     return f"{why} (given up after {seconds / 60:.0f} minutes)"
 
 
-def _follow(draft: Plan, migration: Object, found: Situation, now: datetime) -> None:
+def _follow(draft: Plan, migration: Object, situation: Situation, now: datetime) -> None:
     """Say what the guest's nodes have said."""
-    vmi, uid = found.vmi, migration["metadata"]["uid"]
+    vmi, uid = situation.vmi, migration["metadata"]["uid"]
     if vmi is None or is_final(vmi):
         fail(draft, f"the VMI {migration['spec']['vmiName']} ended during its migration", now)
         return
@@ -238,7 +282,7 @@ def _follow(draft: Plan, migration: Object, found: Situation, now: datetime) -> 
         fail(draft, f"source node reported migration failed: {state.get('failureReason')}", now)
         return
     if state.get("completed"):
-        draft.wait = _wait_for_addresses(vmi, found.target, state, now)
+        draft.wait = _wait_for_addresses(vmi, situation.target, state, now)
         if draft.wait is not None:
             return
         set_phase(draft.status, migrations.SUCCEEDED, rfc3339(now))
@@ -259,7 +303,7 @@ def _follow(draft: Plan, migration: Object, found: Situation, now: datetime) -> 
             draft.vmi["status"]["migrationState"]["abortRequested"] = True
         return
     if not state.get("startTimestamp"):
-        _watch_target(draft, found, vmi, state, now)
+        _watch_target(draft, situation, vmi, state, now)
 
 
 def _wait_for_addresses(vmi: Object, target: Object | None, state: Object, now: datetime) -> float | None:
@@ -273,9 +317,9 @@ def _wait_for_addresses(vmi: Object, target: Object | None, state: Object, now: 
     return left if left > 0 else None
 
 
-def _watch_target(draft: Plan, found: Situation, vmi: Object, state: Object, now: datetime) -> None:
+def _watch_target(draft: Plan, situation: Situation, vmi: Object, state: Object, now: datetime) -> None:
     """A target that goes before the guest is on its way ends the migration."""
-    pod, reason = found.target, ""
+    pod, reason = situation.target, ""
     if pod is None:
         reason = "the target's virt-launcher Pod is gone"
     elif end.has_ended(pod) or is_deleted(pod):
@@ -295,9 +339,9 @@ def _watch_target(draft: Plan, found: Situation, vmi: Object, state: Object, now
         draft.wait = 0.1
 
 
-def _clean_up(draft: Plan, migration: Object, found: Situation, now: datetime) -> None:
+def _clean_up(draft: Plan, migration: Object, situation: Situation, now: datetime) -> None:
     """Succeeded and Failed: what is left of it goes."""
-    vmi, pod, uid = found.vmi, found.target, migration["metadata"]["uid"]
+    vmi, pod, uid = situation.vmi, situation.target, migration["metadata"]["uid"]
     succeeded = phase_of(migration) == migrations.SUCCEEDED
     ours = vmi is not None and migrations.state_of(vmi).get("migrationUid") == uid
     if not succeeded and pod is not None and not _has_guest(vmi, pod):
@@ -309,7 +353,7 @@ def _clean_up(draft: Plan, migration: Object, found: Situation, now: datetime) -
     if vmi is not None and ours and labels.MIGRATION_TARGET_NODE_NAME in (vmi["metadata"].get("labels") or {}):
         draft.vmi = draft.vmi or _changed(vmi)
         del draft.vmi["metadata"]["labels"][labels.MIGRATION_TARGET_NODE_NAME]
-    source = found.source
+    source = situation.source
     if succeeded and source is not None and not end.has_ended(source) and not is_deleted(source):
         ended = parse_time(get(migration, "status", "migrationState", "endTimestamp")) or now
         draft.wait = rest_of(_SOURCE_SECONDS, ended, now)
@@ -337,9 +381,6 @@ def superfluous(migration: Object, others: Sequence[Object]) -> list[Object]:
     of_instance = [
         each
         for each in (migration, *others)
-        if each["metadata"]["namespace"] == migration["metadata"]["namespace"]
-        and each["spec"].get("vmiName") == migration["spec"].get("vmiName")
-        and phase_of(each) in migrations.FINAL
-        and not is_deleted(each)
+        if _instance(each) == _instance(migration) and phase_of(each) in migrations.FINAL and not is_deleted(each)
     ]
     return sorted(of_instance, key=_age)[:-KEPT]

@@ -53,15 +53,15 @@ def _processor(vmi: Mapping[str, Any], source: Mapping[str, Any] | None) -> dict
     model = (vmi["spec"]["domain"].get("cpu") or {}).get("model") or ""
     if model not in _HOST_MODELS or source is None:
         return {}
-    found = {}
+    selector = {}
     for name in source["metadata"].get("labels") or {}:
         for prefix, wanted in (
             (labels.HOST_MODEL_CPU_PREFIX, labels.CPU_MODEL_MIGRATION_PREFIX),
             (labels.HOST_MODEL_REQUIRED_FEATURES_PREFIX, labels.CPU_FEATURE_PREFIX),
         ):
             if name.startswith(prefix):
-                found[wanted + name.removeprefix(prefix)] = "true"
-    return found
+                selector[wanted + name.removeprefix(prefix)] = "true"
+    return selector
 
 
 def _elsewhere(affinity: Mapping[str, Any], node: str) -> Object:

@@ -14,7 +14,9 @@ from turtles.api import labels, quantity
 from turtles.api.configuration import BindingPlugin
 from turtles.api.kinds.vmi import interfaces
 from turtles.api.objects import Object
-from turtles.domain import network
+from turtles.domain.connections import connections, further_networks
+from turtles.domain.interface_names import pod_interface_name
+from turtles.domain.macs import chosen_mac
 
 #: Names that interfaces of further networks have in the Pod.
 _OURS = re.compile(r"pod[0-9a-f]{11}")
@@ -25,13 +27,13 @@ def annotations(vmi: Object, bindings: Mapping[str, BindingPlugin] = {}) -> dict
 
     :param bindings: the network binding plugins there are.
     """
-    found = {}
+    result = {}
     if entries := [*_entries(vmi), *_of_plugins(vmi, bindings)]:
-        found[labels.NETWORKS] = _text(entries)
-    for _, _, each in network.connections(vmi["spec"]):
+        result[labels.NETWORKS] = _text(entries)
+    for _, _, each in connections(vmi["spec"]):
         if (each.get("multus") or {}).get("default"):
-            found[labels.DEFAULT_NETWORK] = each["multus"]["networkName"]
-    return found
+            result[labels.DEFAULT_NETWORK] = each["multus"]["networkName"]
+    return result
 
 
 def changed(vmi: Object, pod: Object) -> str | None:
@@ -46,7 +48,7 @@ def changed(vmi: Object, pod: Object) -> str | None:
         return None  # somebody else's
     in_guest = interfaces.reported(vmi, interfaces.DOMAIN)
     known = interfaces.networks_of(vmi["spec"])
-    kept = {network.pod_interface_name(known[name]) for name in in_guest if name in known}
+    kept = {pod_interface_name(known[name]) for name in in_guest if name in known}
     wanted = {entry["interface"]: entry for entry in _entries(vmi)}
     # Others are a binding plugin's, or the user's own.
     after = {
@@ -57,7 +59,7 @@ def changed(vmi: Object, pod: Object) -> str | None:
 
 
 def _entries(vmi: Object) -> list[Object]:
-    return [_entry(vmi, *pair) for pair in network.further_networks(vmi["spec"])]
+    return [_entry(vmi, *pair) for pair in further_networks(vmi["spec"])]
 
 
 def _key(entry: Mapping[str, Any]) -> str:
@@ -84,7 +86,7 @@ def memory(vmi: Object, bindings: Mapping[str, BindingPlugin]) -> int:
 
 def _used(vmi: Object, bindings: Mapping[str, BindingPlugin]) -> Iterator[tuple[Mapping[str, Any], BindingPlugin]]:
     """Yield the VMI's interfaces that have a binding plugin, each with it."""
-    for _, interface, _ in network.connections(vmi["spec"]):
+    for _, interface, _ in connections(vmi["spec"]):
         if (plugin := bindings.get((interface.get("binding") or {}).get("name", ""))) is not None:
             yield interface, plugin
 
@@ -98,8 +100,8 @@ def _entry(vmi: Object, interface: Mapping[str, Any], each: Mapping[str, Any]) -
     return {
         "name": name,
         "namespace": namespace or vmi["metadata"]["namespace"],
-        "mac": network.chosen_mac(vmi, interface, each),
-        "interface": network.pod_interface_name(each),
+        "mac": chosen_mac(vmi, interface, each),
+        "interface": pod_interface_name(each),
     }
 
 
@@ -114,8 +116,8 @@ def reported(vmi: Object, pod: Object) -> list[Object]:
         return entries
     names = {
         each["name"]: name
-        for _, _, each in network.connections(vmi["spec"])
-        if each.get("multus") is not None and (name := network.pod_interface_name(each)) in attached
+        for _, _, each in connections(vmi["spec"])
+        if each.get("multus") is not None and (name := pod_interface_name(each)) in attached
     }
     for entry in entries:
         sources = interfaces.sources(entry)

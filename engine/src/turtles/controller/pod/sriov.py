@@ -13,20 +13,22 @@ from typing import Any
 
 from turtles.api import labels
 from turtles.api.objects import Object
-from turtles.domain import network, paths
+from turtles.domain import paths
+from turtles.domain.connections import connections
 from turtles.domain.definition.host_devices import RESOURCE_PREFIX
+from turtles.domain.interface_names import pod_interface_name
 
 _VOLUME = "network-info-annotation"
 
 
 def definitions(vmi: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
     """Return namespace and name of the definitions of a VMI's SR-IOV networks, by the networks' names."""
-    found = {}
-    for _, interface, each in network.connections(vmi["spec"]):
+    by_network = {}
+    for _, interface, each in connections(vmi["spec"]):
         if interface.get("sriov") is not None and each.get("multus") is not None:
             namespace, _, name = each["multus"]["networkName"].rpartition("/")
-            found[each["name"]] = (namespace or vmi["metadata"]["namespace"], name)
-    return found
+            by_network[each["name"]] = (namespace or vmi["metadata"]["namespace"], name)
+    return by_network
 
 
 def obstacle(where: tuple[str, str], definition: Object | None) -> str:
@@ -69,8 +71,8 @@ def info(vmi: Object, pod: Object) -> str | None:
     """Return the annotation about the devices of a Pod's networks; None if it is there, or Multus hasn't reported."""
     annotations = pod["metadata"].get("annotations") or {}
     wanted = {
-        network.pod_interface_name(each): each["name"]
-        for _, interface, each in network.connections(vmi["spec"])
+        pod_interface_name(each): each["name"]
+        for _, interface, each in connections(vmi["spec"])
         if interface.get("sriov") is not None
     }
     try:

@@ -53,21 +53,21 @@ def volumes_of(spec: Mapping[str, Any], config: LauncherConfig, block: frozenset
 
     :param block: volumes that aren't mounted, but given to the container as devices.
     """
-    found = PodVolumes()
+    volumes = PodVolumes()
     for path, name in paths.EMPTY_DIRS.items():
-        found.add(name, {"emptyDir": {}}, path)
+        volumes.add(name, {"emptyDir": {}}, path)
     if ((spec.get("domain") or {}).get("memory") or {}).get("hugepages") is not None:
-        found.add(_HUGE_PAGES_VOLUME, {"emptyDir": {"medium": "HugePages"}}, paths.HUGE_PAGES_DIR)
+        volumes.add(_HUGE_PAGES_VOLUME, {"emptyDir": {"medium": "HugePages"}}, paths.HUGE_PAGES_DIR)
     if has_tpm(spec):
         # swtpm_setup writes there whatever TMPDIR says, and the root file system is read-only on Kubernetes.
-        found.add(_TEMPORARY_VOLUME, {"emptyDir": {}}, paths.TEMPORARY_DIR)
+        volumes.add(_TEMPORARY_VOLUME, {"emptyDir": {}}, paths.TEMPORARY_DIR)
     wanted: Sequence[Mapping[str, Any]] = spec.get("volumes") or ()
     images = paths.images(spec)
     if not config.image_volumes and images:
         # The node agent mounts the files of the images in it.
-        found.add(_DISKS_VOLUME, {"emptyDir": {}}, paths.IMAGE_VOLUMES_DIR)
+        volumes.add(_DISKS_VOLUME, {"emptyDir": {}}, paths.IMAGE_VOLUMES_DIR)
     for name, image in images.items():
-        _image(name, image, config, found)
+        _image(name, image, config, volumes)
     shared = {filesystem["name"] for filesystem in devices_of(spec).get("filesystems") or ()}
     for volume in wanted:
         name = volume["name"]
@@ -78,40 +78,40 @@ def volumes_of(spec: Mapping[str, Any], config: LauncherConfig, block: frozenset
             if (volume.get("persistentVolumeClaim") or {}).get("readOnly"):
                 source["readOnly"] = True
             folder = None if name in block else paths.claim_dir(name)
-            found.add(volume_name(name), {"persistentVolumeClaim": source}, folder, read_only="ephemeral" in volume)
+            volumes.add(volume_name(name), {"persistentVolumeClaim": source}, folder, read_only="ephemeral" in volume)
         elif host := volume.get("hostDisk"):
             parent = str(PurePosixPath(host["path"]).parent)
             kind = "DirectoryOrCreate" if host["type"] == "DiskOrCreate" else "Directory"
-            found.add(volume_name(name), {"hostPath": {"path": parent, "type": kind}}, paths.claim_dir(name))
+            volumes.add(volume_name(name), {"hostPath": {"path": parent, "type": kind}}, paths.claim_dir(name))
         elif account := (volume.get("serviceAccount") or {}).get("serviceAccountName"):
-            found.service_account = account
+            volumes.service_account = account
             source = _token(renewed=name in shared)
-            found.add(volume_name(name), source, paths.SERVICE_ACCOUNT_DIR, read_only=True)
+            volumes.add(volume_name(name), source, paths.SERVICE_ACCOUNT_DIR, read_only=True)
         elif files := _files(volume):
-            found.add(volume_name(name), files, paths.files_dir(volume), read_only=True)
+            volumes.add(volume_name(name), files, paths.files_dir(volume), read_only=True)
         else:
             for kind in ("cloudInitNoCloud", "cloudInitConfigDrive"):
-                _cloud_init(name, volume.get(kind) or {}, found)
-    return found
+                _cloud_init(name, volume.get(kind) or {}, volumes)
+    return volumes
 
 
-def _image(name: str, wanted: Mapping[str, Any], config: LauncherConfig, found: PodVolumes) -> None:
+def _image(name: str, wanted: Mapping[str, Any], config: LauncherConfig, volumes: PodVolumes) -> None:
     if config.image_volumes:
         image = {"reference": wanted["image"]}
         if wanted.get("imagePullPolicy"):
             image["pullPolicy"] = wanted["imagePullPolicy"]
-        found.add(volume_name(name), {"image": image}, paths.container_disk_image_dir(name), read_only=True)
-    if wanted.get("imagePullSecret") and wanted["imagePullSecret"] not in found.pull_secrets:
-        found.pull_secrets.append(wanted["imagePullSecret"])
+        volumes.add(volume_name(name), {"image": image}, paths.container_disk_image_dir(name), read_only=True)
+    if wanted.get("imagePullSecret") and wanted["imagePullSecret"] not in volumes.pull_secrets:
+        volumes.pull_secrets.append(wanted["imagePullSecret"])
 
 
-def _cloud_init(name: str, source: Mapping[str, Any], found: PodVolumes) -> None:
+def _cloud_init(name: str, source: Mapping[str, Any], volumes: PodVolumes) -> None:
     for reference, short, folder in (
         ("secretRef", "udata", paths.cloud_init_user_data_dir(name)),
         ("networkDataSecretRef", "ndata", paths.cloud_init_network_data_dir(name)),
     ):
         if secret := (source.get(reference) or {}).get("name"):
-            found.add(volume_name(f"{name}-{short}"), {"secret": {"secretName": secret}}, folder, read_only=True)
+            volumes.add(volume_name(f"{name}-{short}"), {"secret": {"secretName": secret}}, folder, read_only=True)
 
 
 def _files(volume: Mapping[str, Any]) -> Object | None:

@@ -17,7 +17,7 @@ from turtles.api.phases import is_final
 from turtles.api.run_strategies import MANUAL, RERUN_ON_FAILURE, START, STOP, run_strategy
 from turtles.api.selectors import selects
 from turtles.controller import remedies
-from turtles.controller.caches import BY_OWNER, UNOWNED_IN, Caches, by_selector
+from turtles.controller.caches import BY_OWNER, UNOWNED_IN, by_selector
 from turtles.controller.claims import claim_names
 from turtles.controller.instances import Instances
 from turtles.controller.ownership import claims, references_with, references_without
@@ -29,16 +29,16 @@ from turtles.controller.pool.machine import (
     template_in,
     updated,
 )
-from turtles.controller.pool.plan import Around, Plan, plan
+from turtles.controller.pool.plan import Observed, Plan, plan
 from turtles.controller.pool.revisions import Revisions
 from turtles.controller.pool.selection import SelectionError
-from turtles.controller.pool.status import PAUSED, SUCCESSFUL_PAUSED, SUCCESSFUL_RESUME, status
-from turtles.kube.client import AlreadyExists, ApiError, Client, Conflict, NotFound, Unavailable
-from turtles.kube.events import Recorder
+from turtles.controller.pool.status import SUCCESSFUL_PAUSED, SUCCESSFUL_RESUME, status
+from turtles.controller.scaled import PAUSED
+from turtles.controller.shared import Shared
+from turtles.kube.client import AlreadyExists, ApiError, Conflict, NotFound, Unavailable
 from turtles.kube.informer import Informer, Key
 from turtles.kube.kubevirt import POOL
-from turtles.kube.manager import Controller, Manager, Trigger, each
-from turtles.kube.writer import Writer
+from turtles.kube.manager import Controller, Trigger, each
 
 log = logging.getLogger(__name__)
 
@@ -58,23 +58,17 @@ class _Failure:
 class PoolController:
     """Reconciles VirtualMachinePools."""
 
-    def __init__(
-        self,
-        client: Client,
-        manager: Manager,
-        caches: Caches,
-        recorder: Recorder,
-        chance: Callable[[], float] = random.random,
-    ) -> None:
+    def __init__(self, shared: Shared, chance: Callable[[], float] = random.random) -> None:
         """Make the controller.
 
         :param chance: gives 0…1, for what is chosen at random.
         """
-        self._writer, self._recorder, self._chance = Writer(client), recorder, chance
+        caches = shared.caches
+        self._writer, self._recorder, self._chance = shared.writer, shared.recorder, chance
         self._vms, self._vmis, self._pvcs = caches.vms, caches.vmis, caches.pvcs
-        self._instances = Instances(client, caches.vmis, recorder)
-        self._pools: Informer = manager.informer(POOL)
-        self._revisions = Revisions(client, manager)
+        self._instances = Instances(shared.client, caches.vmis, shared.recorder)
+        self._pools: Informer = shared.manager.informer(POOL)
+        self._revisions = Revisions(shared.client, shared.manager)
 
     def controller(self) -> Controller:
         """Return what the manager needs to run it."""
@@ -105,9 +99,9 @@ class PoolController:
         instances = {vm["metadata"]["name"]: vmi for vm in vms if (vmi := self._instance_of(vm)) is not None}
         revisions = self._revisions.known(pool, (*vms, *instances.values()))
         names = [vm["metadata"]["name"] for vm in self._vms.list(pool["metadata"]["namespace"])]
-        around = Around(names, instances, revisions, datetime.now(UTC), self._chance)
+        observed = Observed(names, instances, revisions, datetime.now(UTC), self._chance)
         try:
-            return plan(pool, vms, around), None
+            return plan(pool, vms, observed), None
         except SelectionError as error:
             message = f"failed to filter VMs based on ordered policies: {error}"
             return Plan(), _Failure("FailedUpdate", message)
@@ -126,13 +120,13 @@ class PoolController:
         """Return the pool's own machines, after it has adopted those with its names and released strays."""
         metadata = pool["metadata"]
         unowned = self._vms.by_index(UNOWNED_IN, metadata["namespace"])
-        found = claims(pool, [*self._vms.by_index(BY_OWNER, metadata["uid"]), *unowned])
-        for vm in found.strays:
+        claimed = claims(pool, [*self._vms.by_index(BY_OWNER, metadata["uid"]), *unowned])
+        for vm in claimed.strays:
             self._patch(vm, {"ownerReferences": references_without(vm, pool), "finalizers": _without_finalizer(vm)})
-        orphans = [vm for vm in found.orphans if index_of(pool, vm["metadata"]["name"]) is not None]
+        orphans = [vm for vm in claimed.orphans if index_of(pool, vm["metadata"]["name"]) is not None]
         if not orphans or not self._instances.may_be_adopted_by(POOL, pool):
-            return found.own
-        return [*found.own, *(self._adopt(pool, vm) for vm in orphans)]
+            return claimed.own
+        return [*claimed.own, *(self._adopt(pool, vm) for vm in orphans)]
 
     def _adopt(self, pool: Object, vm: Object) -> Object:
         # Its revision is another pool's: it gets this one's template with the next look
@@ -146,9 +140,9 @@ class PoolController:
         metadata = pool["metadata"]
         # The garbage collector may have taken the reference already of one that stays
         unowned = self._vms.by_index(UNOWNED_IN, metadata["namespace"])
-        found = claims(pool, self._vms.by_index(BY_OWNER, metadata["uid"]))
+        claimed = claims(pool, self._vms.by_index(BY_OWNER, metadata["uid"]))
         selected = (vm for vm in unowned if selects(pool["spec"]["selector"], vm["metadata"].get("labels") or {}))
-        for vm in (*found.own, *found.strays, *selected):
+        for vm in (*claimed.own, *claimed.strays, *selected):
             self._release(vm)
         if POOL_FINALIZER in (pool["metadata"].get("finalizers") or ()):
             self._writer.patch(self._pools, pool, {"metadata": {"finalizers": _without_finalizer(pool)}})

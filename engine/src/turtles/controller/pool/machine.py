@@ -45,12 +45,12 @@ def index_of(pool: Object, name: str) -> int | None:
 
 def indexes(pool: Object, taken: Iterable[str], count: int) -> list[int]:
     """Return the lowest indexes whose names aren't taken."""
-    names, found, index = set(taken), list[int](), 0
-    while len(found) < count:
+    names, free, index = set(taken), list[int](), 0
+    while len(free) < count:
         if name_of(pool, index) not in names:
-            found.append(index)
+            free.append(index)
         index += 1
-    return found
+    return free
 
 
 def is_ready(machine: Object) -> bool:
@@ -87,10 +87,10 @@ def updated(pool: Object, machine: Object, before: Mapping[str, Any] | None) -> 
     index = index_of(pool, machine["metadata"]["name"])
     assert index is not None
     wanted = make_machine(pool, index)
-    given = get(before, "metadata") or {}
+    before_metadata = get(before, "metadata") or {}
     metadata = {**machine["metadata"]}
     for key in ("labels", "annotations"):
-        old, new = given.get(key) or {}, wanted["metadata"][key]
+        old, new = before_metadata.get(key) or {}, wanted["metadata"][key]
         kept = {name: value for name, value in (metadata.get(key) or {}).items() if name not in old or name in new}
         metadata[key] = {**kept, **new}
     spec = wanted["spec"]

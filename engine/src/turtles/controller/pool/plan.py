@@ -44,7 +44,7 @@ _ERRORS = (
 
 
 @dataclass(frozen=True)
-class Around:
+class Observed:
     """What else a plan depends on.
 
     :param names: of all machines in the namespace.
@@ -105,7 +105,7 @@ def wanted(pool: Object) -> int:
     return 1 if replicas is None else int(replicas)
 
 
-def plan(pool: Object, machines: Sequence[Object], around: Around) -> Plan:
+def plan(pool: Object, machines: Sequence[Object], observed: Observed) -> Plan:
     """Decide what happens to a pool's machines.
 
     One thing after the other: a pool that grows or shrinks is updated afterwards, and old revisions go last. A machine
@@ -120,23 +120,23 @@ def plan(pool: Object, machines: Sequence[Object], around: Around) -> Plan:
     preserve = _state_preservation(pool) != DISABLED
     if pool["spec"].get("paused"):
         return Plan(release, preserve)
-    failing, wait = _failing(pool, there, around.now)
+    failing, wait = _failing(pool, there, observed.now)
     surplus = len(machines) - wanted(pool)
     if failing:
         return Plan(release, preserve, delete=failing[:BURST], wait=wait)
     if surplus < 0:
-        return Plan(release, preserve, indexes(pool, around.names, min(-surplus, BURST)), wait=wait)
+        return Plan(release, preserve, indexes(pool, observed.names, min(-surplus, BURST)), wait=wait)
     if surplus > 0:
-        return Plan(release, preserve, delete=_surplus(pool, machines, surplus, around)[:BURST], wait=wait)
-    found = _update(pool, there, around)
-    prune = [] if found.update or release else _unused(pool, machines, around)
+        return Plan(release, preserve, delete=_surplus(pool, machines, surplus, observed)[:BURST], wait=wait)
+    update = _update(pool, there, observed)
+    prune = [] if update.update or release else _unused(pool, machines, observed)
     return Plan(
         release,
         preserve,
-        update=found.update,
-        restart=found.restart,
-        relabel=found.relabel,
-        replace=found.replace,
+        update=update.update,
+        restart=update.restart,
+        relabel=update.relabel,
+        replace=update.replace,
         prune=prune,
         wait=wait,
     )
@@ -145,14 +145,14 @@ def plan(pool: Object, machines: Sequence[Object], around: Around) -> Plan:
 # Scaling in
 
 
-def _surplus(pool: Object, machines: Sequence[Object], surplus: int, around: Around) -> list[Object]:
+def _surplus(pool: Object, machines: Sequence[Object], surplus: int, observed: Observed) -> list[Object]:
     strategy = pool["spec"].get("scaleInStrategy") or {}
     if strategy.get("unmanaged") is not None or strategy.get("opportunistic") is not None:
         return []
     there = [each for each in machines if not is_deleted(each)]
     policy = get(strategy, "proactive", "selectionPolicy") or {}
     count = surplus - (len(machines) - len(there))
-    return selected(pool, there, policy, around.random)[: max(0, count)]
+    return selected(pool, there, policy, observed.random)[: max(0, count)]
 
 
 def _state_preservation(pool: Object) -> str:
@@ -164,22 +164,22 @@ def _state_preservation(pool: Object) -> str:
 # Updates
 
 
-def _update(pool: Object, machines: Sequence[Object], around: Around) -> _Update:
-    strategy, found = pool["spec"].get("updateStrategy") or {}, _Update()
+def _update(pool: Object, machines: Sequence[Object], observed: Observed) -> _Update:
+    strategy, update = pool["spec"].get("updateStrategy") or {}, _Update()
     if strategy.get("unmanaged") is not None:
-        return found
+        return update
     policy = get(strategy, "proactive", "selectionPolicy") or {}
     current = []
     for machine in chosen(machines, policy):
         if index_of(pool, machine["metadata"]["name"]) is None:
             continue
-        if is_outdated(pool, machine, around.revisions):
-            found.update.append(machine)
+        if is_outdated(pool, machine, observed.revisions):
+            update.update.append(machine)
         else:
             current.append(machine)
     if strategy.get("opportunistic") is None:
-        _roll_out(pool, selected(pool, current, policy, around.random), around, found)
-    return found
+        _roll_out(pool, selected(pool, current, policy, observed.random), observed, update)
+    return update
 
 
 def is_outdated(pool: Object, machine: Object, revisions: Mapping[str, Object]) -> bool:
@@ -188,46 +188,46 @@ def is_outdated(pool: Object, machine: Object, revisions: Mapping[str, Object]) 
     return before is None or before != template_of(pool)
 
 
-def _roll_out(pool: Object, machines: Sequence[Object], around: Around, found: _Update) -> None:
+def _roll_out(pool: Object, machines: Sequence[Object], observed: Observed, update: _Update) -> None:
     """Choose which instances follow their machines now: those that aren't ready, and as many others as may be missing.
 
     Rule: KubeVirt API, `maxUnavailable`.
     """
-    left = _max_unavailable(pool) - sum(not _is_available(each, around) for each in machines)
+    left = _max_unavailable(pool) - sum(not _is_available(each, observed) for each in machines)
     # Most machines are of the same two revisions
     changes: dict[tuple[str | None, str | None], list[Object] | None] = {}
     for machine in machines:
-        instance = around.instances.get(machine["metadata"]["name"])
+        instance = observed.instances.get(machine["metadata"]["name"])
         if instance is None or _is_leaving(machine, instance):
             continue
         pair = revision_of(machine), revision_of(instance)
         if pair not in changes:
-            changes[pair] = _change(*pair, around, found)
+            changes[pair] = _change(*pair, observed, update)
         chosen = changes[pair]
         if chosen is None:
             continue
-        if chosen is not found.relabel and is_ready(machine):
+        if chosen is not update.relabel and is_ready(machine):
             if left <= 0:
                 continue
             left -= 1
         chosen.append(machine)
 
 
-def _change(mine: str | None, theirs: str | None, around: Around, found: _Update) -> list[Object] | None:
+def _change(mine: str | None, theirs: str | None, observed: Observed, update: _Update) -> list[Object] | None:
     """Return in which list of the plan a machine belongs whose instance may be older than itself; None if in none.
 
     :param mine: the machine's revision. :param theirs: the instance's.
     """
     if mine is None or mine == theirs:
         return None
-    now, before = (template_in(around.revisions.get(name or "")) for name in (mine, theirs))
+    now, before = (template_in(observed.revisions.get(name or "")) for name in (mine, theirs))
     if now is None:
         return None
     if before is None:
-        return found.restart
+        return update.restart
     if not has_same_disks(before, now):
-        return found.replace
-    return found.relabel if is_same_machine(before, now) else found.restart
+        return update.replace
+    return update.relabel if is_same_machine(before, now) else update.restart
 
 
 def _max_unavailable(pool: Object) -> int:
@@ -244,17 +244,17 @@ def _is_leaving(machine: Object, instance: Object) -> bool:
     return is_deleted(instance) or instance["metadata"].get("uid") in stops
 
 
-def _is_available(machine: Object, around: Around) -> bool:
-    instance = around.instances.get(machine["metadata"]["name"])
+def _is_available(machine: Object, observed: Observed) -> bool:
+    instance = observed.instances.get(machine["metadata"]["name"])
     if instance is None or _is_leaving(machine, instance) or phase_of(instance) != RUNNING:
         return False
     return is_true((instance.get("status") or {}).get("conditions"), "Ready")
 
 
-def _unused(pool: Object, machines: Sequence[Object], around: Around) -> list[str]:
-    used = {revision_of(each) for each in (*machines, *around.instances.values())} | {revision_name(pool)}
+def _unused(pool: Object, machines: Sequence[Object], observed: Observed) -> list[str]:
+    used = {revision_of(each) for each in (*machines, *observed.instances.values())} | {revision_name(pool)}
     uid = pool["metadata"]["uid"]
-    owned = [name for name, each in around.revisions.items() if (controller_of(each) or {}).get("uid") == uid]
+    owned = [name for name, each in observed.revisions.items() if (controller_of(each) or {}).get("uid") == uid]
     return sorted(name for name in owned if name not in used)
 
 
@@ -269,11 +269,11 @@ def _failing(pool: Object, machines: Sequence[Object], now: datetime) -> tuple[l
     threshold = healing.get("startUpFailureThreshold") or FAILURES
     text = healing.get("minFailingToStartDuration")
     limit = FAILING_FOR if text is None else durations.parse(text)
-    found, waits = [], []
+    failing, waits = [], []
     for machine in machines:
         status = machine.get("status") or {}
         if ((status.get("startFailure") or {}).get("consecutiveFailCount") or 0) >= threshold:
-            found.append(machine)
+            failing.append(machine)
             continue
         ready = get_condition(status.get("conditions"), "Ready") or {}
         since = parse_time(ready.get("lastTransitionTime")) if ready.get("status") == "False" else None
@@ -281,7 +281,7 @@ def _failing(pool: Object, machines: Sequence[Object], now: datetime) -> tuple[l
             continue
         left = (limit - (now - since)).total_seconds()
         if left <= 0:
-            found.append(machine)
+            failing.append(machine)
         else:
             waits.append(left)
-    return found, min(waits, default=None)
+    return failing, min(waits, default=None)

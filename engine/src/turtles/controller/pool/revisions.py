@@ -32,19 +32,19 @@ class Revisions:
     def known(self, pool: Object, objects: Iterable[Object]) -> dict[str, Object]:
         """Return the pool's revisions and those that machines and instances name, by name."""
         own: Sequence[Object] = self.cache.by_index(BY_OWNER, pool["metadata"]["uid"])
-        found = {revision["metadata"]["name"]: revision for revision in own}
-        for name in {revision_of(obj) for obj in objects} - found.keys():
+        by_name = {revision["metadata"]["name"]: revision for revision in own}
+        for name in {revision_of(obj) for obj in objects} - by_name.keys():
             if name and (revision := self.get(pool, name)) is not None:
-                found[name] = revision
-        return found
+                by_name[name] = revision
+        return by_name
 
     def ensure(self, pool: Object) -> None:
         """Store the pool's present spec. What another pool of its name has left behind gives way.
 
         :raises Conflict: something did, and the pool has to be looked at again.
         """
-        found = self.get(pool, revision_name(pool))
-        if found is not None and _is_owned(found, pool):
+        revision = self.get(pool, revision_name(pool))
+        if revision is not None and _is_owned(revision, pool):
             return
         try:
             self._writer.create(self.cache, make_revision(pool))

@@ -25,14 +25,14 @@ def chosen(machines: Sequence[Object], policy: Mapping[str, Any]) -> list[Object
     """
     selectors = policy.get("selectors") or {}
     labels, on_nodes = selectors.get("labelSelector"), selectors.get("nodeSelectorRequirementMatcher") or ()
-    found = []
+    names = []
     for machine in machines:
         template = get(machine, "spec", "template") or {}
         if labels is not None and not selects(labels, get(template, "metadata", "labels") or {}):
             continue
         if all(_holds(each, get(template, "spec", "nodeSelector") or {}) for each in on_nodes):
-            found.append(machine)
-    return found
+            names.append(machine)
+    return names
 
 
 def selected(

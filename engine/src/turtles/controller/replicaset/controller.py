@@ -9,32 +9,24 @@ from collections.abc import Callable, Sequence
 from turtles.api import times
 from turtles.api.objects import Object
 from turtles.controller import remedies
-from turtles.controller.caches import BY_OWNER, UNOWNED_IN, Caches, by_selector
+from turtles.controller.caches import BY_OWNER, UNOWNED_IN, by_selector
 from turtles.controller.instances import STOPPED, Instances
 from turtles.controller.ownership import claims, references_with, references_without
 from turtles.controller.replicaset.plan import Backoff, Plan, plan, replica, status
-from turtles.kube.client import ApiError, Client, Conflict, NotFound, Unavailable
-from turtles.kube.events import Recorder
+from turtles.controller.shared import Shared
+from turtles.kube.client import ApiError, Conflict, NotFound, Unavailable
 from turtles.kube.informer import Informer, Key
 from turtles.kube.kubevirt import REPLICASET
-from turtles.kube.manager import Controller, Manager, Trigger, each
-from turtles.kube.writer import Writer
+from turtles.kube.manager import Controller, Trigger, each
 
 
 class ReplicaSetController:
     """Reconciles VirtualMachineInstanceReplicaSets."""
 
-    def __init__(
-        self,
-        client: Client,
-        manager: Manager,
-        caches: Caches,
-        recorder: Recorder,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._writer, self._recorder, self._clock = Writer(client), recorder, clock
-        self._vmis, self._instances = caches.vmis, Instances(client, caches.vmis, recorder)
-        self._replicasets: Informer = manager.informer(REPLICASET)
+    def __init__(self, shared: Shared, clock: Callable[[], float] = time.monotonic) -> None:
+        self._writer, self._recorder, self._clock = shared.writer, shared.recorder, clock
+        self._vmis, self._instances = shared.caches.vmis, Instances(shared.client, shared.caches.vmis, shared.recorder)
+        self._replicasets: Informer = shared.manager.informer(REPLICASET)
         #: With uid and generation: what has been corrected or recreated is tried at once. So it is after a restart.
         self._backoffs: dict[Key, tuple[tuple[str, int], Backoff]] = {}
 
@@ -71,16 +63,16 @@ class ReplicaSetController:
         """Return the set's own instances, after it has adopted those that are nobody's and released strays."""
         metadata = replicaset["metadata"]
         unowned = self._vmis.by_index(UNOWNED_IN, metadata["namespace"])
-        found = claims(replicaset, [*self._vmis.by_index(BY_OWNER, metadata["uid"]), *unowned])
-        for vmi in found.strays:
+        claimed = claims(replicaset, [*self._vmis.by_index(BY_OWNER, metadata["uid"]), *unowned])
+        for vmi in claimed.strays:
             self._instances.patch_metadata(vmi, {"ownerReferences": references_without(vmi, replicaset)})
-        if not found.orphans or not self._instances.may_be_adopted_by(REPLICASET, replicaset):
-            return found.own
+        if not claimed.orphans or not self._instances.may_be_adopted_by(REPLICASET, replicaset):
+            return claimed.own
         return [
-            *found.own,
+            *claimed.own,
             *(
                 self._instances.patch_metadata(vmi, {"ownerReferences": references_with(vmi, replicaset)})
-                for vmi in found.orphans
+                for vmi in claimed.orphans
             ),
         ]
 

@@ -7,11 +7,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from turtles.api.conditions import is_true, remove_condition, set_condition
+from turtles.api.conditions import is_true
 from turtles.api.objects import Object, is_deleted
 from turtles.api.phases import is_final, was_running
-from turtles.api.selectors import as_text
 from turtles.api.times import parse_time
+from turtles.controller.scaled import scaled_status
 from turtles.controller.vmi.status import is_pod_known_to_leave
 from turtles.controller.vmi.template import make_vmi
 
@@ -19,8 +19,6 @@ from turtles.controller.vmi.template import make_vmi
 BURST = 250
 #: Pause after instances that ended before they ran: base times failures squared, at most the maximum, seconds.
 BACKOFF_BASE, BACKOFF_MAX = 10.0, 300.0
-
-FAILURE, PAUSED = "ReplicaFailure", "ReplicaPaused"
 
 
 @dataclass(frozen=True)
@@ -98,22 +96,9 @@ def status(replicaset: Object, vmis: Sequence[Object], failure: tuple[str, str] 
     :param failure: reason and message of what kept instances from being created or deleted.
     :param now: as the API writes it.
     """
-    before = replicaset.get("status") or {}
     active = [vmi for vmi in vmis if is_active(vmi)]
-    conditions = list(before.get("conditions") or ())
-    for type_, said in ((FAILURE, failure), (PAUSED, _paused(replicaset))):
-        if said:
-            set_condition(conditions, type_, "True", *said, now)
-        else:
-            remove_condition(conditions, type_)
-    after = {
-        **before,
-        "replicas": len(active),
-        "readyReplicas": sum(is_ready(vmi) for vmi in active),
-        "labelSelector": as_text(replicaset["spec"]["selector"]),
-        "conditions": conditions,
-    }
-    return after if conditions else {key: value for key, value in after.items() if key != "conditions"}
+    ready = sum(is_ready(vmi) for vmi in active)
+    return scaled_status(replicaset, len(active), ready, now, failure=failure, paused=_paused(replicaset))
 
 
 def is_ready(vmi: Object) -> bool:

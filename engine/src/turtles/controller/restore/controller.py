@@ -9,15 +9,14 @@ from datetime import UTC, datetime
 from turtles.api.changes import merge_diff
 from turtles.api.objects import Object, get, owner_reference
 from turtles.api.run_strategies import HALTED
-from turtles.controller.caches import BY_CLAIM, Caches
+from turtles.controller.caches import BY_CLAIM
 from turtles.controller.restore.plan import Plan, Situation, failed, plan
-from turtles.kube.client import AlreadyExists, ApiError, Client, Conflict, NotFound, Unavailable
-from turtles.kube.events import Recorder
+from turtles.controller.shared import Shared
+from turtles.kube.client import AlreadyExists, ApiError, Conflict, NotFound, Unavailable
 from turtles.kube.informer import Key, key_of
 from turtles.kube.kubevirt import RESTORE, SNAPSHOT, SNAPSHOT_CONTENT
-from turtles.kube.manager import Controller, Manager, Trigger, each
+from turtles.kube.manager import Controller, Trigger, each
 from turtles.kube.resources import STORAGECLASS, VOLUMESNAPSHOT
-from turtles.kube.writer import Writer
 
 log = logging.getLogger(__name__)
 
@@ -30,8 +29,9 @@ BY_RESTORED_CLAIM = "claim"
 class RestoreController:
     """Reconciles VirtualMachineRestores."""
 
-    def __init__(self, client: Client, manager: Manager, caches: Caches, recorder: Recorder) -> None:
-        self._writer, self._recorder = Writer(client), recorder
+    def __init__(self, shared: Shared) -> None:
+        manager, caches = shared.manager, shared.caches
+        self._writer, self._recorder = shared.writer, shared.recorder
         self._vms, self._vmis, self._pvcs = caches.vms, caches.vmis, caches.pvcs
         self._restores, self._snapshots = manager.informer(RESTORE), manager.informer(SNAPSHOT)
         self._contents = manager.informer(SNAPSHOT_CONTENT)
@@ -65,15 +65,15 @@ class RestoreController:
         restore = self._restores.get(*key)
         if restore is None:
             return None
-        found, now = self._situation(restore), datetime.now(UTC)
-        decided = plan(restore, found, now)
+        situation, now = self._situation(restore), datetime.now(UTC)
+        decided = plan(restore, situation, now)
         deleted = bool(restore["metadata"].get("deletionTimestamp"))
         if decided.finalizers is not None and not deleted:
             restore = self._set_finalizers(restore, decided.finalizers)
-        self._prepare(restore, found, decided)
-        self._write(restore, found, decided, now)
+        self._prepare(restore, situation, decided)
+        self._write(restore, situation, decided, now)
         for pvc in decided.own:
-            self._own(pvc, found.target)
+            self._own(pvc, situation.target)
         if decided.lock is False:
             self._unlock(restore)
         restore = self._writer.store_status(self._restores, restore, decided.status)
@@ -110,12 +110,12 @@ class RestoreController:
 
     def _users(self, namespace: str, claim: str, target: str) -> list[str]:
         """Return which machines and instances have a claim, besides the target."""
-        found = (obj for cache in (self._vms, self._vmis) for obj in cache.by_index(BY_CLAIM, f"{namespace}/{claim}"))
-        return sorted({obj["metadata"]["name"] for obj in found} - {target})
+        users = (obj for cache in (self._vms, self._vmis) for obj in cache.by_index(BY_CLAIM, f"{namespace}/{claim}"))
+        return sorted({obj["metadata"]["name"] for obj in users} - {target})
 
-    def _prepare(self, restore: Object, found: Situation, decided: Plan) -> None:
+    def _prepare(self, restore: Object, situation: Situation, decided: Plan) -> None:
         """Lock the target, and stop it."""
-        target = found.target
+        target = situation.target
         if target is None:
             return
         if decided.lock:
@@ -125,7 +125,7 @@ class RestoreController:
             field = {"running": False} if target["spec"].get("running") is not None else {"runStrategy": HALTED}
             self._writer.patch(self._vms, target, {"spec": field})
 
-    def _write(self, restore: Object, found: Situation, decided: Plan, now: datetime) -> None:
+    def _write(self, restore: Object, situation: Situation, decided: Plan, now: datetime) -> None:
         """Delete and create claims, then write the machine. What the server refuses fails the restore."""
         for pvc in decided.delete:
             self._writer.delete(self._pvcs, pvc)
@@ -134,7 +134,7 @@ class RestoreController:
                 with contextlib.suppress(AlreadyExists):
                     self._writer.create(self._pvcs, claim)
             if decided.machine is not None:
-                self._restore_machine(found.target, decided.machine)
+                self._restore_machine(situation.target, decided.machine)
         except (Conflict, Unavailable):
             raise
         except ApiError as error:

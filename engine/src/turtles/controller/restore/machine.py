@@ -33,7 +33,7 @@ def volumes(restore: Object, content: Object) -> list[Object]:
     """Return a restore's ``status.restores``: each volume with its claim and what that is filled from."""
     spec, uid = restore["spec"], restore["metadata"]["uid"]
     policy, overrides = spec.get("volumeRestorePolicy"), _overrides(restore)
-    found = []
+    restored = []
     for backup in content["spec"].get("volumeBackups") or ():
         volume = backup["volumeName"]
         name = f"restore-{uid}-{volume}"
@@ -41,14 +41,14 @@ def volumes(restore: Object, content: Object) -> list[Object]:
             name = backup["persistentVolumeClaim"]["metadata"]["name"]
         elif policy == PREFIX_TARGET_NAME:
             name = f"{spec['target']['name']}-{volume}"
-        found.append(
+        restored.append(
             {
                 "volumeName": volume,
                 "persistentVolumeClaim": overrides.get(volume, {}).get("restoreName") or name,
                 "volumeSnapshotName": backup["volumeSnapshotName"],
             }
         )
-    return found
+    return restored
 
 
 def claim(restore: Object, content: Object, entry: Object, volume_snapshot: Object) -> Object:
@@ -162,16 +162,16 @@ def _patched(vm: Object, patches: Sequence[str]) -> Object:
     if not patches:
         return vm
     try:
-        found: Any = jsonpatch.apply_patch(vm, [json.loads(text) for text in patches])
+        patched: Any = jsonpatch.apply_patch(vm, [json.loads(text) for text in patches])
     except (jsonpatch.JsonPatchException, jsonpatch.JsonPointerException) as error:
         raise NotPossible(f"spec.patches can't be applied to the machine: {error}") from error
-    return dict(found)
+    return dict(patched)
 
 
 def _checked(vm: Object) -> Object:
     """Return a machine unless it has labels that admission refuses to users, but not to this engine."""
-    given = get(vm, "spec", "template", "metadata", "labels") or {}
-    if reserved := [label for label in labels.RESERVED_VMI_LABELS if label in given]:
+    template_labels = get(vm, "spec", "template", "metadata", "labels") or {}
+    if reserved := [label for label in labels.RESERVED_VMI_LABELS if label in template_labels]:
         raise NotPossible(f"spec.template.metadata.labels: {', '.join(reserved)} can be set by the engine only")
     return vm
 

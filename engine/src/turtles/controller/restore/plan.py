@@ -89,29 +89,29 @@ def has_ended(restore: Object) -> bool:
     return bool(get(restore, "status", "complete")) or failed
 
 
-def plan(restore: Object, found: Situation, now: datetime) -> Plan:
+def plan(restore: Object, situation: Situation, now: datetime) -> Plan:
     """Decide about a restore."""
     decided = Plan(copy.deepcopy(restore.get("status") or {}))
     stamp, finalizers = rfc3339(now), restore["metadata"].get("finalizers") or []
-    is_holder = get(found.target, "status", "restoreInProgress") == restore["metadata"]["name"]
+    is_holder = get(situation.target, "status", "restoreInProgress") == restore["metadata"]["name"]
     if is_deleted(restore) or has_ended(restore):
         decided.lock = False if is_holder else None
         if is_deleted(restore) and RESTORE_FINALIZER in finalizers:
-            decided.delete = _leftovers(restore, found)
+            decided.delete = _leftovers(restore, situation)
             decided.finalizers = [each for each in finalizers if each != RESTORE_FINALIZER]
         return decided
     if RESTORE_FINALIZER not in finalizers:
         decided.finalizers = [*finalizers, RESTORE_FINALIZER]
     decided.status.setdefault("complete", False)
-    if _is_restored(restore, found.target):
-        _finish(restore, found, decided, stamp)
-    elif found.target is not None and not _is_free(restore, found, decided, now):
+    if _is_restored(restore, situation.target):
+        _finish(restore, situation, decided, stamp)
+    elif situation.target is not None and not _is_free(restore, situation, decided, now):
         pass
-    elif (why := _missing(restore, found)) is not None:
+    elif (why := _missing(restore, situation)) is not None:
         _progress(decided, "In error state", stamp, why)
         decided.wait = AGAIN
     else:
-        _restore_volumes(restore, found, decided, stamp)
+        _restore_volumes(restore, situation, decided, stamp)
     return decided
 
 
@@ -119,30 +119,30 @@ def _is_restored(restore: Object, target: Object | None) -> bool:
     return bool(get(target, "metadata", "annotations", LAST_RESTORE) == restored_by(restore))
 
 
-def _missing(restore: Object, found: Situation) -> str | None:
+def _missing(restore: Object, situation: Situation) -> str | None:
     name = restore["spec"]["virtualMachineSnapshotName"]
-    if found.snapshot is None:
+    if situation.snapshot is None:
         return f"VirtualMachineSnapshot {name} does not exist"
-    if not is_ready(found.snapshot) or found.content is None:
+    if not is_ready(situation.snapshot) or situation.content is None:
         return f"VirtualMachineSnapshot {name} is not ready to use"
-    for backup in found.content["spec"].get("volumeBackups") or ():
-        if not is_ready(found.volume_snapshots.get(backup["volumeSnapshotName"]) or {}):
+    for backup in situation.content["spec"].get("volumeBackups") or ():
+        if not is_ready(situation.volume_snapshots.get(backup["volumeSnapshotName"]) or {}):
             return f"VolumeSnapshot {backup['volumeSnapshotName']} does not exist, or is not ready to use"
     return None
 
 
-def _is_free(restore: Object, found: Situation, decided: Plan, now: datetime) -> bool:
+def _is_free(restore: Object, situation: Situation, decided: Plan, now: datetime) -> bool:
     """Say whether the target is locked and has stopped; otherwise decide what happens until it is."""
-    target, stamp, name = found.target, rfc3339(now), restore["metadata"]["name"]
+    target, stamp, name = situation.target, rfc3339(now), restore["metadata"]["name"]
     assert target is not None
     if is_deleted(target):
         _progress(decided, "Waiting for target to be ready", stamp, "the target is being deleted")
         return False
-    source = get(found.snapshot, "status", "sourceUID")
+    source = get(situation.snapshot, "status", "sourceUID")
     if source is not None and target["metadata"]["uid"] != source:
         _fail(decided, stamp, "restore source and restore target are different but restore target already exists")
         return False
-    runs = found.vmi is not None and not (is_final(found.vmi) and is_deleted(found.vmi))
+    runs = situation.vmi is not None and not (is_final(situation.vmi) and is_deleted(situation.vmi))
     policy = restore["spec"].get("targetReadinessPolicy") or WAIT_GRACE_PERIOD
     if runs and policy == FAIL_IMMEDIATE:
         _fail(decided, stamp, f"the target runs and targetReadinessPolicy is {FAIL_IMMEDIATE}: stop it first")
@@ -232,15 +232,15 @@ def _claim_name(volume: Object) -> tuple[str | None, str | None]:
     return get(volume, "persistentVolumeClaim", "claimName"), get(volume, "dataVolume", "name")
 
 
-def _finish(restore: Object, found: Situation, decided: Plan, stamp: str) -> None:
+def _finish(restore: Object, situation: Situation, decided: Plan, stamp: str) -> None:
     """The machine is what it is to be: its claims become its own, and it is let go."""
-    target = found.target
+    target = situation.target
     assert target is not None
     if (restore["spec"].get("volumeOwnershipPolicy") or OWNED_BY_VM) == OWNED_BY_VM:
         uid = target["metadata"]["uid"]
         decided.own = [
             pvc
-            for pvc in found.pvcs.values()
+            for pvc in situation.pvcs.values()
             if machine.is_own(restore, pvc)
             and not is_deleted(pvc)
             and all(each.get("uid") != uid for each in pvc["metadata"].get("ownerReferences") or ())
@@ -258,11 +258,11 @@ def _finish(restore: Object, found: Situation, decided: Plan, stamp: str) -> Non
     )
 
 
-def _leftovers(restore: Object, found: Situation) -> list[Object]:
+def _leftovers(restore: Object, situation: Situation) -> list[Object]:
     """Return the claims of a restore that didn't get as far as its machine."""
-    if (has_ended(restore) and get(restore, "status", "complete")) or _is_restored(restore, found.target):
+    if (has_ended(restore) and get(restore, "status", "complete")) or _is_restored(restore, situation.target):
         return []
-    return [pvc for pvc in found.pvcs.values() if machine.is_own(restore, pvc) and not is_deleted(pvc)]
+    return [pvc for pvc in situation.pvcs.values() if machine.is_own(restore, pvc) and not is_deleted(pvc)]
 
 
 def _fail(decided: Plan, stamp: str, message: str) -> None:

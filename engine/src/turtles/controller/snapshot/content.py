@@ -7,12 +7,15 @@ from collections.abc import Mapping, Sequence
 from turtles.api.conditions import is_true
 from turtles.api.kinds.snapshot import CONTENT
 from turtles.api.objects import Object, get, owner_reference
-from turtles.api.snapshots import GUEST_AGENT, NO_GUEST_AGENT, ONLINE, PAUSED
+from turtles.api.snapshots import GUEST_AGENT, NO_GUEST_AGENT, ONLINE, PARTIAL, PAUSED
+from turtles.controller.pod import state
 from turtles.domain import paths
 
 _STORAGE = "snapshot.storage.k8s.io"
 #: What of a machine's metadata a restored one gets.
 _KEPT = ("name", "namespace", "uid", "labels", "annotations")
+#: Sources of volumes that outlive the guest, by which a snapshot without them is noticed.
+_LASTING = {"persistentVolumeClaim", "dataVolume", "memoryDump"}
 
 
 class NotPossible(Exception):
@@ -91,10 +94,10 @@ def backups_of(content: Object) -> Sequence[Object]:
 def volume_snapshots(content: Object, snapshot_classes: Mapping[str, str]) -> list[Object]:
     """Return the VolumeSnapshots of a content. They go with it."""
     metadata = content["metadata"]
-    found = []
+    snapshots = []
     for backup in backups_of(content):
         claim = backup["persistentVolumeClaim"]
-        found.append(
+        snapshots.append(
             {
                 "apiVersion": f"{_STORAGE}/v1",
                 "kind": "VolumeSnapshot",
@@ -109,19 +112,32 @@ def volume_snapshots(content: Object, snapshot_classes: Mapping[str, str]) -> li
                 },
             }
         )
-    return found
+    return snapshots
 
 
 def volumes_lists(vm: Object, content: Object) -> Object:
-    """Return a snapshot's ``status.snapshotVolumes``."""
+    """Return a snapshot's ``status.snapshotVolumes``.
+
+    State of a TPM and variables of EFI are named by their claim, if the machine keeps any: they are in no snapshot.
+    """
     included = [backup["volumeName"] for backup in backups_of(content)]
-    names = [volume["name"] for volume in vm["spec"]["template"]["spec"].get("volumes") or ()]
+    spec = vm["spec"]["template"]["spec"]
+    names = [volume["name"] for volume in spec.get("volumes") or ()]
+    if state.is_wanted(spec):
+        names.append(state.claim_name(vm))
     lists = {"includedVolumes": included, "excludedVolumes": [name for name in names if name not in included]}
     return {key: value for key, value in lists.items() if value}
 
 
-def indications_of(vmi: Object | None) -> list[str]:
-    """Return how a guest is while its disks are copied."""
+def indications_of(vm: Object, vmi: Object | None, content: Object) -> list[str]:
+    """Return how a guest is while its disks are copied, and whether some of its claims aren't."""
+    included = {backup["volumeName"] for backup in backups_of(content)}
+    volumes = vm["spec"]["template"]["spec"].get("volumes") or ()
+    partial = any(volume["name"] not in included and _LASTING & volume.keys() for volume in volumes)
+    return [*_of_guest(vmi), *([PARTIAL] if partial else [])]
+
+
+def _of_guest(vmi: Object | None) -> list[str]:
     if vmi is None:
         return []
     conditions = get(vmi, "status", "conditions")

@@ -9,16 +9,14 @@ from datetime import UTC, datetime
 from turtles.api.changes import merge_diff
 from turtles.api.kind import SUBRESOURCES_GROUP, SUBRESOURCES_VERSIONS
 from turtles.api.objects import Object, get
-from turtles.controller.caches import Caches
+from turtles.controller.shared import Shared
 from turtles.controller.snapshot import content as contents
 from turtles.controller.snapshot.plan import Plan, Situation, plan, quiesce_failed
-from turtles.kube.client import ApiError, Client, NotFound, Unavailable
-from turtles.kube.events import Recorder
+from turtles.kube.client import ApiError, NotFound, Unavailable
 from turtles.kube.informer import Informer, Key, key_of
 from turtles.kube.kubevirt import SNAPSHOT, SNAPSHOT_CONTENT
-from turtles.kube.manager import Controller, Manager, Trigger, each
+from turtles.kube.manager import Controller, Trigger, each
 from turtles.kube.resources import STORAGECLASS, VOLUMESNAPSHOT, VOLUMESNAPSHOTCLASS
-from turtles.kube.writer import Writer
 
 log = logging.getLogger(__name__)
 
@@ -30,8 +28,9 @@ _DEFAULT_CLASS = "snapshot.storage.kubernetes.io/is-default-class"
 class SnapshotController:
     """Reconciles VirtualMachineSnapshots."""
 
-    def __init__(self, client: Client, manager: Manager, caches: Caches, recorder: Recorder) -> None:
-        self._client, self._writer, self._recorder = client, Writer(client), recorder
+    def __init__(self, shared: Shared) -> None:
+        manager, caches = shared.manager, shared.caches
+        self._client, self._writer, self._recorder = shared.client, shared.writer, shared.recorder
         self._vms, self._vmis, self._pvcs = caches.vms, caches.vmis, caches.pvcs
         self._snapshots, self._contents = manager.informer(SNAPSHOT), manager.informer(SNAPSHOT_CONTENT)
         self._snapshots.add_index(BY_SOURCE, _source)
@@ -71,31 +70,31 @@ class SnapshotController:
         snapshot = self._snapshots.get(*key)
         if snapshot is None:
             return None
-        found, now = self._situation(snapshot), datetime.now(UTC)
-        decided = plan(snapshot, found, now)
+        situation, now = self._situation(snapshot), datetime.now(UTC)
+        decided = plan(snapshot, situation, now)
         if decided.finalizers is not None and not _is_last(decided):
             snapshot = self._set_finalizers(snapshot, decided.finalizers)
-        if decided.lock and found.vm is not None:
-            self._lock(found.vm, snapshot["metadata"]["name"])
+        if decided.lock and situation.vm is not None:
+            self._lock(situation.vm, snapshot["metadata"]["name"])
         if decided.freeze is not None:
             self._freeze(snapshot, decided, now)
         for obj in decided.create:
             self._writer.create_or_get(self._volume_snapshots, obj)
         if decided.thaw:
             self._thaw(snapshot)
-        if decided.content_status is not None and found.content is not None:
-            changes = merge_diff(found.content.get("status") or {}, decided.content_status)
+        if decided.content_status is not None and situation.content is not None:
+            changes = merge_diff(situation.content.get("status") or {}, decided.content_status)
             self._writer.patch(
-                self._contents, found.content, {"status": changes}, subresource="status", unchanged=False
+                self._contents, situation.content, {"status": changes}, subresource="status", unchanged=False
             )
         snapshot = self._writer.store_status(self._snapshots, snapshot, decided.status)
         if decided.create_content is not None:
             # Only now: the status has how the guest is, which decides what is done next
             self._writer.create_or_get(self._contents, decided.create_content)
-        if decided.lock is False and found.vm is not None:
-            self._unlock(found.vm, snapshot["metadata"]["name"])
-        if decided.delete_content and found.content is not None:
-            self._writer.delete(self._contents, found.content, propagation="Background")
+        if decided.lock is False and situation.vm is not None:
+            self._unlock(situation.vm, snapshot["metadata"]["name"])
+        if decided.delete_content and situation.content is not None:
+            self._writer.delete(self._contents, situation.content, propagation="Background")
         if decided.event is not None:
             self._recorder.event(snapshot, *decided.event)
         if decided.finalizers is not None and _is_last(decided):

@@ -83,15 +83,15 @@ class Plan:
     wait: float | None = None
 
 
-def plan(snapshot: Object, found: Situation, now: datetime) -> Plan:
+def plan(snapshot: Object, situation: Situation, now: datetime) -> Plan:
     """Decide about a snapshot."""
     decided = Plan(copy.deepcopy(snapshot.get("status") or {}))
     if is_deleted(snapshot):
-        _end(snapshot, found, decided)
+        _end(snapshot, situation, decided)
         return decided
     phase = decided.status.get("phase")
     if phase in (SUCCEEDED, FAILED):
-        _tidy(snapshot, found, decided)
+        _tidy(snapshot, situation, decided)
         return decided
     stamp = rfc3339(now)
     finalizers = snapshot["metadata"].get("finalizers") or []
@@ -100,18 +100,18 @@ def plan(snapshot: Object, found: Situation, now: datetime) -> Plan:
     decided.status.update({"phase": IN_PROGRESS, "readyToUse": False})
     left = _time_left(snapshot, now)
     if left is not None and left <= 0:
-        _fail(found, decided, stamp)
+        _fail(situation, decided, stamp)
         return decided
-    _advance(snapshot, found, decided, stamp, left)
+    _advance(snapshot, situation, decided, stamp, left)
     if left is not None and decided.status["phase"] == IN_PROGRESS:
         decided.wait = min(left + 0.1, decided.wait or left + 0.1)
     return decided
 
 
-def _advance(snapshot: Object, found: Situation, decided: Plan, stamp: str, left: float | None) -> None:
-    name, vm = snapshot["metadata"]["name"], found.vm
-    if found.content is not None:
-        _take(found.content, found, decided, stamp, left)
+def _advance(snapshot: Object, situation: Situation, decided: Plan, stamp: str, left: float | None) -> None:
+    name, vm = snapshot["metadata"]["name"], situation.vm
+    if situation.content is not None:
+        _take(situation.content, situation, decided, stamp, left)
         return
     if vm is None or is_deleted(vm):
         _progress(decided, "Source does not exist", stamp)
@@ -128,7 +128,7 @@ def _advance(snapshot: Object, found: Situation, decided: Plan, stamp: str, left
     if holder is None:
         decided.lock = True
     try:
-        decided.create_content = contents.make(snapshot, vm, found.pvcs, found.snapshot_classes)
+        decided.create_content = contents.make(snapshot, vm, situation.pvcs, situation.snapshot_classes)
     except contents.NotPossible as error:
         decided.status["error"] = {"time": stamp, "message": str(error)}
         _progress(decided, "In error state", stamp, str(error))
@@ -137,22 +137,22 @@ def _advance(snapshot: Object, found: Situation, decided: Plan, stamp: str, left
     decided.status["sourceUID"] = vm["metadata"]["uid"]
     decided.status["virtualMachineSnapshotContentName"] = contents.name_of(snapshot)
     decided.status["snapshotVolumes"] = contents.volumes_lists(vm, decided.create_content)
-    _indicate(decided.status, contents.indications_of(found.running))
+    _indicate(decided.status, contents.indications_of(vm, situation.running, decided.create_content))
     decided.status.pop("error", None)
     _progress(decided, "Source locked and operation in progress", stamp)
 
 
-def _take(content: Object, found: Situation, decided: Plan, stamp: str, left: float | None) -> None:
+def _take(content: Object, situation: Situation, decided: Plan, stamp: str, left: float | None) -> None:
     """Have the VolumeSnapshots made, and see how far they are."""
-    wanted = contents.volume_snapshots(content, found.snapshot_classes)
-    missing = [each for each in wanted if each["metadata"]["name"] not in found.volume_snapshots]
-    by_agent = GUEST_AGENT in (decided.status.get("indications") or ()) and found.running is not None
+    wanted = contents.volume_snapshots(content, situation.snapshot_classes)
+    missing = [each for each in wanted if each["metadata"]["name"] not in situation.volume_snapshots]
+    by_agent = GUEST_AGENT in (decided.status.get("indications") or ()) and situation.running is not None
     if missing:
-        if by_agent and get(found.vmi, "status", "fsFreezeStatus") != "frozen":
+        if by_agent and get(situation.vmi, "status", "fsFreezeStatus") != "frozen":
             decided.freeze = left or 0.0
         decided.create = missing
         return
-    states = [_state(found.volume_snapshots[each["metadata"]["name"]]) for each in wanted]
+    states = [_state(situation.volume_snapshots[each["metadata"]["name"]]) for each in wanted]
     old = content.get("status") or {}
     new: Object = {**old, "volumeSnapshotStatus": states, "readyToUse": all(each["readyToUse"] for each in states)}
     taken = all(each.get("creationTime") for each in states)
@@ -204,7 +204,7 @@ def _succeed(decided: Plan, taken: str, stamp: str) -> None:
     decided.event = ("Normal", "VirtualMachineSnapshotComplete", "the snapshot is ready to use")
 
 
-def _fail(found: Situation, decided: Plan, stamp: str) -> None:
+def _fail(situation: Situation, decided: Plan, stamp: str) -> None:
     why = (decided.status.get("error") or {}).get("message") or "it was not ready in time"
     message = f"snapshot deadline exceeded: {why}"
     decided.status.update({"phase": FAILED, "readyToUse": False, "error": {"time": stamp, "message": message}})
@@ -212,33 +212,33 @@ def _fail(found: Situation, decided: Plan, stamp: str) -> None:
     set_condition(conditions, "Ready", "False", "Operation failed", now=stamp)
     set_condition(conditions, "Progressing", "False", "Operation failed", now=stamp)
     set_condition(conditions, "Failure", "True", "Operation failed", message, now=stamp)
-    decided.thaw = found.content is not None and GUEST_AGENT in (decided.status.get("indications") or ())
+    decided.thaw = situation.content is not None and GUEST_AGENT in (decided.status.get("indications") or ())
     decided.lock = False
-    decided.delete_content = found.content is not None
+    decided.delete_content = situation.content is not None
     decided.event = ("Warning", "VirtualMachineSnapshotFailed", message)
 
 
-def _tidy(snapshot: Object, found: Situation, decided: Plan) -> None:
+def _tidy(snapshot: Object, situation: Situation, decided: Plan) -> None:
     """Finish what was left undone when a snapshot came to its end."""
-    if get(found.vm, "status", "snapshotInProgress") == snapshot["metadata"]["name"]:
+    if get(situation.vm, "status", "snapshotInProgress") == snapshot["metadata"]["name"]:
         decided.lock = False
-    decided.delete_content = decided.status["phase"] == FAILED and found.content is not None
+    decided.delete_content = decided.status["phase"] == FAILED and situation.content is not None
 
 
-def _end(snapshot: Object, found: Situation, decided: Plan) -> None:
+def _end(snapshot: Object, situation: Situation, decided: Plan) -> None:
     """Let a deleted snapshot go, with its content unless that is to be kept."""
     finalizers = snapshot["metadata"].get("finalizers") or []
     if SNAPSHOT_FINALIZER not in finalizers:
         return
     status = decided.status
-    if status.get("phase") == IN_PROGRESS and found.content is not None:
+    if status.get("phase") == IN_PROGRESS and situation.content is not None:
         decided.thaw = GUEST_AGENT in (status.get("indications") or ())
-    if get(found.vm, "status", "snapshotInProgress") == snapshot["metadata"]["name"]:
+    if get(situation.vm, "status", "snapshotInProgress") == snapshot["metadata"]["name"]:
         decided.lock = False
-    whole = status.get("phase") == SUCCEEDED or bool(get(found.content, "status", "readyToUse"))
+    whole = status.get("phase") == SUCCEEDED or bool(get(situation.content, "status", "readyToUse"))
     kept = snapshot["spec"].get("deletionPolicy", DELETE) != DELETE and whole
     decided.status = {**status, "phase": DELETING}
-    if found.content is not None and not kept:
+    if situation.content is not None and not kept:
         decided.delete_content = True
         return
     decided.finalizers = [each for each in finalizers if each != SNAPSHOT_FINALIZER]

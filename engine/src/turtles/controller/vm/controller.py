@@ -3,20 +3,20 @@
 
 import logging
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from turtles.api import labels
 from turtles.api.conditions import get_condition
-from turtles.api.configuration import ClusterConfiguration
 from turtles.api.objects import Object, controller_of, is_deleted
 from turtles.api.phases import is_final
 from turtles.api.run_strategies import ALWAYS, HALTED, run_strategy
-from turtles.controller.caches import Caches, users_of_claim, users_of_data_volume
+from turtles.controller.caches import users_of_claim, users_of_data_volume
 from turtles.controller.claims import claim_names
 from turtles.controller.finalizers import VM_FINALIZERS, with_finalizer
 from turtles.controller.noted_ends import NotedEnds
+from turtles.controller.shared import Shared
 from turtles.controller.vm import live_update
 from turtles.controller.vm.data_volumes import DataVolumes, Disks
 from turtles.controller.vm.instancetypes import InstancetypeError, Instancetypes
@@ -26,11 +26,9 @@ from turtles.controller.vm.own_instance import OwnInstance
 from turtles.controller.vm.plan import Plan, plan
 from turtles.controller.vm.revision import Revisions, is_current, template_of
 from turtles.controller.vm.status import FAILED_CREATE, NOT_ADOPTED, Context, status
-from turtles.kube.client import ApiError, Client
-from turtles.kube.events import Recorder
+from turtles.kube.client import ApiError
 from turtles.kube.informer import Key
 from turtles.kube.manager import Controller, Trigger, each
-from turtles.kube.writer import Writer
 
 log = logging.getLogger(__name__)
 
@@ -44,31 +42,25 @@ _RETRY_DISKS = 10.0
 class VMController:
     """Reconciles VirtualMachines."""
 
-    def __init__(
-        self,
-        client: Client,
-        caches: Caches,
-        recorder: Recorder,
-        configuration: Callable[[], ClusterConfiguration],
-        noted_ends: NotedEnds,
-        macs: Range | None = None,
-    ) -> None:
+    def __init__(self, shared: Shared, noted_ends: NotedEnds, macs: Range | None = None) -> None:
         """Make the controller.
 
         :param macs: interfaces get addresses of this range.
-        :param configuration: gives the configuration in force.
         :param noted_ends: told of VMIs whose end is in their VM's status, so that they may go.
         """
-        self._recorder, self._noted_ends = recorder, noted_ends
-        self._configuration = configuration
+        caches = shared.caches
+        self._recorder, self._noted_ends = shared.recorder, noted_ends
+        self._configuration = shared.configuration
         self._vms, self._vmis, self._pods, self._pvcs = caches.vms, caches.vmis, caches.pods, caches.pvcs
         self._macs = MacPool(macs, caches.has_mac) if macs is not None else None
-        self._revisions = Revisions(client)
-        self._instancetypes = Instancetypes(client, configuration)
-        self._writer = Writer(client)
-        self._changes = LiveChanges(client, caches, self._instancetypes)
-        self._own = OwnInstance(client, caches, recorder, noted_ends, self._instancetypes, self._revisions)
-        self._data_volumes, self._disks = caches.data_volumes, DataVolumes(client, caches, recorder)
+        self._revisions = Revisions(shared.client)
+        self._instancetypes = Instancetypes(shared.client, shared.configuration)
+        self._writer = shared.writer
+        self._changes = LiveChanges(shared.client, caches, self._instancetypes)
+        self._own = OwnInstance(
+            shared.client, caches, shared.recorder, noted_ends, self._instancetypes, self._revisions
+        )
+        self._data_volumes, self._disks = caches.data_volumes, DataVolumes(shared.client, caches, shared.recorder)
 
     def controller(self) -> Controller:
         """Return what the manager needs to run it."""

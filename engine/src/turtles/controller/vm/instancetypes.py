@@ -9,15 +9,8 @@ from turtles.api.changes import merge_diff
 from turtles.api.configuration import ClusterConfiguration
 from turtles.api.kind import Missing
 from turtles.api.kinds.instancetype.expansion import Unexpandable, complete_instance, has_matchers
-from turtles.api.kinds.instancetype.matchers import (
-    MATCHERS,
-    Matcher,
-    find_object,
-    find_revision,
-    label_value,
-    revision_spec,
-    shortened,
-)
+from turtles.api.kinds.instancetype.lookup import find_object, find_revision, revision_spec
+from turtles.api.kinds.instancetype.matchers import MATCHERS, Matcher, label_value, shortened
 from turtles.api.objects import Object, get
 from turtles.controller.vm.status import FAILED_CREATE, FAILED_FIND
 from turtles.controller.vmi.template import make_vmi

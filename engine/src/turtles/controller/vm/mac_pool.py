@@ -13,7 +13,7 @@ from typing import Any
 
 from turtles.api.kinds.vmi.interfaces import ABSENT, networks_of, of
 from turtles.api.objects import Object
-from turtles.domain import network
+from turtles.domain.interface_names import POD_INTERFACE, pod_interface_name
 
 _BITS = 48
 _MULTICAST = 1 << 40
@@ -106,7 +106,7 @@ def _without_address(template: Mapping[str, Any]) -> Iterator[str]:
     """Yield interfaces that are to get an address. One with a bridge on the Pod network has the Pod's."""
     networks = networks_of(template)
     for name, interface in of(template).items():
-        on_pod = name in networks and network.pod_interface_name(networks[name]) == network.POD_INTERFACE
+        on_pod = name in networks and pod_interface_name(networks[name]) == POD_INTERFACE
         if interface.get("macAddress") or interface.get("state") == ABSENT or name not in networks:
             continue
         if not (on_pod and interface.get("masquerade") is None):

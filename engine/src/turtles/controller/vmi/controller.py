@@ -7,7 +7,7 @@ What the node agent owns is changed in patches that test what they replace.
 import contextlib
 import copy
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -23,7 +23,6 @@ from turtles.controller.caches import (
     BY_OWNER,
     BY_SEEN_MAC,
     PENDING_IN,
-    Caches,
     data_volumes_of,
     seen_mac,
     users_of_claim,
@@ -38,19 +37,19 @@ from turtles.controller.pod.launcher import launcher_pod, pod_name
 from turtles.controller.pod.obstacles import obstacles
 from turtles.controller.pod.roles import by_role
 from turtles.controller.server import Server, image_volumes, pulls_again
+from turtles.controller.shared import Shared
 from turtles.controller.vmi import vsock
 from turtles.controller.vmi.decided import Plan
 from turtles.controller.vmi.patches import annotation_patch, gate_patch, node_label_patch, vmi_patch
 from turtles.controller.vmi.plan import plan
 from turtles.controller.vmi.status import ready
-from turtles.domain import network, paths
-from turtles.kube.client import AlreadyExists, ApiError, Client, NotFound, Unavailable
-from turtles.kube.events import Recorder
+from turtles.domain import paths
+from turtles.domain.macs import macs
+from turtles.kube.client import AlreadyExists, ApiError, NotFound, Unavailable
 from turtles.kube.informer import Key, key_of
 from turtles.kube.kubevirt import VMI
 from turtles.kube.manager import Controller, Trigger, each, owner_of
 from turtles.kube.resources import NETWORK, POD
-from turtles.kube.writer import Writer
 
 log = logging.getLogger(__name__)
 
@@ -60,25 +59,17 @@ _FAILED_CREATE = "FailedCreate"
 class VMIController:
     """Reconciles VirtualMachineInstances."""
 
-    def __init__(
-        self,
-        client: Client,
-        caches: Caches,
-        recorder: Recorder,
-        config: LauncherConfig,
-        configuration: Callable[[], ClusterConfiguration],
-        noted_ends: NotedEnds,
-    ) -> None:
+    def __init__(self, shared: Shared, config: LauncherConfig, noted_ends: NotedEnds) -> None:
         """Make the controller.
 
-        :param configuration: gives the configuration in force.
         :param noted_ends: VMIs whose VM has taken note of their end.
         """
-        self._client, self._writer, self._recorder, self._config = client, Writer(client), recorder, config
+        caches = shared.caches
+        self._client, self._writer, self._recorder, self._config = shared.client, shared.writer, shared.recorder, config
         self._vmis, self._pods, self._nodes = caches.vmis, caches.pods, caches.nodes
         self._pvcs, self._quotas, self._attachments = caches.pvcs, caches.quotas, caches.attachments
-        self._configuration, self._noted_ends = configuration, noted_ends
-        self._server = Server(client)
+        self._configuration, self._noted_ends = shared.configuration, noted_ends
+        self._server = Server(shared.client)
         self._caches, self._data_volumes = caches, caches.data_volumes
 
     def controller(self) -> Controller:
@@ -164,7 +155,7 @@ class VMIController:
         Of two that wait for their Pods, the older one goes first.
         """
         found = {}
-        for name, where, mac in network.macs(vmi):
+        for name, where, mac in macs(vmi):
             for other in self._vmis.by_index(BY_SEEN_MAC, seen_mac(where, mac)):
                 waits = phase_of(other) in ("", PENDING)
                 if _identity(other) != _identity(vmi) and (not waits or _age(other) < _age(vmi)):

@@ -6,23 +6,20 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime
 
-from turtles.api.configuration import ClusterConfiguration
 from turtles.api.objects import Object
 from turtles.controller import remedies
 from turtles.controller.backoff import WORKLOAD_UPDATE
-from turtles.controller.caches import BY_OWNER, Caches
+from turtles.controller.caches import BY_OWNER
 from turtles.controller.pod.roles import by_role
-from turtles.controller.workload_update.plan import is_outdated, is_running, needs_larger_pod, plan
-from turtles.kube.client import ApiError, Client, NotFound
-from turtles.kube.events import Recorder
+from turtles.controller.shared import Shared
+from turtles.controller.workload_update.plan import is_outdated, is_running, needs_larger_pod, plan, priority_of
+from turtles.kube.client import ApiError, NotFound
 from turtles.kube.informer import Key, key_of
 from turtles.kube.kubevirt import MIGRATION
-from turtles.kube.manager import Controller, Manager, Trigger, each
+from turtles.kube.manager import Controller, Trigger, each
 from turtles.kube.resources import POD
-from turtles.kube.writer import Writer
 
 log = logging.getLogger(__name__)
 
@@ -30,24 +27,16 @@ log = logging.getLogger(__name__)
 class WorkloadUpdateController:
     """Reconciles the KubeVirt object with the launchers of the machines that run."""
 
-    def __init__(
-        self,
-        client: Client,
-        manager: Manager,
-        caches: Caches,
-        recorder: Recorder,
-        configuration: Callable[[], ClusterConfiguration],
-        image: str,
-    ) -> None:
+    def __init__(self, shared: Shared, image: str) -> None:
         """Make the controller.
 
-        :param configuration: gives the configuration in force.
         :param image: of new launchers.
         """
-        self._client, self._writer, self._recorder = client, Writer(client), recorder
-        self._configuration, self._image = configuration, image
+        caches = shared.caches
+        self._client, self._writer, self._recorder = shared.client, shared.writer, shared.recorder
+        self._configuration, self._image = shared.configuration, image
         self._kubevirts, self._vmis, self._pods = caches.kubevirts, caches.vmis, caches.pods
-        self._migrations = manager.informer(MIGRATION)
+        self._migrations = shared.manager.informer(MIGRATION)
         # As in KubeVirt, a controller that was restarted begins with a batch
         self._evicted = float("-inf")
 
@@ -111,7 +100,7 @@ class WorkloadUpdateController:
                 "namespace": metadata["namespace"],
                 "annotations": {WORKLOAD_UPDATE: ""},
             },
-            "spec": {"vmiName": metadata["name"]},
+            "spec": {"vmiName": metadata["name"], "priority": priority_of(vmi, self._image)},
         }
         try:
             created = self._writer.create(self._migrations, migration)

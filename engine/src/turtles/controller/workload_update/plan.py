@@ -57,10 +57,10 @@ def plan(
     :param since_batch: seconds since machines were last evicted for this.
     """
     outdated = [vmi for vmi in vmis if is_running(vmi) and is_outdated(vmi, image)]
-    found, updates = Plan(len(outdated)), cluster.workload_updates
+    decided, updates = Plan(len(outdated)), cluster.workload_updates
     due = [vmi for vmi in vmis if is_running(vmi) and (is_outdated(vmi, image) or needs_larger_pod(vmi))]
     if not due or not (updates.migrate or updates.evict) or not _is_deployed(kubevirt):
-        return found
+        return decided
     of_instance = defaultdict(list)
     for move in moves:
         of_instance[move["metadata"]["namespace"], move["spec"].get("vmiName")].append(move)
@@ -76,14 +76,14 @@ def plan(
         if not updates.migrate or not is_true(vmi["status"].get("conditions"), "LiveMigratable"):
             if is_outdated(vmi, image):
                 evictable.append(vmi)
-        elif len(found.migrate) < room and not pause_after(own, now):
-            found.migrate.append(vmi)
-    found.wait = LOOK
+        elif len(decided.migrate) < room and not pause_after(own, now):
+            decided.migrate.append(vmi)
+    decided.wait = LOOK
     if updates.evict and evictable:
         if since_batch >= updates.batch_interval:
-            found.evict, since_batch = evictable[: updates.batch_size], 0.0
-        found.wait = min(LOOK, max(1.0, updates.batch_interval - since_batch))
-    return found
+            decided.evict, since_batch = evictable[: updates.batch_size], 0.0
+        decided.wait = min(LOOK, max(1.0, updates.batch_interval - since_batch))
+    return decided
 
 
 def is_running(vmi: Mapping[str, Any]) -> bool:
@@ -103,6 +103,11 @@ def is_outdated(vmi: Mapping[str, Any], image: str) -> bool:
 def needs_larger_pod(vmi: Mapping[str, Any]) -> bool:
     """Say whether a guest can't have what it is to have in its Pod."""
     return is_true((vmi.get("status") or {}).get("conditions"), MIGRATION_REQUIRED)
+
+
+def priority_of(vmi: Mapping[str, Any], image: str) -> str:
+    """Return the priority of an instance's migration: a larger Pod is what a user waits for."""
+    return migrations.SYSTEM_CRITICAL if is_outdated(vmi, image) else migrations.USER_TRIGGERED
 
 
 def _is_deployed(kubevirt: Mapping[str, Any]) -> bool:

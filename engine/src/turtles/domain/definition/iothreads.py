@@ -27,8 +27,8 @@ def of_disks(spec: Mapping[str, Any]) -> dict[str, int]:
     own = [disk["name"] for disk in disks if disk.get("dedicatedIOThread")]
     others = [disk["name"] for disk in disks if not disk.get("dedicatedIOThread")]
     shared = _shared_threads(policy, spec, len(others), len(own))
-    found = dict(zip(others, cycle(range(1, shared + 1)), strict=False))
-    return found | {name: shared + index for index, name in enumerate(own, 1)}
+    threads = dict(zip(others, cycle(range(1, shared + 1)), strict=False))
+    return threads | {name: shared + index for index, name in enumerate(own, 1)}
 
 
 def add_iothreads(root: Element, spec: Mapping[str, Any]) -> None:

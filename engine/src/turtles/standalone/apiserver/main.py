@@ -229,10 +229,10 @@ def _by_node(sockets: Sequence[str]) -> dict[str, Path]:
 
 
 def _run(options: argparse.Namespace) -> int:
-    given = vars(options)
-    del given["log_level"]
-    given["node_sockets"] = _by_node(given["node_sockets"])
-    settings = Settings(**given)
+    values = vars(options)
+    del values["log_level"]
+    values["node_sockets"] = _by_node(values["node_sockets"])
+    settings = Settings(**values)
     try:
         settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         asyncio.run(serve(settings))

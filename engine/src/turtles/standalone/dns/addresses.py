@@ -43,14 +43,11 @@ def manifests(service_cidr: str, address: str, port: int) -> list[Object]:
             },
         },
         {
-            "apiVersion": "v1",
-            "kind": "Endpoints",
-            "metadata": metadata,
-            "subsets": [
-                {
-                    "addresses": [{"ip": address}],
-                    "ports": [{"name": name, "protocol": protocol, "port": port} for name, protocol in names],
-                }
-            ],
+            "apiVersion": "discovery.k8s.io/v1",
+            "kind": "EndpointSlice",
+            "metadata": {**metadata, "labels": {**_LABELS, "kubernetes.io/service-name": NAME}},
+            "addressType": "IPv4",
+            "endpoints": [{"addresses": [address], "conditions": {"ready": True}}],
+            "ports": [{"name": name, "protocol": protocol, "port": port} for name, protocol in names],
         },
     ]

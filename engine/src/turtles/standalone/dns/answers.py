@@ -71,22 +71,22 @@ class Answers:
 
     async def _fill(self, reply: Message, name: Name, kind: RdataType, signed: bool) -> None:
         for _ in range(_ALIASES):
-            found = self._known(name, kind)
-            if found is None:
+            answer = self._known(name, kind)
+            if answer is None:
                 _take(reply, await self._upstream.ask(name, kind, signed=signed))
                 return
             if not self._ready():
                 raise UpstreamError("the API hasn't been read yet")
             reply.flags |= dns.flags.AA
-            _add(reply.answer, found.records)
-            _add(reply.additional, found.additional)
-            if found.alias is None:
-                if not found.records:
+            _add(reply.answer, answer.records)
+            _add(reply.additional, answer.additional)
+            if answer.alias is None:
+                if not answer.records:
                     _add(reply.authority, [(self._zone.origin, self._zone.soa())])
-                    if not found.exists:
+                    if not answer.exists:
                         reply.set_rcode(dns.rcode.NXDOMAIN)
                 return
-            name = found.alias
+            name = answer.alias
         raise UpstreamError("too many aliases")
 
     def _known(self, name: Name, kind: RdataType) -> Found | None:
@@ -95,10 +95,10 @@ class Answers:
             return self._zone.lookup(name, kind)
         if not any(name.is_subdomain(domain) for domain in _REVERSE):
             return None
-        found = self._zone.reverse(name)
-        if found is None:
+        answer = self._zone.reverse(name)
+        if answer is None:
             return NOTHING if self._is_own(name) else None
-        return found if kind in (RdataType.PTR, RdataType.ANY) else Found(exists=True)
+        return answer if kind in (RdataType.PTR, RdataType.ANY) else Found(exists=True)
 
     def _is_own(self, name: Name) -> bool:
         network = _network_of(name)
@@ -140,10 +140,10 @@ def _add(section: list[dns.rrset.RRset], records: Iterable[Record]) -> None:
         sets[key].add(record, TTL)
 
 
-def _take(reply: Message, found: Message) -> None:
+def _take(reply: Message, answer: Message) -> None:
     """Hand on what another server says."""
-    reply.answer += found.answer
-    reply.authority += found.authority
-    reply.additional += found.additional
-    reply.set_rcode(found.rcode())
-    reply.flags |= found.flags & dns.flags.AD
+    reply.answer += answer.answer
+    reply.authority += answer.authority
+    reply.additional += answer.additional
+    reply.set_rcode(answer.rcode())
+    reply.flags |= answer.flags & dns.flags.AD

@@ -87,8 +87,8 @@ class Server:
 
     def is_client(self, address: str) -> bool:
         """Say whether an address is one of a Pod, or of this machine."""
-        found = ipaddress.IPv4Address(address)
-        return found.is_loopback or any(found in network for network in self._clients) or _is_local(address)
+        client = ipaddress.IPv4Address(address)
+        return client.is_loopback or any(client in network for network in self._clients) or _is_local(address)
 
     def received(self, transport: asyncio.DatagramTransport, data: bytes, source: tuple[str, int]) -> None:
         """Answer a datagram, unless there are too many of them or it comes from elsewhere."""

@@ -58,12 +58,12 @@ class Upstream:
         except OSError:
             return ()
         if changed != self._read[0]:
-            found: tuple[str, ...] = ()
+            addresses: tuple[str, ...] = ()
             try:
-                found = tuple(str(server) for server in dns.resolver.Resolver(str(self._path)).nameservers)
+                addresses = tuple(str(server) for server in dns.resolver.Resolver(str(self._path)).nameservers)
             except (OSError, dns.exception.DNSException) as error:
                 log.warning("no name servers", extra={"file": str(self._path), "error": str(error)})
-            self._read = changed, tuple(server for server in found if server not in self._own)
+            self._read = changed, tuple(server for server in addresses if server not in self._own)
         return self._read[1]
 
     async def ask(self, name: Name, kind: RdataType, *, signed: bool = False) -> dns.message.Message:

@@ -82,8 +82,12 @@ def service_of(endpoint_slice: Object) -> list[str]:
 def cluster_ips(service: Object) -> list[str]:
     """Return what the index ``address`` has of a Service: its cluster IPs."""
     spec = service["spec"]
-    found = spec.get("clusterIPs") or [spec.get("clusterIP")]
-    return [] if spec.get("type") == "ExternalName" else [address for address in found if address and address != "None"]
+    addresses = spec.get("clusterIPs") or [spec.get("clusterIP")]
+    return (
+        []
+        if spec.get("type") == "ExternalName"
+        else [address for address in addresses if address and address != "None"]
+    )
 
 
 def named_addresses(endpoint_slice: Object) -> list[str]:
@@ -145,7 +149,7 @@ class Zone:
                     names.append(_below(_label(endpoint), self._fqdn(service)))
         if not names:
             return None
-        return Found(True, tuple((name, _rdata(RdataType.PTR, found.to_text())) for found in dict.fromkeys(names)))
+        return Found(True, tuple((name, _rdata(RdataType.PTR, target.to_text())) for target in dict.fromkeys(names)))
 
     # --- what there is at a name; labels begin with the last one -----------------------------------------------------
 
@@ -212,9 +216,9 @@ class Zone:
         """
 
         def is_meant(port: Object) -> bool:
-            found = (port.get("name") or "").lower()
+            written = (port.get("name") or "").lower()
             return (port.get("protocol") or "TCP").lower() == protocol and (
-                bool(found) if name is None else found == name
+                bool(written) if name is None else written == name
             )
 
         fqdn = self._fqdn(service)
@@ -271,11 +275,11 @@ def _label(endpoint: Object) -> str:
 
 
 def _address_records(addresses: Iterable[str]) -> dict[RdataType, list[dns.rdata.Rdata]]:
-    found: dict[RdataType, list[dns.rdata.Rdata]] = {}
+    records: dict[RdataType, list[dns.rdata.Rdata]] = {}
     for address in dict.fromkeys(addresses):
         kind = RdataType.AAAA if ":" in address else RdataType.A
-        found.setdefault(kind, []).append(_rdata(kind, address))
-    return found
+        records.setdefault(kind, []).append(_rdata(kind, address))
+    return records
 
 
 def _pod(dashed: str) -> _Node | None:

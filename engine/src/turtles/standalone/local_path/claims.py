@@ -12,7 +12,7 @@ from turtles.kube.manager import Controller, Trigger, each
 from turtles.kube.writer import Writer
 from turtles.standalone import binding
 from turtles.standalone.local_path.provisioner import PROVISIONER, Provisioner, ProvisioningError, is_provisioned
-from turtles.standalone.local_path.sources import data_source
+from turtles.standalone.local_path.sources import data_source, populator
 from turtles.standalone.scheduler import SELECTED_NODE, finished, is_default
 
 _FINALIZER = "kubernetes.io/pvc-protection"
@@ -91,12 +91,10 @@ class ClaimController:
         if claim["spec"].get("volumeName"):
             self._bind_to_named(claim)
             return None
-        # Only an empty volume has to be made for no claim in particular
-        volume = (
-            None
-            if data_source(claim)
-            else next((entry for entry in sorted(self._volumes.list(), key=_size) if suits(entry, claim)), None)
-        )
+        # Only an empty volume may have been made for no claim in particular
+        is_empty = data_source(claim) is None
+        volumes = (each for each in self._volumes.list() if is_empty or binding.is_bound_to(each, claim))
+        volume = next((each for each in sorted(volumes, key=_size) if suits(each, claim)), None)
         if volume is not None:
             self._bind(claim, volume)
             return None
@@ -176,6 +174,10 @@ class ClaimController:
         if storage_class is None or storage_class.get("provisioner") != PROVISIONER:
             return None
         node = (claim["metadata"].get("annotations") or {}).get(SELECTED_NODE)
+        if (kind := populator(claim)) and (node or storage_class.get("volumeBindingMode") != "WaitForFirstConsumer"):
+            message = f"waiting for the populator of {kind} to provide a volume"
+            self._recorder.event(claim, "Normal", "WaitForPopulator", message)
+            return None
         if not node and storage_class.get("volumeBindingMode") == "WaitForFirstConsumer":
             self._recorder.event(
                 claim, "Normal", "WaitForFirstConsumer", "waiting for first consumer to be created before binding"

@@ -124,8 +124,8 @@ class Copies:
         """Put a copy in its place, or say why it is none."""
         if code:
             copy.errors.seek(0)
-            said = copy.errors.read(2000).decode(errors="replace").strip().splitlines()
-            raise CopyError(f"can't copy {source}: {said[-1] if said else f'cp ended with {code}'}")
+            output = copy.errors.read(2000).decode(errors="replace").strip().splitlines()
+            raise CopyError(f"can't copy {source}: {output[-1] if output else f'cp ended with {code}'}")
         if not self._shares_blocks and frozenset(_state(source)) != copy.before:
             raise CopyError(
                 "the volume was written to while it was copied: stop or freeze what writes to it, or keep volumes on a "

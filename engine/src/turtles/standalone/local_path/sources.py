@@ -41,6 +41,16 @@ def data_source(claim: Object) -> Object | None:
     return spec.get("dataSourceRef") or spec.get("dataSource") or None
 
 
+def populator(claim: Object) -> str:
+    """Return the kind of what a claim names, with its group, if somebody else fills such claims; empty if not.
+
+    That one binds the claim to a volume, and nothing is to be provisioned (KEP-1495, "Generic data populators").
+    """
+    named = data_source(claim) or {}
+    group = named.get("apiGroup") or ""
+    return f"{named.get('kind')}.{group}" if group not in ("", _SNAPSHOT[0]) else ""
+
+
 def find(client: Client, claim: Object, provisioner: str) -> Source | None:
     """Return what a claim is to be filled from, None if it is to be empty.
 

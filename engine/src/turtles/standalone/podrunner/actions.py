@@ -41,8 +41,8 @@ class Target:
 def perform(action: Object, target: Target, seconds: float) -> tuple[bool, str]:
     """Carry out a probe's or hook's action; return whether it succeeded, and what to say if not."""
     if action.get("exec") is not None:
-        code, said = target.run(list(action["exec"].get("command") or []), seconds)
-        return code == 0, f"command timed out after {seconds:g}s" if code is None else said
+        code, output = target.run(list(action["exec"].get("command") or []), seconds)
+        return code == 0, f"command timed out after {seconds:g}s" if code is None else output
     if action.get("sleep") is not None:
         target.gone.wait(min(seconds, float(action["sleep"]["seconds"])))
         return True, ""

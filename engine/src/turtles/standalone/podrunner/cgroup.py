@@ -211,16 +211,16 @@ class Cgroups:
 
     def remove_all(self) -> bool:
         """Remove the parent group with all groups in it; say whether anything was there."""
-        found = False
+        removed = False
         for base in self._bases.values():
             parent = base / self._parent
             if parent.is_dir():
                 for entry in parent.iterdir():
                     if entry.is_dir():
-                        found = True
+                        removed = True
                         self._rmdir(entry)
                 self._rmdir(parent)
-        return found
+        return removed
 
     @classmethod
     def _rmdir(cls, group: Path) -> None:

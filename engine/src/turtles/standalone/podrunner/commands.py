@@ -104,22 +104,22 @@ class Commands:
             poll = select.poll()
             for fd in (reading, control.fileno()):
                 poll.register(fd, select.POLLIN)
-            said, code, error = b"", None, ""
+            output, code, error = b"", None, ""
             while code is None:
                 ready = [fd for fd, _ in poll.poll(max(0.0, deadline - time.monotonic()) * 1000)]
                 if not ready:
                     break
                 if reading in ready:
                     data = os.read(reading, _MAX_OUTPUT)
-                    said += data[: _MAX_OUTPUT - len(said)]
+                    output += data[: _MAX_OUTPUT - len(output)]
                     if not data:
                         poll.unregister(reading)
                 if control.fileno() in ready:
-                    told = json.loads(control.recv(64 << 10) or b'{"exit": 255}')
-                    if "started" not in told:
-                        code, error = int(told.get("exit", 126)), str(told.get("error") or "")
+                    result = json.loads(control.recv(64 << 10) or b'{"exit": 255}')
+                    if "started" not in result:
+                        code, error = int(result.get("exit", 126)), str(result.get("error") or "")
             # What it said at its end; a process that it left behind may still hold the pipe.
             os.set_blocking(reading, False)
             with contextlib.suppress(BlockingIOError):
-                said += os.read(reading, _MAX_OUTPUT)[: _MAX_OUTPUT - len(said)]
-            return code, error or said.decode(errors="replace")
+                output += os.read(reading, _MAX_OUTPUT)[: _MAX_OUTPUT - len(output)]
+            return code, error or output.decode(errors="replace")

@@ -75,21 +75,21 @@ def docker_config(secret: dict[str, Any]) -> dict[str, Any]:
     data = secret.get("data") or {}
     try:
         if ".dockerconfigjson" in data:
-            found = json.loads(base64.b64decode(data[".dockerconfigjson"])).get("auths")
+            config = json.loads(base64.b64decode(data[".dockerconfigjson"])).get("auths")
         elif ".dockercfg" in data:
-            found = json.loads(base64.b64decode(data[".dockercfg"]))
+            config = json.loads(base64.b64decode(data[".dockercfg"]))
         else:
             return {}
     except (ValueError, TypeError, AttributeError, RecursionError):
         log.warning("pull secret is not valid JSON", extra={"secret": (secret.get("metadata") or {}).get("name")})
         return {}
-    return found if isinstance(found, dict) else {}
+    return config if isinstance(config, dict) else {}
 
 
 def logins_for(reference: str, secrets: Iterable[dict[str, Any]]) -> list[Login]:
     """Return the logins that Secrets have for an image, those for a longer part of its name first."""
     repository = repository_of(reference)
-    found: list[tuple[int, Login]] = []
+    matches: list[tuple[int, Login]] = []
     for secret in secrets:
         metadata = secret.get("metadata") or {}
         for key, entry in docker_config(secret).items():
@@ -97,9 +97,9 @@ def logins_for(reference: str, secrets: Iterable[dict[str, Any]]) -> list[Login]
             auth, token = _auth(entry)
             if match and (auth or token):
                 login = Login(metadata.get("uid", ""), metadata.get("namespace", ""), metadata["name"], auth, token)
-                found.append((match, login))
-    found.sort(key=lambda item: -item[0])
-    return list(dict.fromkeys(login for _, login in found))[:MAX_LOGINS]
+                matches.append((match, login))
+    matches.sort(key=lambda item: -item[0])
+    return list(dict.fromkeys(login for _, login in matches))[:MAX_LOGINS]
 
 
 def _auth(entry: Any) -> tuple[str, str]:

@@ -33,10 +33,10 @@ class Preloaded:
     filters: Filters
 
 
-def be_container(preloaded: Preloaded, told: int, name: str, directory: Path, go: int, ready: int) -> NoReturn:
+def be_container(preloaded: Preloaded, request: int, name: str, directory: Path, go: int, ready: int) -> NoReturn:
     """Be the container; never returns.
 
-    :param told: a file with the Spec. It is read here and not before the fork: what it says, such as a Secret in a
+    :param request: a file with the Spec. It is read here and not before the fork: what it says, such as a Secret in a
         variable, would be left in the memory of all containers that are forked later.
     """
     code = 1
@@ -50,7 +50,7 @@ def be_container(preloaded: Preloaded, told: int, name: str, directory: Path, go
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
         if os.read(go, 1) != b"g":
             os._exit(128)
-        spec = spec_from(_json_of(told))
+        spec = spec_from(_json_of(request))
         function = preloaded.functions[spec.entry_point]
         os.setsid()
         null = os.open("/dev/null", os.O_RDONLY)
@@ -89,14 +89,14 @@ def be_container(preloaded: Preloaded, told: int, name: str, directory: Path, go
         os._exit(code & 255)
 
 
-def start_container(told: int, directory: Path, talk: socket.socket) -> NoReturn:
+def start_container(request: int, directory: Path, talk: socket.socket) -> NoReturn:
     """Start a container; never returns.
 
-    :param told: a file with the Bundle, see :func:`be_container`.
+    :param request: a file with the Bundle, see :func:`be_container`.
     """
     try:
         _default_signals()
-        bundle = crun.bundle_from(_json_of(told))
+        bundle = crun.bundle_from(_json_of(request))
         os.setsid()
         os.dup2(os.open(directory / STDIN if bundle.stdin else os.devnull, os.O_RDONLY | os.O_CLOEXEC), 0)
         for target, stream in enumerate(STREAMS, 1):
@@ -120,15 +120,15 @@ def start_container(told: int, directory: Path, talk: socket.socket) -> NoReturn
         os._exit(0)
 
 
-def be_command(preloaded: Preloaded, told: int, client: socket.socket, streams: list[int]) -> NoReturn:
+def be_command(preloaded: Preloaded, request: int, client: socket.socket, streams: list[int]) -> NoReturn:
     """Be a command in a container; never returns.
 
-    :param told: a file with the Execution, see :func:`be_container`.
+    :param request: a file with the Execution, see :func:`be_container`.
     """
     code = 126
     try:
         _default_signals()
-        execution = Execution(**_json_of(told))
+        execution = Execution(**_json_of(request))
         os.setsid()
         (connection, *kept) = _close_others((client.fileno(), *streams))
         client = socket.socket(fileno=connection)

@@ -73,13 +73,13 @@ def visible_paths(further: Iterable[str] = ()) -> list[str]:
 
     What doesn't exist may be among them.
     """
-    found = set(HOST_PATHS)
+    paths = set(HOST_PATHS)
     candidates = {path for path in (*further, sys.prefix, sys.base_prefix, *sys.path) if path.startswith("/")}
     for path in sorted(candidates | {os.path.realpath(path) for path in candidates}, key=len):
         # The working directory ("/") or a script's (/tmp) is no installation.
-        if path.strip("/") not in ("", *EMPTY_FOLDERS) and not covered(path, found):
-            found.add(path.rstrip("/"))
-    return sorted(found)
+        if path.strip("/") not in ("", *EMPTY_FOLDERS) and not covered(path, paths):
+            paths.add(path.rstrip("/"))
+    return sorted(paths)
 
 
 def covered(path: str, paths: Iterable[str]) -> bool:

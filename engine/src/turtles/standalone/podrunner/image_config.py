@@ -4,12 +4,11 @@
 Format: OCI image specification, "Image Configuration". It is untrusted input: what doesn't conform is refused.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from turtles.image_manifest import MAX_MANIFEST, ManifestError
+from turtles.image_manifest import ManifestError, decoded
 
 
 @dataclass(frozen=True)
@@ -39,22 +38,17 @@ def parse(raw: bytes) -> ImageConfig:
 
     :raises ManifestError: it isn't acceptable.
     """
-    if len(raw) > MAX_MANIFEST:
-        raise ManifestError(f"the image's configuration has {len(raw)} bytes; at most {MAX_MANIFEST} are accepted")
-    try:
-        data = json.loads(raw)
-    except (ValueError, RecursionError) as error:
-        raise ManifestError(f"the image's configuration is not JSON: {error}") from error
-    found = (data.get("config") if isinstance(data, dict) else None) or {}
-    if not isinstance(found, dict):
+    data = decoded(raw, "configuration")
+    config = (data.get("config") if isinstance(data, dict) else None) or {}
+    if not isinstance(config, dict):
         raise ManifestError("the image's configuration is not usable: its config is not an object")
     return ImageConfig(
-        user=_text(found, "User"),
-        env=_texts(found, "Env"),
-        entrypoint=_texts(found, "Entrypoint"),
-        cmd=_texts(found, "Cmd"),
-        working_dir=_text(found, "WorkingDir"),
-        stop_signal=_text(found, "StopSignal"),
+        user=_text(config, "User"),
+        env=_texts(config, "Env"),
+        entrypoint=_texts(config, "Entrypoint"),
+        cmd=_texts(config, "Cmd"),
+        working_dir=_text(config, "WorkingDir"),
+        stop_signal=_text(config, "StopSignal"),
     )
 
 

@@ -20,11 +20,11 @@ def mount_points() -> list[str]:
 def unmount_below(directory: Path) -> bool:
     """Unmount everything mounted at or below a directory; say whether there was anything."""
     prefix = f"{directory}/"
-    found = [point for point in mount_points() if point == str(directory) or point.startswith(prefix)]
-    for point in reversed(found):
+    below = [point for point in mount_points() if point == str(directory) or point.startswith(prefix)]
+    for point in reversed(below):
         with contextlib.suppress(OSError):
             sc.umount(point, sc.MNT_DETACH)
-    return bool(found)
+    return bool(below)
 
 
 def _unescape(text: str) -> str:

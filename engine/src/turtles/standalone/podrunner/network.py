@@ -135,11 +135,11 @@ class Networks:
             raise CNIError(f"NetworkAttachmentDefinition {wanted.definition}: {error}") from error
 
     def _isolate(self, pod: Object, result: Object) -> None:
-        found = attachments.addresses(result)
-        if self._policies is None or not found:
+        assigned = attachments.addresses(result)
+        if self._policies is None or not assigned:
             return
         try:
-            self._policies.isolate(pod, found)
+            self._policies.isolate(pod, assigned)
         except PolicyError as error:
             raise CNIError(str(error)) from error
 

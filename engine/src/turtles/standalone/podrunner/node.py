@@ -45,12 +45,12 @@ def offered_devices(config: Config) -> Iterable[str]:
 
 def huge_pages(folder: Path = Path("/sys/kernel/mm/hugepages")) -> dict[str, int]:
     """Return the bytes of huge pages that were set aside, by the resource they are requested as."""
-    found = {}
+    capacity = {}
     for pages in folder.glob("hugepages-*kB"):
         kibibytes = int(pages.name.removeprefix("hugepages-").removesuffix("kB"))
         size = f"{kibibytes >> 20}Gi" if kibibytes >> 20 else f"{kibibytes >> 10}Mi"
-        found[f"hugepages-{size}"] = (kibibytes << 10) * int((pages / "nr_hugepages").read_text())
-    return found
+        capacity[f"hugepages-{size}"] = (kibibytes << 10) * int((pages / "nr_hugepages").read_text())
+    return capacity
 
 
 def desired(config: Config, address: str) -> tuple[dict[str, str], dict[str, Any]]:

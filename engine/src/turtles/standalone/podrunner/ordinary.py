@@ -78,8 +78,8 @@ def check(container: Object, pod_spec: Object) -> None:
             (f"{where}: a place in /proc or /sys", host_programs.covered(mount["mountPath"], ("/proc", "/sys"))),
         ]
     refused += [(field, True) for field in probes.unsupported(container)]
-    for field, given in refused:
-        if given:
+    for field, present in refused:
+        if present:
             raise ContainerError(_CONFIG_ERROR, f"container {name}: {field} is not supported in standalone mode")
 
 
@@ -94,12 +94,12 @@ def command_of(container: Object, image: ImageConfig) -> list[str]:
     :raises ContainerError: neither has any.
     """
     command, args = container.get("command") or [], container.get("args") or []
-    found = [*command, *args] if command else [*image.entrypoint, *(args or image.cmd)]
-    if not found:
+    argv = [*command, *args] if command else [*image.entrypoint, *(args or image.cmd)]
+    if not argv:
         raise ContainerError(
             "CreateContainerError", f"container {container['name']}: no command specified, and its image has none"
         )
-    return found
+    return argv
 
 
 def user_of(pod: Object, container: Object, image: ImageConfig, content: Path) -> User:

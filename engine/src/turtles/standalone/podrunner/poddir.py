@@ -114,8 +114,8 @@ class PodDir:
         attempt = observed.attempt + 1
         ended = observed.exit or {}
         delay = restart.following(observed.delay, seconds_of(ended))
-        told = {**({"message": message} if message else {}), **ended}
-        write_json(directory / "attempts.json", {"attempt": attempt, "lastExit": told, "delay": delay})
+        last_state = {**({"message": message} if message else {}), **ended}
+        write_json(directory / "attempts.json", {"attempt": attempt, "lastExit": last_state, "delay": delay})
         for file in ("state.json", "exit.json", "self-exit"):
             (directory / file).unlink(missing_ok=True)
         last, before = log_path(directory, False), log_path(directory, True)

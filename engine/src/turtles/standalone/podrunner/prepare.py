@@ -92,7 +92,7 @@ def _prepare(config: Config, zygote: ZygoteClient, preload: Preload, run: str, d
         zygote.reap(f"prepare/{preload.key}/{run}")
         ended = read_json(work / "exit.json") or {}
         if ended.get("exitCode") != 0:
-            said = b"".join(Reader(work, Options(tail=20)))[-800:].decode(errors="replace")
-            log.warning("caches not warmed", extra={"image": preload.image, "error": said})
+            log_tail = b"".join(Reader(work, Options(tail=20)))[-800:].decode(errors="replace")
+            log.warning("caches not warmed", extra={"image": preload.image, "error": log_tail})
     finally:
         network_namespace.delete(netns)

@@ -58,7 +58,7 @@ class Verdict:
 
 def unsupported(container: Object) -> list[str]:
     """Return which of a container's probes and hooks ask for what can't be done here."""
-    found = []
+    faults = []
     hooks = container.get("lifecycle") or {}
     places = [(kind, container.get(kind)) for kind in KINDS]
     places += [(f"lifecycle.{kind}", hooks.get(kind)) for kind in ("postStart", "preStop")]
@@ -67,11 +67,11 @@ def unsupported(container: Object) -> list[str]:
             continue
         if not any(action.get(kind) is not None for kind in ACTIONS):
             known = next((kind for kind in action if isinstance(action[kind], dict)), "no action")
-            found.append(f"{where}.{known}")
+            faults.append(f"{where}.{known}")
         if (action.get("httpGet") or action.get("tcpSocket") or {}).get("host"):
             # The node would ask any server, with its own address.
-            found.append(f"{where}: a host other than the Pod")
-    return found
+            faults.append(f"{where}: a host other than the Pod")
+    return faults
 
 
 def port_of(container: Object, port: int | str) -> int | None:

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 #: Values of ``seccompProfile.type``.
-RUNTIME_DEFAULT, UNCONFINED, LOCALHOST = "RuntimeDefault", "Unconfined", "Localhost"
+RUNTIME_DEFAULT, UNCONFINED = "RuntimeDefault", "Unconfined"
 
 #: The list of system calls, in the format of Docker's and Podman's ``--security-opt seccomp=``.
 PROFILE = Path("/usr/share/containers/seccomp.json")
@@ -120,13 +120,13 @@ def rules(profile: dict[str, Any], capabilities: Iterable[str]) -> Iterator[Rule
     # Without it glibc falls back to clone(2), whose flags can be told (they are not behind a pointer).
     yield Rule("clone3", _ACT_ALLOW if "SYS_ADMIN" in own else _ACT_ERRNO | errno.ENOSYS)
     yield from _socket()
-    told = {*_BY_CAPABILITY, *_NEVER, "clone", "clone3", "socket"}
+    special = {*_BY_CAPABILITY, *_NEVER, "clone", "clone3", "socket"}
     for entry in profile["syscalls"]:
         if not _applies(entry, own):
             continue
         conditions = tuple(_condition(argument) for argument in entry.get("args") or ())
         for name in entry["names"]:
-            if name not in told:
+            if name not in special:
                 yield Rule(name, _action(entry["action"], entry.get("errnoRet")), conditions)
 
 

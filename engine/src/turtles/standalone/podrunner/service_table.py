@@ -45,6 +45,6 @@ def served(config: Config) -> tuple[tuple[Settings, ...], tuple[str, ...]] | Non
 
 def _subnets(ipam: dict[str, Any]) -> list[str]:
     """Return the networks of the plugin host-local, in either of its forms."""
-    found = [entry.get("subnet") for ranges in ipam.get("ranges") or [] for entry in ranges]
-    found.append(ipam.get("subnet"))
-    return [str(ipaddress.ip_network(text, strict=False)) for text in found if text]
+    subnets = [entry.get("subnet") for ranges in ipam.get("ranges") or [] for entry in ranges]
+    subnets.append(ipam.get("subnet"))
+    return [str(ipaddress.ip_network(text, strict=False)) for text in subnets if text]

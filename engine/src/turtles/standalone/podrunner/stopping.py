@@ -99,7 +99,7 @@ def signal_of(container: Object, of_image: str = "") -> int:
         elif text.isascii() and text.isdecimal() and 1 <= int(text[:4]) < signal.NSIG:
             return int(text)
         elif text:
-            found = getattr(signal, f"SIG{text.removeprefix('SIG')}", None)
-            if isinstance(found, signal.Signals):
-                return int(found)
+            known = getattr(signal, f"SIG{text.removeprefix('SIG')}", None)
+            if isinstance(known, signal.Signals):
+                return int(known)
     return int(signal.SIGTERM)

@@ -94,7 +94,7 @@ class StreamServer:
             threading.Thread(target=self._serve, args=(client,), name="stream", daemon=True).start()
 
     def _serve(self, client: socket.socket) -> None:
-        given: list[int] = []
+        descriptors: list[int] = []
         with client:
             try:
                 client.settimeout(30)
@@ -105,23 +105,23 @@ class StreamServer:
                 request = json.loads(client.recv(MAX_REQUEST) or b"{}")
                 answer = self._answer(request)
                 named = isinstance(answer, dict)
-                given = list(answer.values()) if isinstance(answer, dict) else answer
+                descriptors = list(answer.values()) if isinstance(answer, dict) else answer
                 message = {"ok": True, **({"streams": list(answer)} if named else {})}
-                socket.send_fds(client, [json.dumps(message).encode()], given)
+                socket.send_fds(client, [json.dumps(message).encode()], descriptors)
             except StreamError as error:
                 _refuse(client, error)
             except (ContainerError, ZygoteError, ApiError, OSError, KeyError, ValueError) as error:
                 log.warning("a stream was refused", extra={"error": str(error)})
                 _refuse(client, StreamError(500, "InternalError", f"Internal error occurred: {error}"))
             finally:
-                for fd in given:
+                for fd in descriptors:
                     os.close(fd)
 
     def _answer(self, request: Object) -> list[int] | dict[str, int]:
-        found = self._pods.by_index("uid", request["uid"])
-        if not found:
+        pods = self._pods.by_index("uid", request["uid"])
+        if not pods:
             raise StreamError(404, "NotFound", "the Pod is not on this node")
-        pod, directory = found[0], PodDir(self._config.pods_dir, request["uid"])
+        pod, directory = pods[0], PodDir(self._config.pods_dir, request["uid"])
         operation = request["op"]
         if operation == "log":
             return self._log(pod, directory, request["container"], Options(**request["options"]))
@@ -195,14 +195,14 @@ class StreamServer:
         """Return a socket that is connected to a port of a Pod's loopback interface."""
         netns = None if pod["spec"].get("hostNetwork") else self._config.run_dir / "netns" / pod["metadata"]["uid"]
         failures: list[Exception] = []
-        found: list[int] = []
+        descriptors: list[int] = []
 
         def connect() -> None:
             # A thread of its own: no other ever sees the Pod's network.
             try:
                 if netns is not None:
                     enter_network(netns)
-                found.append(socket.create_connection(("127.0.0.1", port), timeout=10).detach())
+                descriptors.append(socket.create_connection(("127.0.0.1", port), timeout=10).detach())
             except OSError as error:
                 failures.append(error)
 
@@ -212,7 +212,7 @@ class StreamServer:
         if failures:
             text = f"failed to connect to localhost:{port} inside the Pod's network: {failures[0]}"
             raise StreamError(500, "InternalError", text)
-        return found[0]
+        return descriptors[0]
 
 
 def enter_network(path: Path) -> None:

@@ -114,9 +114,9 @@ class Supervisor:
         hook = container["lifecycle"]["preStop"]
         ward = self._ward(observed)
         gone = threading.Event() if ward is None else ward.gone
-        good, said = self._perform(hook, self._target(pod, container, directory, observed, gone), seconds)
+        good, output = self._perform(hook, self._target(pod, container, directory, observed, gone), seconds)
         if not good:
-            self._tell(pod, "Warning", "FailedPreStopHook", f"PreStopHook failed: {said}")
+            self._tell(pod, "Warning", "FailedPreStopHook", f"PreStopHook failed: {output}")
 
     def forget(self, uid: str) -> None:
         """Forget a Pod."""
@@ -151,9 +151,9 @@ class Supervisor:
             return False, str(error)
 
     def _post_start(self, ward: _Ward, pod: Object, target: Target, hook: Object) -> None:
-        good, said = self._perform(hook, target, _HOOK)
+        good, output = self._perform(hook, target, _HOOK)
         if not good and not ward.gone.is_set():
-            ward.doom = Doom("FailedPostStartHook", f"PostStartHook failed: {said}")
+            ward.doom = Doom("FailedPostStartHook", f"PostStartHook failed: {output}")
         ward.hooked = True
         self._changed(ward.uid)
 
@@ -169,11 +169,11 @@ class Supervisor:
                 if ward.gone.is_set():
                     return
         while not ward.gone.is_set():
-            good, said = self._perform(probe, target, settings.timeout)
+            good, output = self._perform(probe, target, settings.timeout)
             if ward.gone.is_set():
                 return
             if not good:
-                self._tell(pod, "Warning", "Unhealthy", f"{_NAMES[kind]} probe failed: {said.strip()[:1024]}")
+                self._tell(pod, "Warning", "Unhealthy", f"{_NAMES[kind]} probe failed: {output.strip()[:1024]}")
             if verdict.take(good) and self._conclude(ward, target, kind, probe, good):
                 return
             ward.gone.wait(settings.period)
@@ -204,5 +204,5 @@ def _status_of(pod: Object, name: str, attempt: int) -> Object:
     """Return what a Pod's status says about a start of a container, nothing if it doesn't know of that yet."""
     status = pod.get("status") or {}
     entries = [*(status.get("containerStatuses") or []), *(status.get("initContainerStatuses") or [])]
-    found = (entry for entry in entries if entry["name"] == name and entry.get("restartCount") == attempt)
-    return next(found, {})
+    statuses = (entry for entry in entries if entry["name"] == name and entry.get("restartCount") == attempt)
+    return next(statuses, {})

@@ -28,7 +28,6 @@ MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC = 0x1,
 RESOLVE_BENEATH = 0x08
 RESOLVE_IN_ROOT = 0x10
 RESOLVE_NO_MAGICLINKS = 0x02
-RESOLVE_NO_XDEV = 0x01
 RESOLVE_NO_SYMLINKS = 0x04
 
 # prctl(2)
@@ -222,13 +221,15 @@ def open_tree(path: str, recursive: bool = False, no_links: bool = False) -> int
     :param no_links: a symbolic link anywhere in the path is an error.
     """
     flags = _OPEN_TREE_CLONE | _OPEN_TREE_CLOEXEC | _AT_EMPTY_PATH | (_AT_RECURSIVE if recursive else 0)
-    found = openat2(_AT_FDCWD, path, os.O_PATH, resolve=RESOLVE_NO_SYMLINKS if no_links else 0)
+    descriptor = openat2(_AT_FDCWD, path, os.O_PATH, resolve=RESOLVE_NO_SYMLINKS if no_links else 0)
     try:
         return int(
-            _check(_LIBC.syscall(ctypes.c_long(_SYS_OPEN_TREE), found, b"", ctypes.c_uint(flags)), f"open_tree {path}")
+            _check(
+                _LIBC.syscall(ctypes.c_long(_SYS_OPEN_TREE), descriptor, b"", ctypes.c_uint(flags)), f"open_tree {path}"
+            )
         )
     finally:
-        os.close(found)
+        os.close(descriptor)
 
 
 def open_own_tree(path: str) -> int:

@@ -41,15 +41,15 @@ def lookup(content: Path, wanted: str) -> User:
     name, _, group = wanted.partition(":")
     entries = list(_entries(content, "etc/passwd", 7))
     by_id = _number(name or "0")
-    found = next((one for one in entries if (one[0] == name if by_id is None else one[2] == str(by_id))), None)
-    if found is None and by_id is None:
+    entry = next((one for one in entries if (one[0] == name if by_id is None else one[2] == str(by_id))), None)
+    if entry is None and by_id is None:
         raise UserError(f"no user {name!r} in the image's /etc/passwd")
-    uid = by_id if by_id is not None else _id(found[2] if found else "")
-    own = found[0] if found is not None else ""
+    uid = by_id if by_id is not None else _id(entry[2] if entry else "")
+    own = entry[0] if entry is not None else ""
     groups = list(_entries(content, "etc/group", 4))
-    gid = _group(groups, group) if group else _id(found[3]) if found is not None else 0
+    gid = _group(groups, group) if group else _id(entry[3]) if entry is not None else 0
     further = [_id(one[2]) for one in groups if own and own in one[3].split(",")]
-    return User(uid, gid, tuple(sorted({*further} - {gid})), (found[5] if found is not None else "") or "/")
+    return User(uid, gid, tuple(sorted({*further} - {gid})), (entry[5] if entry is not None else "") or "/")
 
 
 def is_number(wanted: str) -> bool:

@@ -199,23 +199,23 @@ class Zygote:
     def _launching(self, key: str, talk: socket.socket) -> None:
         """Take what the child says: that the container is created, that it runs, or that it doesn't."""
         launch = self._launches[key]
-        said, masters, _flags, _address = socket.recv_fds(talk, MAX_MESSAGE, 1, socket.MSG_CMSG_CLOEXEC)
+        message, masters, _flags, _address = socket.recv_fds(talk, MAX_MESSAGE, 1, socket.MSG_CMSG_CLOEXEC)
         for master in masters:
             self._streams.add_terminal(key, launch.directory, master)
-        told = json.loads(said or b"{}")
-        if "pid" in told:
+        launched = json.loads(message or b"{}")
+        if "pid" in launched:
             try:
-                self._containers.add(key, launch.directory, told["pid"], told["procs"])
+                self._containers.add(key, launch.directory, launched["pid"], launched["procs"])
                 talk.send(b"go")
             except OSError as error:
                 # Without a word to go on the child ends the container: nobody would know of it.
                 launch.failure = str(error)
                 talk.shutdown(socket.SHUT_RDWR)
             return
-        launch.failure = launch.failure or told.get("error", "")
-        if told.get("started"):
+        launch.failure = launch.failure or launched.get("error", "")
+        if launched.get("started"):
             launch.started = True
-        if said:
+        if message:
             return
         self._selector.unregister(talk)
         talk.close()

@@ -166,9 +166,9 @@ def _peers(
         if (block := peer.get("ipBlock")) is not None:
             yield from _block(block, side)
             continue
-        found = sorted({one.address for one in members if _is_selected(peer, one, namespace, namespaces)})
-        if found:
-            yield f"{side} {{ {', '.join(found)} }}"
+        addresses = sorted({one.address for one in members if _is_selected(peer, one, namespace, namespaces)})
+        if addresses:
+            yield f"{side} {{ {', '.join(addresses)} }}"
 
 
 def _is_peer(

@@ -91,8 +91,8 @@ class Rules:
 
     def lost(self, new: "Rules") -> dict[Front, set[Backend]]:
         """Return where UDP led and doesn't any more."""
-        found = {front: set(old - new.datagrams.get(front, frozenset())) for front, old in self.datagrams.items()}
-        return {front: gone for front, gone in found.items() if gone}
+        removed = {front: set(old - new.datagrams.get(front, frozenset())) for front, old in self.datagrams.items()}
+        return {front: gone for front, gone in removed.items() if gone}
 
 
 def backends(service: Object, slices: Iterable[Object], version: int = 4) -> dict[str, list[Backend]]:
@@ -114,11 +114,11 @@ def backends(service: Object, slices: Iterable[Object], version: int = 4) -> dic
                 continue
             for endpoint in one.get("endpoints") or []:
                 conditions = endpoint.get("conditions") or {}
-                found = {Backend(address, port["port"]) for address in endpoint.get("addresses") or []}
+                reached = {Backend(address, port["port"]) for address in endpoint.get("addresses") or []}
                 if conditions.get("ready", True) is not False:
-                    good.setdefault(name, set()).update(found)
+                    good.setdefault(name, set()).update(reached)
                 elif conditions.get("serving") and conditions.get("terminating"):
-                    last.setdefault(name, set()).update(found)
+                    last.setdefault(name, set()).update(reached)
     names = [port.get("name") or "" for port in service["spec"].get("ports") or []]
     return {name: sorted(good.get(name) or last.get(name) or ()) for name in names}
 
@@ -198,8 +198,10 @@ def _add(
 def _external(settings: Settings, service: Object) -> list[str]:
     """Return the addresses outside the cluster that a Service has, of those that are served."""
     ranges = [ipaddress.ip_network(text) for text in settings.external_ranges]
-    found = [*(service["spec"].get("externalIPs") or ()), *_balanced(service)]
-    return [address for address in dict.fromkeys(found) if any(ipaddress.ip_address(address) in one for one in ranges)]
+    addresses = [*(service["spec"].get("externalIPs") or ()), *_balanced(service)]
+    return [
+        address for address in dict.fromkeys(addresses) if any(ipaddress.ip_address(address) in one for one in ranges)
+    ]
 
 
 def _balanced(service: Object) -> list[str]:

@@ -104,14 +104,14 @@ def _remembered(settings: Settings, sets: Iterable[str]) -> list[str]:
     done = nft.ask("--json", "list", "table", *table)
     if done.returncode:
         return []
-    found = {
+    remembered = {
         str(one["set"]["name"]): one["set"].get("elem") or ()
         for one in msgspec.json.decode(done.stdout)["nftables"]
         if "set" in one
     }
     lines = []
     for name in sets:
-        clients = [one["elem"] for one in found.get(name, ()) if isinstance(one, dict)]
+        clients = [one["elem"] for one in remembered.get(name, ()) if isinstance(one, dict)]
         # What has less than a second left isn't worth it, and without a time it would stay for ever.
         texts = [_element(one) for one in clients if one.get("expires")]
         if texts:
@@ -150,9 +150,9 @@ def _route(settings: Settings, wanted: bool) -> bool:
     with IPRoute() as ip:
         try:
             for route in ip.get_routes(family=family, oif=1, priority=metric):
-                found = f"{route.get_attr('RTA_DST')}/{route['dst_len']}"
-                if not (wanted and found == settings.service_range):
-                    ip.route("del", dst=found, **ours)
+                destination = f"{route.get_attr('RTA_DST')}/{route['dst_len']}"
+                if not (wanted and destination == settings.service_range):
+                    ip.route("del", dst=destination, **ours)
                     changed = True
             if wanted:
                 ip.route("add", dst=settings.service_range, **ours)

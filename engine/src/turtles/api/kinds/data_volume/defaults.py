@@ -30,8 +30,8 @@ def default(data_volume: Object, context: Context = DEFAULT_CONTEXT) -> Object:
         return _noting(data_volume, None)
     if context.privileged and noted is not None:
         return data_volume
-    found, labels = _lookup(data_volume, context)
-    new = _noting(data_volume, None if found is None else str(found))
+    source, labels = _lookup(data_volume, context)
+    new = _noting(data_volume, None if source is None else str(source))
     missing = {key: value for key, value in labels.items() if key not in (get(new, "metadata", "labels") or {})}
     if missing:
         new = copy.deepcopy(new)

@@ -18,6 +18,7 @@ from turtles.api.language import (
     MapOf,
     Struct,
     field,
+    group,
     unsupported,
 )
 
@@ -86,13 +87,10 @@ _REGISTRY = Struct(
     unsupported("imageStream", "An image stream of OpenShift."),
     field("secretRef", STRING, "Secret with user (accessKeyId) and password (secretKey), for the importer."),
     field("certConfigMap", STRING, "ConfigMap with the authorities that the importer verifies the registry by."),
-    field(
+    group(
         "platform",
-        Struct(
-            "The platform of the image that the importer pulls.",
-            field("architecture", STRING, "Such as arm64; the importer's own if not given."),
-        ),
         "The platform of the image that the importer pulls.",
+        field("architecture", STRING, "Such as arm64; the importer's own if not given."),
     ),
 )
 
@@ -115,18 +113,25 @@ _SOURCE_REF = Struct(
     field("name", STRING, "Its name.", required=True),
 )
 
-_SOURCE = Struct(
-    "Where the content comes from. Exactly one of its fields is given.",
+_IMPORTED = (
     field("http", _HTTP, "A disk image that a server has."),
-    field("blank", Struct("An empty disk."), "An empty disk."),
+    group("blank", "An empty disk."),
     field("registry", _REGISTRY, "A disk image in a container image."),
-    field("pvc", PVC, "Another claim, of which the disk is a copy."),
-    field("snapshot", SNAPSHOT, "A VolumeSnapshot, from which the disk is restored."),
-    field("upload", Struct("What a client sends."), "What a client sends, such as `virtctl image-upload`."),
     field("s3", _S3, "An object in a bucket."),
     field("gcs", _GCS, "An object in a bucket of Google Cloud Storage."),
     unsupported("imageio", "A disk of oVirt."),
     unsupported("vddk", "A disk of VMware."),
+)
+_EXACTLY_ONE = "Where the content comes from. Exactly one of its fields is given."
+
+#: Of a VolumeImportSource.
+IMPORT_SOURCE = Struct(_EXACTLY_ONE, *_IMPORTED)
+_SOURCE = Struct(
+    _EXACTLY_ONE,
+    *_IMPORTED,
+    field("pvc", PVC, "Another claim, of which the disk is a copy."),
+    field("snapshot", SNAPSHOT, "A VolumeSnapshot, from which the disk is restored."),
+    group("upload", "What a client sends, such as `virtctl image-upload`."),
 )
 
 SPEC = Struct(

@@ -136,8 +136,8 @@ def _overcommitted(guest: Any, percent: int) -> str:
 
 
 def _single(value: float) -> float:
-    found: float = struct.unpack("f", struct.pack("f", value))[0]
-    return found
+    single: float = struct.unpack("f", struct.pack("f", value))[0]
+    return single
 
 
 def _apply_io_threads(instancetype: Spec, domain: Object, path: str) -> Causes:
@@ -166,5 +166,5 @@ def _devices(spec: Object) -> Object:
 
 
 def _resources(domain: Spec, part: str) -> Spec:
-    found: Spec = (domain.get("resources") or {}).get(part) or {}
-    return found
+    resources: Spec = (domain.get("resources") or {}).get(part) or {}
+    return resources

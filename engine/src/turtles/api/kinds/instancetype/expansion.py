@@ -9,13 +9,13 @@ from typing import Any
 from turtles.api.configuration import ClusterConfiguration
 from turtles.api.kind import Context, Missing
 from turtles.api.kinds.instancetype.application import apply_specs, conflict_message, listed
+from turtles.api.kinds.instancetype.lookup import find_spec
 from turtles.api.kinds.instancetype.matchers import (
     INSTANCETYPE,
     MATCHERS,
     PREFERENCE,
     Find,
     Matcher,
-    find_spec,
     instance_annotations,
 )
 from turtles.api.kinds.preference.application import apply_device_preferences

@@ -7,17 +7,15 @@ object itself for as long as the machine names that object. Rules and messages a
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import json
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from turtles.api import cdi, data_sources, labels
-from turtles.api.kind import Missing, Refusal
+from turtles.api import data_sources, labels
+from turtles.api.kind import Missing
 from turtles.api.kinds import instancetype, preference
-from turtles.api.language import INVALID, NOT_FOUND, STRING, Cause, Struct, field
+from turtles.api.language import INVALID, NOT_FOUND, STRING, Cause, Struct, field, group
 from turtles.api.objects import Object, get
 from turtles.api.rules import Causes
 
@@ -25,10 +23,12 @@ Find = Callable[[str, str, str], Object]
 
 #: Kinds of Kubernetes itself that are looked up.
 REVISION, CLAIM = "ControllerRevision", "PersistentVolumeClaim"
+#: The one of snapshot.storage.k8s.io.
+VOLUME_SNAPSHOT = "VolumeSnapshot"
 #: The one of the Containerized Data Importer.
 DATA_VOLUME = "DataVolume"
 
-_REJECT, _IGNORE = "Reject", "Ignore"
+_REJECT, IGNORE = "Reject", "Ignore"
 #: Longest value of a label, and how much of a hash tells longer ones apart.
 _MAX_LABEL, _HASH = 63, 8
 
@@ -59,8 +59,8 @@ class Matcher:
 
     def of(self, vm: Object) -> Object | None:
         """Return what a VirtualMachine has in the field; None if it names nothing."""
-        found: Object | None = get(vm, "spec", self.field)
-        return found
+        matcher: Object | None = get(vm, "spec", self.field)
+        return matcher
 
     def kind_of(self, wanted: Object) -> str:
         """Return the kind that is meant. Like KubeVirt it may be written as a plural, in upper or lower case.
@@ -103,6 +103,7 @@ LOOKED_UP = (
     *(kind for each in MATCHERS for kind in (each.kind, each.cluster_kind)),
     REVISION,
     CLAIM,
+    VOLUME_SNAPSHOT,
     DATA_VOLUME,
     data_sources.KIND,
 )
@@ -126,10 +127,10 @@ REFERENCE = Struct(
     "What is in use.",
     field("name", STRING, "Name of the object."),
     field("kind", STRING, "Kind of the object."),
-    field(
+    group(
         "controllerRevisionRef",
-        Struct("The copy in use.", field("name", STRING, "Name of the ControllerRevision.")),
         "The copy of the object that counts for the machine.",
+        field("name", STRING, "Name of the ControllerRevision."),
     ),
     field("inferFromVolume", STRING, "Volume that the name was taken from."),
     field("inferFromVolumeFailurePolicy", STRING, "What was to happen if the volume named nothing."),
@@ -158,7 +159,7 @@ def _causes(matcher: Matcher, wanted: Object) -> Causes:
                 f"{key.title()} should not be provided when InferFromVolume is used within the {matcher.field} matcher"
             )
             yield Cause(NOT_FOUND, message, f"{here}.{key}")
-    if policy is not None and policy not in (_REJECT, _IGNORE):
+    if policy is not None and policy not in (_REJECT, IGNORE):
         message = f"Invalid value '{policy}' for InferFromVolumeFailurePolicy"
         yield Cause(INVALID, message, f"{here}.inferFromVolumeFailurePolicy")
 
@@ -174,195 +175,8 @@ def matcher_update_causes(vm: Object, old: Object) -> list[Cause]:
     return []
 
 
-# --- defaults --------------------------------------------------------------------------------------------------------
-
-
-def default_matchers(vm: Object, find: Find) -> None:
-    """Give the matchers of a VirtualMachine, in place, the names that a volume suggests, and their kinds.
-
-    :param vm: well-formed. Matchers with faults stay as they are.
-    :raises Refusal: a volume is to suggest a name and doesn't.
-    """
-    if matcher_causes(vm):
-        return
-    for matcher in MATCHERS:
-        wanted = matcher.of(vm)
-        if wanted is not None and wanted.get("inferFromVolume"):
-            _infer(vm, matcher, wanted, find)
-    for matcher in MATCHERS:
-        wanted = matcher.of(vm)
-        if wanted is not None and not wanted.get("kind"):
-            wanted["kind"] = matcher.cluster_kind.lower()
-
-
-class _Silent(Exception):
-    """A volume comes from nothing that could have labels. The message says why."""
-
-
-def _infer(vm: Object, matcher: Matcher, wanted: Object, find: Find) -> None:
-    ignores = wanted.get("inferFromVolumeFailurePolicy") == _IGNORE
-    message = f"unable to find required {matcher.label} label on the volume"
-    objects = _volume_objects(vm, wanted["inferFromVolume"], find)
-    labelled = None
-    try:
-        labelled = next((each for each in objects if matcher.label in cdi.disk_labels(each)), None)
-    except _Silent as error:
-        message = str(error)
-    if labelled is None:
-        if ignores:
-            del vm["spec"][matcher.field]
-            return
-        raise Refusal(message, 400)
-    found = cdi.disk_labels(labelled)
-    kind = found.get(f"{matcher.label}-kind")
-    vm["spec"][matcher.field] = {"name": found[matcher.label], **({"kind": kind} if kind else {})}
-    if ignores and matcher is INSTANCETYPE:
-        # The machine's own memory was for the case that the volume names nothing.
-        get(vm, "spec", "template", "spec", "domain").pop("memory", None)
-
-
-def _volume_objects(vm: Object, volume: str, find: Find) -> Iterator[Object]:
-    """Yield the objects whose labels say what suits a volume, the first of them first.
-
-    :raises Refusal: there is no such volume, or one of the objects is missing.
-    """
-    volumes = get(vm, "spec", "template", "spec", "volumes") or ()
-    found = next((each for each in volumes if each["name"] == volume), None)
-    if found is None:
-        raise Refusal(f"unable to find volume {volume} to infer defaults", 400)
-    if claim := get(found, "persistentVolumeClaim", "claimName"):
-        yield _needed(CLAIM, _namespace(vm), claim, find)
-    elif name := get(found, "dataVolume", "name"):
-        yield from _data_volume_objects(vm, name, find)
-    else:
-        raise _Silent(f"unable to infer defaults from volume {volume} as type is not supported")
-
-
-def _needed(kind: str, namespace: str, name: str, find: Find) -> Object:
-    try:
-        return find(kind, namespace, name)
-    except Missing as error:
-        raise Refusal(str(error), 400) from error
-
-
-def _data_volume_objects(vm: Object, name: str, find: Find) -> Iterator[Object]:
-    """Yield the claim of a DataVolume, the DataVolume or its template, and what it is a copy of."""
-    namespace, missing = _namespace(vm), ""
-    templates = (each for each in get(vm, "spec", "dataVolumeTemplates") or () if get(each, "metadata", "name") == name)
-    data_volume = next(templates, None)
-    try:
-        yield find(CLAIM, namespace, name)
-    except Missing as error:
-        missing = str(error)
-    try:
-        data_volume = find(DATA_VOLUME, namespace, name)
-    except Missing:
-        if data_volume is None:
-            if missing:
-                raise Refusal(missing, 400) from None
-            return
-    yield data_volume
-    yield from _origins(data_volume, namespace, find)
-
-
-def _origins(data_volume: Object, namespace: str, find: Find) -> Iterator[Object]:
-    """Yield the DataSource that a DataVolume or a template names, and the claim that either is a copy of."""
-    source = data_sources.CopySource.of(get(data_volume, "spec", "source"), namespace)
-    reference = get(data_volume, "spec", "sourceRef")
-    if reference is not None and source is None:
-        source = yield from _source_of(reference, namespace, find)
-    elif source is None or source.kind != data_sources.CLAIM:
-        raise _Silent("unable to infer defaults from DataVolumeSpec as DataVolumeSource is not supported")
-    yield _needed(CLAIM, source.namespace, source.name, find)
-
-
-def _source_of(reference: Object, namespace: str, find: Find) -> Generator[Object, None, data_sources.CopySource]:
-    """Yield the DataSource that is referred to, and return the claim that it leads to."""
-    if reference.get("kind") != data_sources.KIND:
-        message = (
-            f"unable to infer defaults from DataVolumeSourceRef as Kind {reference.get('kind') or ''} is not supported"
-        )
-        raise _Silent(message)
-    where = reference.get("namespace") or namespace
-    data_source = _needed(data_sources.KIND, where, reference.get("name") or "", find)
-    yield data_source
-    try:
-        source = data_sources.resolve(data_source, lambda where, name: find(data_sources.KIND, where, name))
-    except data_sources.Unresolved:
-        source = None
-    if source is None or source.kind != data_sources.CLAIM:
-        raise _Silent("unable to infer defaults from DataSource that doesn't provide DataVolumeSourcePVC")
-    return source
-
-
-# --- lookup ----------------------------------------------------------------------------------------------------------
-
-
-def find_spec(vm: Object, matcher: Matcher, find: Find) -> Object | None:
-    """Return the spec that counts for a VirtualMachine; None if its matcher names nothing.
-
-    :raises Missing: it doesn't exist, or is no such object.
-    """
-    if (revision := find_revision(vm, matcher, find)) is not None:
-        return revision_spec(revision, matcher)
-    found = find_object(vm, matcher, find)
-    return None if found is None else dict(found["spec"])
-
-
-def find_object(vm: Object, matcher: Matcher, find: Find) -> Object | None:
-    """Return the object that a VirtualMachine's matcher names; None if it names none.
-
-    :raises Missing: it doesn't exist.
-    """
-    wanted = matcher.of(vm)
-    if wanted is None:
-        return None
-    kind = matcher.kind_of(wanted)
-    return find(kind, _namespace(vm) if kind == matcher.kind else "", wanted.get("name") or "")
-
-
-def find_revision(vm: Object, matcher: Matcher, find: Find) -> Object | None:
-    """Return the ControllerRevision that counts for a VirtualMachine instead of the object; None if there is none.
-
-    :raises Missing: it is named and doesn't exist.
-    """
-    wanted = matcher.of(vm)
-    if wanted is None:
-        return None
-    if named := wanted.get("revisionName"):
-        return find(REVISION, _namespace(vm), named)
-    in_use = get(vm, "status", matcher.reference, "controllerRevisionRef", "name")
-    if not in_use:
-        return None
-    revision = find(REVISION, _namespace(vm), in_use)
-    of = get(revision, "metadata", "labels") or {}
-    named = (label_value(wanted.get("name") or ""), matcher.kind_of(wanted))
-    return revision if (of.get(labels.REVISION_OF_NAME), of.get(labels.REVISION_OF_KIND)) == named else None
-
-
-def revision_spec(revision: Object, matcher: Matcher) -> Object:
-    """Return the spec of which a ControllerRevision is a copy.
-
-    :raises Missing: it is a copy of something else.
-    """
-    spec = _of_first_versions(get(revision, "data", "spec"))
-    if causes := matcher.validate({"spec": spec}):
-        name = revision["metadata"]["name"]
-        raise Missing(f'ControllerRevision "{name}" holds no {matcher.kind}: {causes[0].message}')
-    return dict(spec)
-
-
-def _of_first_versions(spec: Any) -> Any:
-    """Return the spec in a ControllerRevision: KubeVirt's first ones, of v1alpha1, hold it as bytes."""
-    if not isinstance(spec, str):
-        return spec
-    try:
-        return json.loads(base64.b64decode(spec, validate=True))
-    except (ValueError, RecursionError):
-        return spec
-
-
-def _namespace(vm: Object) -> str:
+def namespace_of(vm: Object) -> str:
+    """Return the namespace of a VirtualMachine; empty if it has none so far."""
     return get(vm, "metadata", "namespace") or ""
 
 
@@ -381,26 +195,26 @@ def shortened(name: str, limit: int) -> str:
 
 def named_by(vm: Object) -> list[tuple[str, str, str] | None]:
     """Return what the matchers of a VirtualMachine name, in a form that is the same however it is written."""
-    found: list[tuple[str, str, str] | None] = []
+    names: list[tuple[str, str, str] | None] = []
     for matcher in MATCHERS:
         wanted = matcher.of(vm)
         if wanted is None:
-            found.append(None)
+            names.append(None)
             continue
         kind = str(wanted.get("kind") or matcher.cluster_kind).lower().removesuffix("s")
-        found.append((wanted.get("name") or "", kind, wanted.get("revisionName") or ""))
-    return found
+        names.append((wanted.get("name") or "", kind, wanted.get("revisionName") or ""))
+    return names
 
 
 def instance_annotations(vm: Object) -> dict[str, str]:
     """Return the annotations of instances of a VirtualMachine that say what they were made with."""
-    found = {}
+    names = {}
     for matcher in MATCHERS:
         wanted = matcher.of(vm)
         if wanted is not None and wanted.get("name"):
             namespaced = matcher.kind_of(wanted) == matcher.kind
-            found[matcher.annotation if namespaced else matcher.cluster_annotation] = wanted["name"]
-    return found
+            names[matcher.annotation if namespaced else matcher.cluster_annotation] = wanted["name"]
+    return names
 
 
 def instance_annotations_of(vmi: Object) -> dict[str, str]:

@@ -7,7 +7,8 @@ judged like what it asks for itself.
 
 from __future__ import annotations
 
-from turtles.api.kinds.preference.schema import LAUNCH_SECURITY, VIRTUAL_GPU_OPTIONS
+from turtles.api.kinds.preference.schema import VIRTUAL_GPU_OPTIONS
+from turtles.api.kinds.vmi.schema.firmware import LAUNCH_SECURITY
 from turtles.api.language import (
     BOOLEAN,
     INT32,
@@ -20,6 +21,7 @@ from turtles.api.language import (
     ListOf,
     Struct,
     field,
+    group,
 )
 
 
@@ -43,26 +45,15 @@ _CPU = Struct(
     field("model", STRING, "host-model, host-passthrough, or a model libvirt knows."),
     field("dedicatedCPUPlacement", BOOLEAN, "Whether each vCPU has a host CPU of its own."),
     field("isolateEmulatorThread", BOOLEAN, "Whether the emulator has a host CPU of its own."),
-    field(
-        "numa",
-        Struct(
-            "NUMA topology.",
-            field("guestMappingPassthrough", Struct("No settings."), "The guest sees the topology of its host CPUs."),
-        ),
-        "NUMA topology.",
-    ),
-    field("realtime", Struct("Realtime.", field("mask", STRING, "vCPUs it is for.")), "Realtime scheduling."),
+    group("numa", "NUMA topology.", group("guestMappingPassthrough", "The guest sees the topology of its host CPUs.")),
+    group("realtime", "Realtime scheduling.", field("mask", STRING, "vCPUs it is for.")),
     field("maxSockets", POSITIVE_UINT32, "Sockets the machine may grow to while it runs."),
 )
 
 _MEMORY = Struct(
     "The machine's memory.",
     field("guest", QUANTITY, "Memory the guest sees.", required=True),
-    field(
-        "hugepages",
-        Struct("Huge pages.", field("pageSize", STRING, "Their size: 2Mi or 1Gi.")),
-        "Back the memory by huge pages.",
-    ),
+    group("hugepages", "Back the memory by huge pages.", field("pageSize", STRING, "Their size: 2Mi or 1Gi.")),
     field("overcommitPercent", INT32, "Percentage of the memory that is not requested for the Pod, 0 to 100."),
     field("maxGuest", QUANTITY, "Memory the machine may grow to while it runs."),
 )
@@ -76,10 +67,8 @@ INSTANCETYPE_SPEC = Struct(
     field("gpus", _device("A GPU.", field("virtualGPUOptions", VIRTUAL_GPU_OPTIONS, "Options of a vGPU.")), "GPUs."),
     field("hostDevices", _device("A device of the node."), "Devices of the node."),
     field("ioThreadsPolicy", STRING, "How IO threads are assigned: shared, auto or supplementalPool."),
-    field(
-        "ioThreads",
-        Struct("IO threads.", field("supplementalPoolThreadCount", UINT32, "Threads in the supplemental pool.")),
-        "IO threads.",
+    group(
+        "ioThreads", "IO threads.", field("supplementalPoolThreadCount", UINT32, "Threads in the supplemental pool.")
     ),
     field("launchSecurity", LAUNCH_SECURITY, "Encrypted memory. Deprecated in favour of a preference's."),
     field("annotations", STRING_MAP, "Annotations of the instances."),

@@ -83,14 +83,14 @@ def validate(kubevirt: Any, context: Context = DEFAULT_CONTEXT) -> list[Cause]:
 
 def warn(kubevirt: Object) -> list[str]:
     """Return warnings about what has no effect in a KubeVirt object that is admitted."""
-    found = []
+    warnings = []
     for key in ("featureGates", "disabledFeatureGates"):
         names = get(kubevirt, "spec", "configuration", "developerConfiguration", key) or ()
         if idle := sorted({name for name in names if name not in feature_gates.EFFECTIVE_GATES}):
             known, where = ", ".join(sorted(feature_gates.EFFECTIVE_GATES)), f"{_CONFIGURATION}.developerConfiguration"
-            found.append(f"{where}.{key} has no effect for {', '.join(idle)}: this engine honours only {known}")
-    found += (f"{path} has no effect in this engine" for path in KUBEVIRT_SPEC.idle(kubevirt.get("spec"), "spec"))
-    return found
+            warnings.append(f"{where}.{key} has no effect for {', '.join(idle)}: this engine honours only {known}")
+    warnings += (f"{path} has no effect in this engine" for path in KUBEVIRT_SPEC.idle(kubevirt.get("spec"), "spec"))
+    return warnings
 
 
 def _patches(spec: Spec) -> Causes:
@@ -207,8 +207,8 @@ def _workload_updates(spec: Spec) -> Causes:
 
 
 def _certificates(spec: Spec) -> Causes:
-    found = get(spec, *_CERTIFICATES.split(".")) or {}
-    given = {path: get(found, *path.split(".")) for path in (*_NEW_DURATIONS, *_OLD_DURATIONS)}
+    lifetimes = get(spec, *_CERTIFICATES.split(".")) or {}
+    given = {path: get(lifetimes, *path.split(".")) for path in (*_NEW_DURATIONS, *_OLD_DURATIONS)}
     given = {path: value for path, value in given.items() if value}
     new, old = given.keys() & {*_NEW_DURATIONS}, given.keys() & {*_OLD_DURATIONS}
     if new and old:
@@ -233,13 +233,13 @@ def _unreadable(given: dict[str, Any]) -> Iterator[Cause]:
             yield Cause(INVALID, f"{field}: {error}", field)
 
 
-def _lifetimes(found: configuration.Rotation, old: bool) -> Causes:
+def _lifetimes(rotation: configuration.Rotation, old: bool) -> Causes:
     authority, authority_rest, serving, serving_rest = (
         f"spec.{_CERTIFICATES}.{path}" for path in ((*_OLD_DURATIONS, "server.renewBefore") if old else _NEW_DURATIONS)
     )
     for name, part, lifetime, lifetime_field, rest, rest_field in (
-        ("CA", "ca", found.authority, authority, found.authority_rest, authority_rest),
-        ("Cert", "server", found.serving, serving, found.serving_rest, serving_rest),
+        ("CA", "ca", rotation.authority, authority, rotation.authority_rest, authority_rest),
+        ("Cert", "server", rotation.serving, serving, rotation.serving_rest, serving_rest),
     ):
         if lifetime < rest:
             of = f"spec.certificateRotationStrategy.selfSigned.{part}"
@@ -253,19 +253,19 @@ def _lifetimes(found: configuration.Rotation, old: bool) -> Causes:
         elif rest < _SHORTEST_REST:
             message = f"{rest_field} must be at least {_SHORTEST_REST}: certificates are checked once a minute"
             yield Cause(INVALID, message, rest_field)
-    if found.serving > found.authority:
+    if rotation.serving > rotation.authority:
         of = "spec.certificateRotationStrategy.selfSigned"
         yield Cause(INVALID, f"Certificate duration cannot exceed CA ({of}.server.duration > {of}.ca.duration)")
 
 
 def _machine(kubevirt: dict[str, Any]) -> Causes:
-    found = from_kubevirt(kubevirt)
-    if any(fnmatch.fnmatchcase(found.machine_type, pattern) for pattern in found.emulated_machines):
+    config = from_kubevirt(kubevirt)
+    if any(fnmatch.fnmatchcase(config.machine_type, pattern) for pattern in config.emulated_machines):
         return
     amd64 = get(kubevirt, "spec", "configuration", "architectureConfiguration", "amd64", "machineType")
     field = f"spec.configuration.{'architectureConfiguration.amd64.' if amd64 else ''}machineType"
-    allowed = " ".join(found.emulated_machines)
-    message = f"{field} is not supported: {found.machine_type} (allowed values: [{allowed}])"
+    allowed = " ".join(config.emulated_machines)
+    message = f"{field} is not supported: {config.machine_type} (allowed values: [{allowed}])"
     yield Cause(NOT_SUPPORTED, message, field)
 
 

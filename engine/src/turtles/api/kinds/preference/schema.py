@@ -7,6 +7,7 @@ judged like what it asks for itself.
 
 from __future__ import annotations
 
+from turtles.api.kinds.vmi.schema.firmware import LAUNCH_SECURITY
 from turtles.api.language import (
     BOOLEAN,
     INT64,
@@ -15,45 +16,22 @@ from turtles.api.language import (
     STRING,
     STRING_MAP,
     UINT32,
-    ListOf,
     Struct,
     field,
+    group,
+    group_list,
 )
 
 _STATE = Struct("Whether a feature is on.", field("enabled", BOOLEAN, "Whether it is on; true if not given."))
 _EMPTY = Struct("No settings.")
 
-LAUNCH_SECURITY = Struct(
-    "Encrypted memory.",
-    field(
-        "sev",
-        Struct(
-            "AMD SEV.",
-            field(
-                "policy",
-                Struct("Guest policy.", field("encryptedState", BOOLEAN, "Whether registers are encrypted (SEV-ES).")),
-                "Guest policy.",
-            ),
-            field("attestation", _EMPTY, "Whether the guest's measurement is attested before it starts."),
-            field("session", STRING, "Session blob of the guest's owner, in base64."),
-            field("dhCert", STRING, "Diffie-Hellman key of the guest's owner, in base64."),
-        ),
-        "AMD SEV.",
-    ),
-    field("snp", Struct("AMD SEV-SNP.", field("policy", STRING, "Guest policy, a number.")), "AMD SEV-SNP."),
-    field("tdx", _EMPTY, "Intel TDX."),
-)
-
 VIRTUAL_GPU_OPTIONS = Struct(
     "Options of a virtual GPU.",
-    field(
+    group(
         "display",
-        Struct(
-            "Whether it has a display.",
-            field("enabled", BOOLEAN, "Whether there is one; true if not given."),
-            field("ramFB", _STATE, "Whether there is a frame buffer before the guest's driver works."),
-        ),
         "Whether it has a display.",
+        field("enabled", BOOLEAN, "Whether there is one; true if not given."),
+        field("ramFB", _STATE, "Whether there is a frame buffer before the guest's driver works."),
     ),
 )
 
@@ -73,19 +51,16 @@ _TIMERS = {"hpet": ("tickPolicy",), "kvm": (), "pit": ("tickPolicy",), "rtc": ("
 
 _CLOCK = Struct(
     "The clock of machines that say nothing about it.",
-    field(
+    group(
         "preferredClockOffset",
-        Struct(
-            "What the clock shows; for machines that have neither utc nor timezone.",
-            field("utc", Struct("UTC.", field("offsetSeconds", INT64, "Seconds added to UTC.")), "UTC."),
-            field("timezone", STRING, "The time of this zone."),
-        ),
-        "What the clock shows.",
+        "What the clock shows; for machines that have neither utc nor timezone.",
+        group("utc", "UTC.", field("offsetSeconds", INT64, "Seconds added to UTC.")),
+        field("timezone", STRING, "The time of this zone."),
     ),
-    field(
+    group(
         "preferredTimer",
-        Struct("Timers.", *(field(name, _timer(name, *more), f"The {name} timer.") for name, more in _TIMERS.items())),
         "Timers, for machines that declare none.",
+        *(field(name, _timer(name, *more), f"The {name} timer.") for name, more in _TIMERS.items()),
     ),
 )
 
@@ -98,25 +73,17 @@ _CPU = Struct(
         STRING,
         "As what the guest sees the vCPUs of the instance type: sockets (the default), cores, threads, spread or any.",
     ),
-    field(
+    group(
         "spreadOptions",
-        Struct(
-            "How vCPUs are spread with the topology spread.",
-            field("across", STRING, "SocketsCores (the default), SocketsCoresThreads or CoresThreads."),
-            field("ratio", POSITIVE_UINT32, "Cores per socket, or threads per core with CoresThreads; 2 if not given."),
-        ),
         "How vCPUs are spread with the topology spread.",
+        field("across", STRING, "SocketsCores (the default), SocketsCoresThreads or CoresThreads."),
+        field("ratio", POSITIVE_UINT32, "Cores per socket, or threads per core with CoresThreads; 2 if not given."),
     ),
-    field(
+    group_list(
         "preferredCPUFeatures",
-        ListOf(
-            Struct(
-                "A processor feature.",
-                field("name", STRING, "Name of the feature in libvirt.", required=True),
-                field("policy", STRING, "force, require, optional, disable or forbid."),
-            )
-        ),
         "Processor features that a machine gets unless it names the same ones.",
+        field("name", STRING, "Name of the feature in libvirt.", required=True),
+        field("policy", STRING, "force, require, optional, disable or forbid."),
     ),
 )
 
@@ -124,15 +91,12 @@ _CPU = Struct(
 
 _BLOCK_SIZE = Struct(
     "Block sizes that the guest sees.",
-    field(
+    group(
         "custom",
-        Struct(
-            "Given sizes.",
-            field("logical", UINT32, "Logical block size in bytes.", required=True),
-            field("physical", UINT32, "Physical block size in bytes.", required=True),
-            field("discardGranularity", UINT32, "Granularity of discards in bytes."),
-        ),
         "Given sizes.",
+        field("logical", UINT32, "Logical block size in bytes.", required=True),
+        field("physical", UINT32, "Physical block size in bytes.", required=True),
+        field("discardGranularity", UINT32, "Granularity of discards in bytes."),
     ),
     field("matchVolume", _STATE, "The volume's own sizes."),
 )
@@ -161,14 +125,11 @@ _DEVICES = Struct(
     field("preferredRng", _EMPTY, "Give the guest a source of randomness."),
     field("preferredBlockMultiQueue", BOOLEAN, "A queue for each vCPU in virtio disks."),
     field("preferredNetworkInterfaceMultiQueue", BOOLEAN, "A queue for each vCPU in virtio interfaces."),
-    field(
+    group(
         "preferredTPM",
-        Struct(
-            "Trusted platform module.",
-            field("enabled", BOOLEAN, "Whether there is one; true if not given."),
-            field("persistent", BOOLEAN, "Whether its state outlives the instance."),
-        ),
         "Trusted platform module.",
+        field("enabled", BOOLEAN, "Whether there is one; true if not given."),
+        field("persistent", BOOLEAN, "Whether its state outlives the instance."),
     ),
     field("preferredInterfaceMasquerade", _EMPTY, "Masquerade, for interfaces on the Pod network without a binding."),
     field("preferredPanicDeviceModel", STRING, "Model of panic devices that have none."),
@@ -184,59 +145,44 @@ _HYPERV = Struct(
         for name in ("relaxed", "vapic", "vpindex", "runtime", "synic", "reset", "frequencies", "reenlightenment")
     ),
     *(field(name, _STATE, f"The enlightenment {name}.") for name in ("ipi", "evmcs")),
-    field(
+    group(
         "spinlocks",
-        Struct(
-            "Spin locks.",
-            field("enabled", BOOLEAN, "Whether it is on; true if not given."),
-            field("spinlocks", UINT32, "Retries before the guest yields; 4096 if not given."),
-        ),
         "Spin locks.",
+        field("enabled", BOOLEAN, "Whether it is on; true if not given."),
+        field("spinlocks", UINT32, "Retries before the guest yields; 4096 if not given."),
     ),
-    field(
+    group(
         "synictimer",
-        Struct(
-            "Synthetic timers.",
-            field("enabled", BOOLEAN, "Whether it is on; true if not given."),
-            field("direct", _STATE, "Direct mode."),
-        ),
         "Synthetic timers.",
+        field("enabled", BOOLEAN, "Whether it is on; true if not given."),
+        field("direct", _STATE, "Direct mode."),
     ),
-    field(
+    group(
         "tlbflush",
-        Struct(
-            "Flushes of the TLB.",
-            field("enabled", BOOLEAN, "Whether it is on; true if not given."),
-            field("direct", _STATE, "Direct flushes."),
-            field("extended", _STATE, "Extended flushes."),
-        ),
         "Flushes of the TLB.",
+        field("enabled", BOOLEAN, "Whether it is on; true if not given."),
+        field("direct", _STATE, "Direct flushes."),
+        field("extended", _STATE, "Extended flushes."),
     ),
-    field(
+    group(
         "vendorid",
-        Struct(
-            "The hypervisor's vendor.",
-            field("enabled", BOOLEAN, "Whether it is on; true if not given."),
-            field("vendorid", STRING, "Up to 12 characters."),
-        ),
         "The hypervisor's vendor.",
+        field("enabled", BOOLEAN, "Whether it is on; true if not given."),
+        field("vendorid", STRING, "Up to 12 characters."),
     ),
 )
 
 _FEATURES = Struct(
     "Features. What a machine has of them stays.",
     field("preferredAcpi", _STATE, "ACPI; overrides what the machine says."),
-    field(
+    group(
         "preferredApic",
-        Struct(
-            "APIC.",
-            field("enabled", BOOLEAN, "Whether it is on; true if not given."),
-            field("endOfInterrupt", BOOLEAN, "Whether the guest is notified of the end of interrupts."),
-        ),
         "APIC.",
+        field("enabled", BOOLEAN, "Whether it is on; true if not given."),
+        field("endOfInterrupt", BOOLEAN, "Whether the guest is notified of the end of interrupts."),
     ),
     field("preferredHyperv", _HYPERV, "Enlightenments for Windows."),
-    field("preferredKvm", Struct("KVM.", field("hidden", BOOLEAN, "Whether it is hidden from the guest.")), "KVM."),
+    group("preferredKvm", "KVM.", field("hidden", BOOLEAN, "Whether it is hidden from the guest.")),
     field("preferredPvspinlock", _STATE, "Paravirtual spin locks."),
     field("preferredSmm", _STATE, "System management mode."),
 )
@@ -247,21 +193,18 @@ _FIRMWARE = Struct(
     field("preferredUseBiosSerial", BOOLEAN, "Print the BIOS' output to the serial console."),
     field("preferredUseEfi", BOOLEAN, "Deprecated: boot with EFI. Use preferredEfi."),
     field("preferredUseSecureBoot", BOOLEAN, "Deprecated: secure boot with EFI. Use preferredEfi."),
-    field(
+    group(
         "preferredEfi",
-        Struct(
-            "EFI.",
-            field("secureBoot", BOOLEAN, "Whether secure boot is on; true if not given."),
-            field("persistent", BOOLEAN, "Whether its variables outlive the instance."),
-        ),
         "Boot with EFI.",
+        field("secureBoot", BOOLEAN, "Whether secure boot is on; true if not given."),
+        field("persistent", BOOLEAN, "Whether its variables outlive the instance."),
     ),
 )
 
 _REQUIREMENTS = Struct(
     "What a machine must have at least. One that has less is refused.",
-    field("cpu", Struct("vCPUs.", field("guest", UINT32, "Number of vCPUs.", required=True)), "vCPUs."),
-    field("memory", Struct("Memory.", field("guest", QUANTITY, "Memory of the guest.", required=True)), "Memory."),
+    group("cpu", "vCPUs.", field("guest", UINT32, "Number of vCPUs.", required=True)),
+    group("memory", "Memory.", field("guest", QUANTITY, "Memory of the guest.", required=True)),
     field("architecture", STRING, "Processor architecture."),
 )
 
@@ -272,12 +215,8 @@ PREFERENCE_SPEC = Struct(
     field("devices", _DEVICES, "Devices."),
     field("features", _FEATURES, "Features of the machine."),
     field("firmware", _FIRMWARE, "Firmware."),
-    field("machine", Struct("Machine.", field("preferredMachineType", STRING, "Type of the machine.")), "Machine."),
-    field(
-        "volumes",
-        Struct("Volumes.", field("preferredStorageClassName", STRING, "Storage class of dataVolumeTemplates.")),
-        "Volumes.",
-    ),
+    group("machine", "Machine.", field("preferredMachineType", STRING, "Type of the machine.")),
+    group("volumes", "Volumes.", field("preferredStorageClassName", STRING, "Storage class of dataVolumeTemplates.")),
     field("preferredSubdomain", STRING, "Subdomain of the guest's host name."),
     field("preferredTerminationGracePeriodSeconds", INT64, "Seconds that the guest has to shut down."),
     field("requirements", _REQUIREMENTS, "What a machine must have at least."),
@@ -288,5 +227,5 @@ PREFERENCE_SPEC = Struct(
         "Cores per socket with the topology spread, if spreadOptions has no ratio; 2 if not given.",
     ),
     field("preferredArchitecture", STRING, "Processor architecture."),
-    field("launchSecurity", LAUNCH_SECURITY, "Encrypted memory."),
+    field("preferredLaunchSecurity", LAUNCH_SECURITY, "Encrypted memory."),
 )

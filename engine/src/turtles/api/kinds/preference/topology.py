@@ -35,23 +35,23 @@ def spread_options(preference: Spec | None) -> tuple[int, str]:
 
 def topology(vcpus: int, preference: Spec | None) -> Object:
     """Return cores, sockets and threads of a guest with so many vCPUs."""
-    found = {CORES: 1, SOCKETS: 1, THREADS: 1}
+    counts = {CORES: 1, SOCKETS: 1, THREADS: 1}
     wanted = preferred_topology(preference)
     if vcpus == 1:
-        return found
-    if wanted in found:
-        found[wanted] = vcpus
+        return counts
+    if wanted in counts:
+        counts[wanted] = vcpus
     elif wanted == ANY:
-        found[SOCKETS] = vcpus
+        counts[SOCKETS] = vcpus
     elif wanted == SPREAD:
         ratio, across = spread_options(preference)
         if across == SOCKETS_CORES:
-            found |= {CORES: ratio, SOCKETS: vcpus // ratio}
+            counts |= {CORES: ratio, SOCKETS: vcpus // ratio}
         elif across == CORES_THREADS:
-            found |= {THREADS: ratio, CORES: vcpus // ratio}
+            counts |= {THREADS: ratio, CORES: vcpus // ratio}
         else:
-            found |= {THREADS: _THREADS_PER_CORE, CORES: ratio, SOCKETS: vcpus // _THREADS_PER_CORE // ratio}
-    return found
+            counts |= {THREADS: _THREADS_PER_CORE, CORES: ratio, SOCKETS: vcpus // _THREADS_PER_CORE // ratio}
+    return counts
 
 
 def spread_cause(instancetype: Spec | None, preference: Spec | None) -> Cause | None:

@@ -6,30 +6,25 @@ from __future__ import annotations
 from turtles.api.core import FREE
 from turtles.api.kind import MANAGED_BY_USERS, Column, Kind
 from turtles.api.kinds.snapshot.common import ERROR, VERSIONS
-from turtles.api.language import BOOLEAN, STRING, TIME, ListOf, Struct, field
+from turtles.api.language import BOOLEAN, STRING, TIME, Struct, field, group, group_list
 from turtles.api.snapshots import GROUP
 
 _SPEC = Struct(
     "What is in the snapshot.",
     field("virtualMachineSnapshotName", STRING, "The snapshot."),
-    field(
+    group(
         "source",
-        Struct("What it is of.", field("virtualMachine", FREE, "The VirtualMachine, with its metadata and spec.")),
         "What it is of.",
+        field("virtualMachine", FREE, "The VirtualMachine, with its metadata and spec."),
         required=True,
     ),
-    field(
+    group_list(
         "volumeBackups",
-        ListOf(
-            Struct(
-                "One of the machine's volumes.",
-                field("volumeName", STRING, "Its name in the machine.", required=True),
-                field("diskName", STRING, "The disk that it is in the machine."),
-                field("persistentVolumeClaim", FREE, "Its claim, with metadata and spec.", required=True),
-                field("volumeSnapshotName", STRING, "The VolumeSnapshot."),
-            )
-        ),
         "The machine's volumes that it has.",
+        field("volumeName", STRING, "Its name in the machine.", required=True),
+        field("diskName", STRING, "The disk that it is in the machine."),
+        field("persistentVolumeClaim", FREE, "Its claim, with metadata and spec.", required=True),
+        field("volumeSnapshotName", STRING, "The VolumeSnapshot."),
     ),
 )
 
@@ -38,18 +33,13 @@ _STATUS = Struct(
     field("readyToUse", BOOLEAN, "Whether all of it is there."),
     field("creationTime", TIME, "When it was whole."),
     field("error", ERROR, "What went wrong last."),
-    field(
+    group_list(
         "volumeSnapshotStatus",
-        ListOf(
-            Struct(
-                "A VolumeSnapshot.",
-                field("volumeSnapshotName", STRING, "Its name.", required=True),
-                field("readyToUse", BOOLEAN, "Whether a claim can be filled from it."),
-                field("creationTime", TIME, "When the volume was as it is in the snapshot."),
-                field("error", ERROR, "What went wrong last."),
-            )
-        ),
         "The VolumeSnapshots.",
+        field("volumeSnapshotName", STRING, "Its name.", required=True),
+        field("readyToUse", BOOLEAN, "Whether a claim can be filled from it."),
+        field("creationTime", TIME, "When the volume was as it is in the snapshot."),
+        field("error", ERROR, "What went wrong last."),
     ),
 )
 

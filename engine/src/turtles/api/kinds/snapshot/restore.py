@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from turtles.api.core import CONDITIONS
-from turtles.api.kind import CREATE, DEFAULT_CONTEXT, MANAGED_BY_USERS, UPDATE, Column, Context, Kind, Missing, Webhook
+from turtles.api.kind import DEFAULT_CONTEXT, MANAGED_BY_USERS, Column, Context, Kind, Missing, validators
 from turtles.api.kinds.snapshot.common import VERSIONS, patch_causes, reference, reference_causes, spec_stays
 from turtles.api.language import (
     BOOLEAN,
@@ -18,9 +18,9 @@ from turtles.api.language import (
     TIME,
     Cause,
     Choice,
-    ListOf,
     Struct,
     field,
+    group_list,
 )
 from turtles.api.objects import Object, get
 from turtles.api.rules import Causes, schema_causes
@@ -65,18 +65,13 @@ SPEC = Struct(
         "that the machine has are deleted, or by machine and volume: RandomizeNames, InPlace or PrefixTargetName.",
         absent=RANDOMIZE_NAMES,
     ),
-    field(
+    group_list(
         "volumeRestoreOverrides",
-        ListOf(
-            Struct(
-                "How the claim of one volume differs from the policy.",
-                field("volumeName", STRING, "The volume, as it is called in the machine.", required=True),
-                field("restoreName", STRING, "Name of the claim."),
-                field("labels", STRING_MAP, "Labels of the claim, in addition to those that it had."),
-                field("annotations", STRING_MAP, "Annotations of the claim, in addition to those that it had."),
-            )
-        ),
         "How claims differ from the policy.",
+        field("volumeName", STRING, "The volume, as it is called in the machine.", required=True),
+        field("restoreName", STRING, "Name of the claim."),
+        field("labels", STRING_MAP, "Labels of the claim, in addition to those that it had."),
+        field("annotations", STRING_MAP, "Annotations of the claim, in addition to those that it had."),
     ),
     field(
         "volumeOwnershipPolicy",
@@ -92,18 +87,13 @@ _STATUS = Struct(
     field("complete", BOOLEAN, "Whether the machine is restored."),
     field("restoreTime", TIME, "When it was."),
     field("conditions", CONDITIONS, "Ready, Progressing and Failure."),
-    field(
+    group_list(
         "restores",
-        ListOf(
-            Struct(
-                "A volume.",
-                field("volumeName", STRING, "Its name in the machine.", required=True),
-                field("persistentVolumeClaim", STRING, "The restored claim.", required=True),
-                field("volumeSnapshotName", STRING, "What it is filled from.", required=True),
-                field("dataVolumeName", STRING, "Always empty: a restored claim needs no DataVolume."),
-            )
-        ),
         "The volumes.",
+        field("volumeName", STRING, "Its name in the machine.", required=True),
+        field("persistentVolumeClaim", STRING, "The restored claim.", required=True),
+        field("volumeSnapshotName", STRING, "What it is filled from.", required=True),
+        field("dataVolumeName", STRING, "Always empty: a restored claim needs no DataVolume."),
     ),
     field("deletedDataVolumes", STRINGS, "Always empty."),
 )
@@ -220,10 +210,7 @@ RESTORE = Kind(
     ),
     status_subresource=True,
     rights=MANAGED_BY_USERS,
-    webhooks=(
-        Webhook("virtualmachinerestore-validator", "/virtualmachinerestores-validate", (CREATE,)),
-        Webhook("virtualmachinerestore-update-validator", "/virtualmachinerestores-validate", (UPDATE,)),
-    ),
+    webhooks=validators("virtualmachinerestore", "/virtualmachinerestores-validate"),
     reads=("VirtualMachineRestore",),
     looks_up=(_VM, _SNAPSHOT),
     validate=validate,

@@ -7,9 +7,9 @@ from typing import Any
 
 from turtles.api import durations
 from turtles.api.core import CONDITIONS
-from turtles.api.kind import CREATE, DEFAULT_CONTEXT, MANAGED_BY_USERS, UPDATE, Column, Context, Kind, Webhook
+from turtles.api.kind import DEFAULT_CONTEXT, MANAGED_BY_USERS, Column, Context, Kind, validators
 from turtles.api.kinds.snapshot.common import ERROR, VERSIONS, reference, reference_causes, spec_stays
-from turtles.api.language import BOOLEAN, INVALID, STRING, TIME, Cause, Choice, ListOf, Struct, field
+from turtles.api.language import BOOLEAN, INVALID, STRING, TIME, Cause, Choice, ListOf, Struct, field, group, group_list
 from turtles.api.rules import schema_causes
 from turtles.api.snapshots import DELETE, GROUP, RETAIN
 
@@ -43,25 +43,17 @@ _STATUS = Struct(
         ListOf(STRING, kind="set"),
         "How the guest was: Online, GuestAgent, NoGuestAgent, QuiesceFailed, Paused. See sourceIndications.",
     ),
-    field(
+    group_list(
         "sourceIndications",
-        ListOf(
-            Struct(
-                "How the guest was.",
-                field("indication", STRING, "One of the indications.", required=True),
-                field("message", STRING, "What it means.", required=True),
-            )
-        ),
         "The indications with what they mean.",
+        field("indication", STRING, "One of the indications.", required=True),
+        field("message", STRING, "What it means.", required=True),
     ),
-    field(
+    group(
         "snapshotVolumes",
-        Struct(
-            "The machine's volumes.",
-            field("includedVolumes", ListOf(STRING, kind="set"), "Those that the snapshot has."),
-            field("excludedVolumes", ListOf(STRING, kind="set"), "Those that it can't have, or needn't."),
-        ),
         "The machine's volumes.",
+        field("includedVolumes", ListOf(STRING, kind="set"), "Those that the snapshot has."),
+        field("excludedVolumes", ListOf(STRING, kind="set"), "Those that it can't have, or needn't."),
     ),
 )
 
@@ -102,10 +94,7 @@ SNAPSHOT = Kind(
     ),
     status_subresource=True,
     rights=MANAGED_BY_USERS,
-    webhooks=(
-        Webhook("virtualmachinesnapshot-validator", "/virtualmachinesnapshots-validate", (CREATE,)),
-        Webhook("virtualmachinesnapshot-update-validator", "/virtualmachinesnapshots-validate", (UPDATE,)),
-    ),
+    webhooks=validators("virtualmachinesnapshot", "/virtualmachinesnapshots-validate"),
     validate=validate,
     validate_update=spec_stays,
 )

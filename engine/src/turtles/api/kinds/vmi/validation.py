@@ -13,7 +13,7 @@ from typing import Any
 
 from turtles.api import hook_sidecars, labels
 from turtles.api.configuration import ClusterConfiguration
-from turtles.api.feature_gates import IGNITION, SIDECAR
+from turtles.api.feature_gates import IGNITION, NODE_RESTRICTION, SIDECAR
 from turtles.api.kind import DEFAULT_CONTEXT, Context
 from turtles.api.kinds.vmi.defaults import completed
 from turtles.api.kinds.vmi.hotplug import change_causes
@@ -23,6 +23,7 @@ from turtles.api.kinds.vmi.rules import (
     credentials,
     devices,
     disks,
+    dns,
     machine,
     network,
     placement,
@@ -59,7 +60,7 @@ _RULES: tuple[Rule, ...] = (
     machine.firmware,
     *volumes.RULES,
     *credentials.RULES,
-    *network.DNS,
+    *dns.DNS,
     machine.eviction_strategy,
     *devices.ASSIGNED,
     placement.launch_security,
@@ -74,6 +75,7 @@ _RULES: tuple[Rule, ...] = (
     *volumes.OWN,
     *credentials.OWN,
     *machine.OWN,
+    *placement.OWN,
 )
 #: What is judged of a new instance before everything else. KubeVirt's rules about networks, disks and paths of
 #: containerDisks have their turn among the others as well, so that clients find their causes twice.
@@ -114,6 +116,8 @@ def validate_update(new: Any, old: Any, context: Context = DEFAULT_CONTEXT) -> l
     check_metadata(new.get("metadata"), "metadata", causes)
     if causes:
         return causes
+    if causes := [*_node_causes(new, old, context)]:
+        return causes
     if context.privileged:
         return _storage_causes(new, old, context)
     if old.get("spec") != new.get("spec"):
@@ -125,6 +129,17 @@ def validate_update(new: Any, old: Any, context: Context = DEFAULT_CONTEXT) -> l
         message = "modification of the following reserved kubevirt.io/ labels on a VMI object is prohibited"
         return [Cause(NOT_SUPPORTED, message)]
     return []
+
+
+def _node_causes(new: Object, old: Object, context: Context) -> Causes:
+    """Refuse a virt-handler to change what isn't on its node and doesn't come there, and to make it come there."""
+    if context.node is None or not context.config.has_gate(NODE_RESTRICTION):
+        return
+    target, wanted = (get(vmi, "status", "migrationState", "targetNode") for vmi in (old, new))
+    if context.node not in (get(old, "status", "nodeName"), target):
+        yield Cause(INVALID, "Node restriction, virt-handler is only allowed to modify VMIs it owns")
+    elif not target and wanted:
+        yield Cause(INVALID, "Node restriction, virt-handler is not allowed to set target node")
 
 
 def _storage_causes(new: Object, old: Object, context: Context) -> list[Cause]:

@@ -9,30 +9,33 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from turtles.api import cdi
-from turtles.api.configuration import ClusterConfiguration
+from turtles.api.data_sources import CopySource
 from turtles.api.import_settings import ImportSettings
 from turtles.api.kinds.cdi_config import NAME as CDI_CONFIG_NAME
+from turtles.api.kinds.data_import_cron import creator
 from turtles.api.objects import Object, get, is_deleted
-from turtles.controller.caches import Caches
 from turtles.controller.data_volume.cron.plan import (
+    Observed,
     Plan,
-    Surroundings,
+    copied_claim,
     current_import,
     desired_digest,
     import_name,
     plan,
 )
 from turtles.controller.data_volume.cron.pod import poller_name, poller_pod
+from turtles.controller.data_volume.events import told_of
 from turtles.controller.data_volume.pod import ImporterConfig
+from turtles.controller.data_volume.waiting import waits_silently
 from turtles.controller.definition import Definition
 from turtles.controller.owned import create, own
-from turtles.kube.client import Client, NotFound
-from turtles.kube.events import Recorder
+from turtles.controller.shared import Shared
+from turtles.kube import copy_rights
+from turtles.kube.client import NotFound
 from turtles.kube.informer import Informer, Key
 from turtles.kube.kubevirt import CDI_CONFIG, DATA_IMPORT_CRON, DATA_SOURCE
-from turtles.kube.manager import Controller, Manager, Trigger, each, owner_of
+from turtles.kube.manager import Controller, Trigger, each, owner_of
 from turtles.kube.resources import POD, PVC
-from turtles.kube.writer import Writer
 
 log = logging.getLogger(__name__)
 
@@ -45,27 +48,19 @@ _AGAIN = 60.0
 class DataImportCronController:
     """Reconciles DataImportCrons."""
 
-    def __init__(
-        self,
-        client: Client,
-        manager: Manager,
-        caches: Caches,
-        recorder: Recorder,
-        image: str,
-        configuration: Callable[[], ClusterConfiguration],
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
-    ) -> None:
+    def __init__(self, shared: Shared, image: str, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         """Make the controller.
 
         :param image: of importers.
-        :param configuration: gives the configuration in force.
         """
-        self._writer, self._recorder, self._image, self._now = Writer(client), recorder, image, now
-        self._configuration, self._definition = configuration, Definition(manager)
+        manager = shared.manager
+        self._client, self._writer = shared.client, shared.writer
+        self._recorder, self._image, self._now = shared.recorder, image, now
+        self._configuration, self._definition = shared.configuration, Definition(manager)
         self._crons = manager.informer(DATA_IMPORT_CRON, optional=True)
         self._configs = manager.informer(CDI_CONFIG, optional=True)
         self._sources = manager.informer(DATA_SOURCE, optional=True)
-        self._data_volumes, self._claims = caches.data_volumes, caches.pvcs
+        self._data_volumes, self._claims = shared.caches.data_volumes, shared.caches.pvcs
         self._pods = manager.informer(POD, label_selector=f"{cdi.COMPONENT}={cdi.COMPONENT_POLLER}")
         for informer in (self._data_volumes, self._claims):
             informer.add_index(_BY_CRON, _cron_of)
@@ -101,9 +96,9 @@ class DataImportCronController:
             message = f"DataSource {cron['spec']['managedDataSource']} is already managed by DataImportCron {other}"
             self._recorder.event(cron, "Warning", "ErrDataSourceAlreadyManaged", message)
             return _AGAIN
-        around = self._surroundings(cron, source)
-        decided = plan(cron, around, self._now())
-        self._carry_out(cron, decided, around)
+        observed = self._observe(cron, source)
+        decided = plan(cron, observed, self._now())
+        self._carry_out(cron, decided, observed)
         return decided.wait
 
     def _manager_of(self, cron: Object, source: Object | None) -> str | None:
@@ -115,29 +110,43 @@ class DataImportCronController:
         managed = get(other, "spec", "managedDataSource")
         return str(name) if managed == cron["spec"]["managedDataSource"] else None
 
-    def _surroundings(self, cron: Object, source: Object | None) -> Surroundings:
+    def _observe(self, cron: Object, source: Object | None) -> Observed:
         metadata = cron["metadata"]
         namespace, key = metadata["namespace"], f"{metadata['namespace']}/{metadata['name']}"
         current, digest = current_import(cron), desired_digest(cron)
         volumes, claims = self._data_volumes.by_index(_BY_CRON, key), self._claims.by_index(_BY_CRON, key)
         name = (current or {}).get("DataVolumeName")
         following = self._data_volumes.get(namespace, import_name(cron, digest)) if digest else None
-        return Surroundings(
+        poller, copied = own(cron, self._pods.get(namespace, poller_name(cron))), copied_claim(cron)
+        return Observed(
             next((each for each in volumes if each["metadata"]["name"] == name), None),
             next((each for each in claims if each["metadata"]["name"] == name), None),
             volumes,
             claims,
             source,
-            own(cron, self._pods.get(namespace, poller_name(cron))),
+            poller,
             following if following is not None and _cron_of(following) != [key] else None,
+            self._claims.get(copied.namespace, copied.name) if copied is not None else None,
+            self._refusal(cron, copied) if copied is not None else "",
+            told_of(self._client, poller) if poller is not None and waits_silently(poller) else (),
         )
 
-    def _carry_out(self, cron: Object, decided: Plan, around: Surroundings) -> None:
+    def _refusal(self, cron: Object, source: CopySource) -> str:
+        """Return why the user who created a DataImportCron may not copy its claim now; empty if they may."""
+        namespace = cron["metadata"]["namespace"]
+        if source.namespace == namespace:
+            return ""
+        user = creator(cron)
+        if user is None:
+            return "nobody knows who created the DataImportCron; delete it, and create it again"
+        return copy_rights.refusal(self._client, user, source, namespace)
+
+    def _carry_out(self, cron: Object, decided: Plan, observed: Observed) -> None:
         namespace = cron["metadata"]["namespace"]
         if any(cron["metadata"].get("annotations", {}).get(key) != to for key, to in decided.annotations.items()):
             cron = self._patch(self._crons, cron, {"metadata": {"annotations": decided.annotations}})
-        if decided.delete_poller and around.poller is not None:
-            self._writer.delete(self._pods, around.poller)
+        if decided.delete_poller and observed.poller is not None:
+            self._writer.delete(self._pods, observed.poller)
         if decided.create_poller:
             settings = ImportSettings.of(self._configs.get(None, CDI_CONFIG_NAME))
             config = ImporterConfig(self._image, self._configuration(), settings)
@@ -145,18 +154,19 @@ class DataImportCronController:
         if decided.create is not None and create(self._writer, self._data_volumes, decided.create):
             name = decided.create["metadata"]["name"]
             log.info("import begun", extra={"namespace": namespace, "dataVolume": name})
-            message = f"Import of a newer image into {name} scheduled"
+            what = "a newer image" if copied_claim(cron) is None else "a newer claim"
+            message = f"Import of {what} into {name} scheduled"
             self._recorder.event(cron, "Normal", "ImportScheduled", message)
-        if decided.note and around.claim is not None:
+        if decided.note and observed.claim is not None:
             self._writer.patch(
-                self._claims, around.claim, {"metadata": {"annotations": dict(decided.note)}}, unchanged=False
+                self._claims, observed.claim, {"metadata": {"annotations": dict(decided.note)}}, unchanged=False
             )
         if decided.create_source is not None:
             create(self._writer, self._sources, decided.create_source)
-        if decided.patch_source is not None and around.data_source is not None:
-            self._patch(self._sources, around.data_source, decided.patch_source)
+        if decided.patch_source is not None and observed.data_source is not None:
+            self._patch(self._sources, observed.data_source, decided.patch_source)
         for obj in decided.delete:
-            is_claim = obj.get("kind") == PVC.kind or any(obj is claim for claim in around.claims)
+            is_claim = obj.get("kind") == PVC.kind or any(obj is claim for claim in observed.claims)
             self._writer.delete(self._claims if is_claim else self._data_volumes, obj)
         with contextlib.suppress(NotFound):
             self._writer.store_status(self._crons, cron, decided.status)

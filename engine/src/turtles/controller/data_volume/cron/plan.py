@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a DataImportCron needs next: an answer of its registry, an import, or fewer of them. Pure.
 
+Of a claim, the uid stands for what a registry's digest is: a claim that has been made again is a newer one.
+
 Names, conditions and their words are CDI's (controller of DataImportCrons). Its state is in the annotations and the
 status of the object, so that it goes on from there whatever happens.
 """
@@ -16,15 +18,18 @@ from typing import Any
 
 from turtles.api import cdi, times
 from turtles.api.conditions import set_condition
+from turtles.api.data_sources import CLAIM, CopySource
 from turtles.api.kinds.data_import_cron import KEPT, NEVER, RETAIN_NONE
 from turtles.api.kinds.data_source import DATA_SOURCE
 from turtles.api.kinds.data_volume import DATA_VOLUME
 from turtles.api.objects import Object, get, is_deleted, owner_reference
 from turtles.api.phases import phase_of
 from turtles.api.schedules import ScheduleError, next_time
+from turtles.controller.data_volume.waiting import missing
 from turtles.controller.vmi.status import container_trouble
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_UID = re.compile(r"uid:[0-9A-Za-z-]{1,253}")
 #: Characters of a digest in a DataVolume's name.
 _SHORT = 12
 #: Seconds until a registry is asked again that gave no answer which can be used.
@@ -33,13 +38,15 @@ _NOTHING: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class Observed:
     """What there is for a DataImportCron; None for what doesn't exist.
 
     :param data_volume: the one of the current import. :param claim: its claim.
     :param data_volumes: all of the DataImportCron. :param claims: likewise.
     :param data_source: the one of the name that it manages. :param poller: its poller's Pod.
     :param in_the_way: the DataVolume of the name of the next import, which isn't the DataImportCron's.
+    :param origin: the claim to copy. :param refusal: why its creator may not copy it; empty if they may.
+    :param told: what events say about volumes that the poller can't have.
     """
 
     data_volume: Object | None = None
@@ -49,6 +56,9 @@ class Surroundings:
     data_source: Object | None = None
     poller: Object | None = None
     in_the_way: Object | None = None
+    origin: Object | None = None
+    refusal: str = ""
+    told: Sequence[str] = ()
 
 
 @dataclass
@@ -78,8 +88,14 @@ class Plan:
 
 
 def import_name(cron: Object, digest: str) -> str:
-    """Return the name of the DataVolume with an image."""
-    return f"{cron['spec']['managedDataSource']}-{digest.partition(':')[2][:_SHORT]}"
+    """Return the name of the DataVolume with an image, or with a copy of a claim."""
+    return f"{cron['spec']['managedDataSource']}-{digest.partition(':')[2][:_SHORT].rstrip('-').lower()}"
+
+
+def copied_claim(cron: Object) -> CopySource | None:
+    """Return the claim of which a DataImportCron makes copies; None if it imports images."""
+    source = CopySource.of(get(cron, "spec", "template", "spec", "source"), cron["metadata"]["namespace"])
+    return source if source is not None and source.kind == CLAIM else None
 
 
 def current_import(cron: Object) -> Mapping[str, str] | None:
@@ -88,36 +104,39 @@ def current_import(cron: Object) -> Mapping[str, str] | None:
 
 
 def desired_digest(cron: Object) -> str:
-    """Return the digest that the image has, as far as that is known; empty if it isn't."""
+    """Return the digest that the source has, as far as that is known; empty if it isn't."""
     noted = str((cron["metadata"].get("annotations") or _NOTHING).get(cdi.DESIRED_DIGEST) or "")
-    return noted if _DIGEST.fullmatch(noted) else ""
+    pattern = _DIGEST if copied_claim(cron) is None else _UID
+    return noted if pattern.fullmatch(noted) else ""
 
 
-def plan(cron: Object, around: Surroundings, now: datetime) -> Plan:
+def plan(cron: Object, observed: Observed, now: datetime) -> Plan:
     """Decide what is to happen."""
     decided = Plan(copy.deepcopy(cron.get("status") or {}))
-    trouble = _poll(cron, around.poller, decided, now)
+    trouble = _poll(cron, observed, decided, now)
     digest = decided.annotations.get(cdi.DESIRED_DIGEST) or desired_digest(cron)
     current = current_import(cron)
-    is_complete, progressing = _progress(around)
+    is_complete, progressing = _progress(observed)
     if is_complete and current is not None:
-        _complete(cron, current, around, decided, times.rfc3339(now))
-    elif current is not None and around.data_volume is None:
+        _complete(cron, current, observed, decided, times.rfc3339(now))
+    elif current is not None and observed.data_volume is None:
         # Somebody has deleted it: it is imported again
         current = None
         decided.status.pop("currentImports", None)
     is_outdated = bool(digest) and (current is None or current["Digest"] != digest)
     if is_outdated:
         state = ("False", "Outdated", "Source digest updated since last import")
-        if around.data_volume is not None and not is_complete and cdi.failure_of(around.data_volume):
+        if observed.data_volume is not None and not is_complete and cdi.failure_of(observed.data_volume):
             # What can't be imported is in the way of what came after it
-            decided.delete.append(around.data_volume)
+            decided.delete.append(observed.data_volume)
             decided.status.pop("currentImports", None)
         elif is_complete or current is None:
-            if around.in_the_way is not None:
+            if observed.in_the_way is not None:
                 name = import_name(cron, digest)
                 message = f"DataVolume {name} exists and is not of this DataImportCron; delete it"
                 state = ("False", "ImportFailed", message)
+            elif observed.refusal:
+                state = ("False", "ImportFailed", trouble)
             else:
                 decided.create = _data_volume(cron, digest)
                 decided.status["currentImports"] = [{"DataVolumeName": import_name(cron, digest), "Digest": digest}]
@@ -130,7 +149,7 @@ def plan(cron: Object, around: Surroundings, now: datetime) -> Plan:
         state = ("False", "NoDigest", f"No source digest: {trouble}" if trouble else "No source digest")
     if trouble and state[1] == "UpToDate":
         state = (*state[:2], f"{state[2]}, as far as is known: {trouble}")
-    _source(cron, around.data_source, decided)
+    _source(cron, observed.data_source, decided)
     last = decided.annotations.get(cdi.LAST_CRON_TIME) or _annotations(cron).get(cdi.LAST_CRON_TIME)
     if times.parse_time(last):
         decided.status["lastExecutionTimestamp"] = last
@@ -140,9 +159,9 @@ def plan(cron: Object, around: Surroundings, now: datetime) -> Plan:
     return decided
 
 
-def _poll(cron: Object, pod: Object | None, decided: Plan, now: datetime) -> str:
+def _poll(cron: Object, observed: Observed, decided: Plan, now: datetime) -> str:
     """Decide about the poller; return why there is no answer, or an empty string."""
-    schedule = cron["spec"].get("schedule")
+    schedule, pod = cron["spec"].get("schedule"), observed.poller
     if not schedule:
         decided.delete_poller = pod is not None and not is_deleted(pod)
         return ""
@@ -152,6 +171,8 @@ def _poll(cron: Object, pod: Object | None, decided: Plan, now: datetime) -> str
         return str(error)
     noted = times.parse_time(_annotations(cron).get(cdi.NEXT_CRON_TIME))
     due = noted if noted is not None and noted <= following else now
+    if (source := copied_claim(cron)) is not None:
+        return _look_at(source, observed, decided, (due, now, following))
     if pod is None:
         decided.create_poller = due <= now
         decided.wait = None if decided.create_poller else (due - now).total_seconds()
@@ -160,38 +181,65 @@ def _poll(cron: Object, pod: Object | None, decided: Plan, now: datetime) -> str
         return ""
     container: Object = next(iter(get(pod, "status", "containerStatuses") or ()), {})
     ended = get(container, "state", "terminated") or get(container, "lastState", "terminated") or {}
-    said = str(ended.get("message") or "").strip()
+    message = str(ended.get("message") or "").strip()
     phase = get(pod, "status", "phase")
-    if phase == "Succeeded" and _DIGEST.fullmatch(said):
+    if phase == "Succeeded" and _DIGEST.fullmatch(message):
         decided.delete_poller = True
-        decided.wait = (following - now).total_seconds()
-        decided.annotations = {
-            cdi.DESIRED_DIGEST: said,
-            cdi.LAST_CRON_TIME: times.rfc3339(now),
-            cdi.NEXT_CRON_TIME: times.rfc3339(following),
-        }
+        _answered(message, decided, now, following)
         return ""
     if phase in ("Succeeded", "Failed"):
         decided.delete_poller, decided.wait = True, _AGAIN
-        return str(said or get(pod, "status", "message") or "the poller ended without a digest")
-    return said or ": ".join(container_trouble(pod) or ())
+        return str(message or get(pod, "status", "message") or "the poller ended without a digest")
+    trouble = ": ".join(container_trouble(pod) or ())
+    decided.wait = _AGAIN
+    return message or missing(pod, [trouble, *observed.told], "spec.template.spec.source.registry") or trouble
 
 
-def _progress(around: Surroundings) -> tuple[bool, tuple[str, str, str]]:
+def _look_at(source: CopySource, observed: Observed, decided: Plan, times_: tuple[datetime, datetime, datetime]) -> str:
+    """Decide about a claim that is to be copied; return why it can't be, or an empty string.
+
+    :param times_: when it is to be looked at, now, and when after that.
+    """
+    due, now, following = times_
+    name = f"PersistentVolumeClaim {source.namespace}/{source.name}"
+    if observed.refusal:
+        # Also between two times: what is known of the claim isn't to be used
+        decided.wait = _AGAIN
+        return f"{name} can't be copied: {observed.refusal}"
+    if due > now:
+        decided.wait = (due - now).total_seconds()
+        return ""
+    if observed.origin is None or is_deleted(observed.origin):
+        decided.wait = _AGAIN
+        return f"{name} not found"
+    _answered(f"uid:{observed.origin['metadata']['uid']}", decided, now, following)
+    return ""
+
+
+def _answered(digest: str, decided: Plan, now: datetime, following: datetime) -> None:
+    decided.wait = (following - now).total_seconds()
+    decided.annotations = {
+        cdi.DESIRED_DIGEST: digest,
+        cdi.LAST_CRON_TIME: times.rfc3339(now),
+        cdi.NEXT_CRON_TIME: times.rfc3339(following),
+    }
+
+
+def _progress(observed: Observed) -> tuple[bool, tuple[str, str, str]]:
     """Return whether the current import is complete, and what is said of it."""
     nothing = ("False", "NoImport", "No current import")
-    if around.data_volume is None:
-        noted = _annotations(around.claim).get(cdi.POD_PHASE) if around.claim is not None else None
+    if observed.data_volume is None:
+        noted = _annotations(observed.claim).get(cdi.POD_PHASE) if observed.claim is not None else None
         return noted == cdi.SUCCEEDED, nothing
-    phase = phase_of(around.data_volume)
+    phase = phase_of(observed.data_volume)
     if phase == cdi.SUCCEEDED:
         return True, nothing
     if phase == cdi.IMPORT_SCHEDULED:
-        return False, ("False", "ImportScheduled", _words("Import is scheduled", around.data_volume))
+        return False, ("False", "ImportScheduled", _words("Import is scheduled", observed.data_volume))
     if phase == cdi.IMPORT_IN_PROGRESS:
-        return False, ("True", "ImportProgressing", _words("Import is progressing", around.data_volume))
+        return False, ("True", "ImportProgressing", _words("Import is progressing", observed.data_volume))
     phase = phase or cdi.PENDING
-    return False, ("False", phase, _words(f"Import DataVolume phase {phase}", around.data_volume))
+    return False, ("False", phase, _words(f"Import DataVolume phase {phase}", observed.data_volume))
 
 
 def _words(text: str, data_volume: Object) -> str:
@@ -199,25 +247,25 @@ def _words(text: str, data_volume: Object) -> str:
     return f"{text}: {why}" if why else text
 
 
-def _complete(cron: Object, current: Mapping[str, str], around: Surroundings, decided: Plan, now: str) -> None:
+def _complete(cron: Object, current: Mapping[str, str], observed: Observed, decided: Plan, now: str) -> None:
     """The current import is complete: it is what the DataSource leads to, and older ones may go."""
     namespace, name = cron["metadata"]["namespace"], current["DataVolumeName"]
     claim = {"namespace": namespace, "name": name}
     is_new = get(cron, "status", "lastImportedPVC") != claim
     if is_new:
         decided.status |= {"lastImportedPVC": claim, "lastImportTimestamp": now}
-    if around.claim is not None and (is_new or cdi.LAST_USE_TIME not in _annotations(around.claim)):
+    if observed.claim is not None and (is_new or cdi.LAST_USE_TIME not in _annotations(observed.claim)):
         decided.note = {cdi.LAST_USE_TIME: now}
     if (cron["spec"].get("garbageCollect") or "") == NEVER:
         return
     kept = cron["spec"].get("importsToKeep")
-    others = [each for each in around.claims if each["metadata"]["name"] != name and not is_deleted(each)]
+    others = [each for each in observed.claims if each["metadata"]["name"] != name and not is_deleted(each)]
     others.sort(key=_last_use, reverse=True)
     # What the DataSource leads to is kept, however few are
     others = others[max(0, (KEPT if kept is None else kept) - 1) :]
-    volumes = {each["metadata"]["name"]: each for each in around.data_volumes}
+    volumes = {each["metadata"]["name"]: each for each in observed.data_volumes}
     decided.delete += [volumes.get(each["metadata"]["name"], each) for each in others]
-    claims = {each["metadata"]["name"] for each in around.claims}
+    claims = {each["metadata"]["name"] for each in observed.claims}
     decided.delete += [
         each for called, each in volumes.items() if called != name and called not in claims and not is_deleted(each)
     ]
@@ -242,10 +290,10 @@ def _belonging(cron: Object) -> Object:
 def _data_volume(cron: Object, digest: str) -> Object:
     template = cron["spec"]["template"]
     spec = copy.deepcopy(template["spec"])
-    registry = spec["source"]["registry"]
-    head, slash, last = registry["url"].rpartition("/")
-    registry["url"] = f"{head}{slash}{last.partition(':')[0]}@{digest}"
-    metadata, given = _belonging(cron), template.get("metadata") or {}
+    if (registry := spec["source"].get("registry")) is not None:
+        head, slash, last = registry["url"].rpartition("/")
+        registry["url"] = f"{head}{slash}{last.partition(':')[0]}@{digest}"
+    metadata, template_metadata = _belonging(cron), template.get("metadata") or {}
     passed = {key: value for key, value in _annotations(cron).items() if key == cdi.RETAIN_POD}
     return {
         "apiVersion": DATA_VOLUME.api_version,
@@ -253,19 +301,19 @@ def _data_volume(cron: Object, digest: str) -> Object:
         "metadata": {
             **metadata,
             "name": import_name(cron, digest),
-            "labels": {**(given.get("labels") or {}), **metadata["labels"]},
-            "annotations": {**(given.get("annotations") or {}), **passed, cdi.BIND_IMMEDIATELY: "true"},
+            "labels": {**(template_metadata.get("labels") or {}), **metadata["labels"]},
+            "annotations": {**(template_metadata.get("annotations") or {}), **passed, cdi.BIND_IMMEDIATELY: "true"},
         },
         "spec": spec,
     }
 
 
-def _source(cron: Object, found: Object | None, decided: Plan) -> None:
+def _source(cron: Object, data_source: Object | None, decided: Plan) -> None:
     """Decide about the DataSource: one without the DataImportCron's label is its user's, and left as it is."""
     wanted = _belonging(cron)
     claim = decided.status.get("lastImportedPVC")
     source = {"pvc": dict(claim)} if claim else {}
-    if found is None:
+    if data_source is None:
         decided.create_source = {
             "apiVersion": DATA_SOURCE.api_version,
             "kind": DATA_SOURCE.kind,
@@ -273,13 +321,13 @@ def _source(cron: Object, found: Object | None, decided: Plan) -> None:
             "spec": {"source": source},
         }
         return
-    labels = found["metadata"].get("labels") or {}
+    labels = data_source["metadata"].get("labels") or {}
     if not labels.get(cdi.IMPORT_CRON):
         return
     patch: Object = {}
     if missing := {key: value for key, value in wanted["labels"].items() if labels.get(key) != value}:
         patch["metadata"] = {"labels": missing}
-    before = get(found, "spec", "source") or {}
+    before = get(data_source, "spec", "source") or {}
     if claim and before != source:
         patch["spec"] = {"source": {**dict.fromkeys(before), **source}}
     decided.patch_source = patch or None

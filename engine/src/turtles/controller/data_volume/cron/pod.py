@@ -8,10 +8,10 @@ from turtles.api.objects import Object
 from turtles.controller.data_volume.pod import (
     ImporterConfig,
     registry_arguments,
-    set_arguments,
     worker_pod,
 )
 from turtles.controller.pod.config import METRICS_PORT
+from turtles.controller.pod.worker import set_arguments
 
 #: Seconds that an answer may take.
 _TIMEOUT = 300

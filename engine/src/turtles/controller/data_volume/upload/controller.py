@@ -10,30 +10,28 @@ import base64
 import binascii
 import logging
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
 from turtles import pki
 from turtles.api import cdi, uploads
-from turtles.api.configuration import ClusterConfiguration
 from turtles.api.import_settings import ImportSettings
 from turtles.api.kinds.cdi_config import NAME as CDI_CONFIG_NAME
 from turtles.api.objects import Object, controller_of, get, is_deleted
-from turtles.controller.caches import Caches
 from turtles.controller.data_volume.claim import scratch_name
 from turtles.controller.data_volume.pod import ImporterConfig
 from turtles.controller.data_volume.progress import ask
-from turtles.controller.data_volume.upload.plan import Plan, Surroundings, is_outdated, is_target, plan
+from turtles.controller.data_volume.upload.plan import Observed, Plan, is_outdated, is_target, plan
 from turtles.controller.data_volume.upload.pod import name_of, scratch_claim, upload_pod
 from turtles.controller.definition import Definition
 from turtles.controller.identity import identity
 from turtles.controller.owned import create, own
-from turtles.kube.client import AlreadyExists, ApiError, Client
+from turtles.controller.shared import Shared
+from turtles.kube.client import AlreadyExists, ApiError
 from turtles.kube.informer import Key, key_of
 from turtles.kube.kubevirt import CDI_CONFIG, DATA_VOLUME
-from turtles.kube.manager import Controller, Manager, Trigger, each, owner_of
+from turtles.kube.manager import Controller, Trigger, each, owner_of
 from turtles.kube.resources import APISERVICE, POD, PVC, SECRET, STORAGECLASS
-from turtles.kube.writer import Writer
 
 log = logging.getLogger(__name__)
 
@@ -46,22 +44,15 @@ _AGAIN = 1.0
 class UploadController:
     """Reconciles claims that are filled by uploads."""
 
-    def __init__(
-        self,
-        client: Client,
-        manager: Manager,
-        caches: Caches,
-        image: str,
-        configuration: Callable[[], ClusterConfiguration],
-    ) -> None:
+    def __init__(self, shared: Shared, image: str) -> None:
         """Make the controller.
 
         :param image: of importers.
-        :param configuration: gives the configuration in force.
         """
-        self._client, self._writer, self._image = client, Writer(client), image
-        self._configuration, self._definition = configuration, Definition(manager)
-        self._claims, self._data_volumes = caches.pvcs, caches.data_volumes
+        manager = shared.manager
+        self._client, self._writer, self._image = shared.client, shared.writer, image
+        self._configuration, self._definition = shared.configuration, Definition(manager)
+        self._claims, self._data_volumes = shared.caches.pvcs, shared.caches.data_volumes
         self._pods = manager.informer(POD, label_selector=f"{cdi.COMPONENT}={uploads.COMPONENT}")
         self._classes = manager.informer(STORAGECLASS)
         self._configs = manager.informer(CDI_CONFIG, optional=True)
@@ -87,10 +78,10 @@ class UploadController:
         claim = self._claims.get(*key)
         if claim is None or not is_target(claim) or not self._definition.is_ours():
             return None
-        around = self._surroundings(claim)
-        decided = plan(claim, around)
+        observed = self._observe(claim)
+        decided = plan(claim, observed)
         try:
-            again = self._carry_out(claim, decided, around)
+            again = self._carry_out(claim, decided, observed)
         except ApiError as error:
             if error.status == 403:
                 # Such as a quota that is exceeded
@@ -99,7 +90,7 @@ class UploadController:
             raise
         return again or decided.wait
 
-    def _surroundings(self, claim: Object) -> Surroundings:
+    def _observe(self, claim: Object) -> Observed:
         namespace = claim["metadata"]["namespace"]
         pods = self._pods.get(namespace, name_of(claim))
         scratches = self._claims.get(namespace, scratch_name(claim))
@@ -108,7 +99,7 @@ class UploadController:
         in_the_way = next((obj["metadata"]["name"] for obj in others if not is_deleted(obj)), "")
         authorities = self._authorities()
         is_busy = pod is not None and is_outdated(pod, authorities) and ask(pod) is not None
-        return Surroundings(pod, scratch, in_the_way, self._classes.list(), authorities, is_busy)
+        return Observed(pod, scratch, in_the_way, self._classes.list(), authorities, is_busy)
 
     def _authorities(self) -> str:
         """Return virt-api's authorities, by which an upload server knows it."""
@@ -118,27 +109,27 @@ class UploadController:
         except (binascii.Error, UnicodeDecodeError):
             return ""
 
-    def _carry_out(self, claim: Object, decided: Plan, around: Surroundings) -> float | None:
+    def _carry_out(self, claim: Object, decided: Plan, observed: Observed) -> float | None:
         metadata = claim["metadata"]
-        if decided.delete_pod and around.pod is not None:
-            self._writer.delete(self._pods, around.pod)
-        if decided.delete_scratch and around.scratch is not None:
-            self._writer.delete(self._claims, around.scratch)
+        if decided.delete_pod and observed.pod is not None:
+            self._writer.delete(self._pods, observed.pod)
+        if decided.delete_scratch and observed.scratch is not None:
+            self._writer.delete(self._claims, observed.scratch)
         if decided.create_pod:
             settings = ImportSettings.of(self._configs.get(None, CDI_CONFIG_NAME))
             scratch = scratch_claim(claim, settings)
-            if around.scratch is None and create(self._writer, self._claims, scratch) is None:
+            if observed.scratch is None and create(self._writer, self._claims, scratch) is None:
                 return _AGAIN
             config = ImporterConfig(self._image, self._configuration(), settings)
             secret = f"{name_of(claim)}-{secrets.token_hex(4)}"
-            wanted = upload_pod(claim, self._data_volume(claim), config, secret, around.authorities)
+            wanted = upload_pod(claim, self._data_volume(claim), config, secret, observed.authorities)
             pod = create(self._writer, self._pods, wanted)
             if pod is None:
                 return _AGAIN
             log.info("upload server created", extra={"namespace": metadata["namespace"], "claim": metadata["name"]})
-            self._identify(pod, around.authorities)
-        elif decided.identify and around.pod is not None:
-            self._identify(around.pod, around.authorities)
+            self._identify(pod, observed.authorities)
+        elif decided.identify and observed.pod is not None:
+            self._identify(observed.pod, observed.authorities)
         self._note(claim, decided.note)
         return None
 

@@ -22,7 +22,7 @@ _LOOK = 2.0
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class Observed:
     """What there is for a claim; None for what doesn't exist.
 
     :param pod: its upload server. :param scratch: its scratch space.
@@ -70,46 +70,46 @@ def is_outdated(pod: Object, authorities: str) -> bool:
     return bool(authorities) and _noted(pod).get(uploads.AUTHORITIES) != fingerprint(authorities)
 
 
-def plan(claim: Object, around: Surroundings) -> Plan:
+def plan(claim: Object, observed: Observed) -> Plan:
     """Decide what to do for a claim."""
-    pod, outcome = around.pod, _noted(claim).get(cdi.POD_PHASE)
+    pod, outcome = observed.pod, _noted(claim).get(cdi.POD_PHASE)
     if is_deleted(claim) or outcome in (cdi.SUCCEEDED, cdi.FAILED):
-        return _done(claim, around)
+        return _done(claim, observed)
     if get(claim, "status", "phase") == "Lost":
         return Plan()
     if pod is None:
-        return _start(claim, around)
+        return _start(claim, observed)
     if is_deleted(pod):
         return Plan(note={uploads.READY: "false"})
     if uploads.CERTIFICATE not in _noted(pod):
         return Plan(identify=True)
-    return _watch(claim, around, pod)
+    return _watch(claim, observed, pod)
 
 
-def _done(claim: Object, around: Surroundings) -> Plan:
+def _done(claim: Object, observed: Observed) -> Plan:
     keep = not is_deleted(claim) and _noted(claim).get(cdi.RETAIN_POD) == "true"
     return Plan(
-        delete_pod=around.pod is not None and not is_deleted(around.pod) and not keep,
-        delete_scratch=around.scratch is not None and not is_deleted(around.scratch) and not keep,
+        delete_pod=observed.pod is not None and not is_deleted(observed.pod) and not keep,
+        delete_scratch=observed.scratch is not None and not is_deleted(observed.scratch) and not keep,
     )
 
 
-def _start(claim: Object, around: Surroundings) -> Plan:
+def _start(claim: Object, observed: Observed) -> Plan:
     """There is no upload server: whether there is to be one."""
     if get(claim, "status", "phase") != "Bound":
-        found = claims.storage_class_of(claim["spec"].get("storageClassName"), around.classes)
+        storage_class = claims.storage_class_of(claim["spec"].get("storageClassName"), observed.classes)
         immediately = _noted(claim).get(cdi.BIND_IMMEDIATELY) == "true"
-        if not claims.waits_for_consumer(found) or not immediately:
+        if not claims.waits_for_consumer(storage_class) or not immediately:
             return Plan()
-    if around.in_the_way:
-        message = f"{around.in_the_way} exists and does not belong to the upload; delete it, or give another name"
+    if observed.in_the_way:
+        message = f"{observed.in_the_way} exists and does not belong to the upload; delete it, or give another name"
         return Plan(note=_failing(message))
-    if not around.authorities:
+    if not observed.authorities:
         return Plan(wait=_LOOK)
     return Plan(note={cdi.POD_PHASE: "Pending", uploads.READY: "false"}, create_pod=True)
 
 
-def _watch(claim: Object, around: Surroundings, pod: Object) -> Plan:
+def _watch(claim: Object, observed: Observed, pod: Object) -> Plan:
     """There is an upload server: what it does, and what it says."""
     container: Object = next(iter(get(pod, "status", "containerStatuses") or ()), {})
     restarts = max(_restarts(claim), int(container.get("restartCount") or 0))
@@ -117,7 +117,7 @@ def _watch(claim: Object, around: Surroundings, pod: Object) -> Plan:
     if get(pod, "status", "phase") == "Succeeded":
         done = {cdi.POD_PHASE: cdi.SUCCEEDED, uploads.READY: "false", cdi.RUNNING_CONDITION: "false"}
         return Plan(note={**counted, **done, cdi.FAILURE_REASON: "Completed", cdi.FAILURE_MESSAGE: "Upload Complete"})
-    if is_outdated(pod, around.authorities) and not around.is_busy:
+    if is_outdated(pod, observed.authorities) and not observed.is_busy:
         return Plan(note={uploads.READY: "false"}, delete_pod=True)
     ended = get(container, "state", "terminated") or get(container, "lastState", "terminated") or {}
     message = str(ended.get("message") or "").strip() or f"the upload server ended with status {ended.get('exitCode')}"

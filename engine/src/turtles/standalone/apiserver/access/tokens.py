@@ -177,10 +177,10 @@ class Tokens:
 
     def _claims(self, token: str) -> Object | None:
         digest = hashlib.sha256(token.encode(errors="surrogateescape")).digest()
-        found = self._verified.get(digest)
-        if found is not None:
+        verified = self._verified.get(digest)
+        if verified is not None:
             self._verified.move_to_end(digest)
-            return found
+            return verified
         options: Any = {
             "verify_aud": False,
             "verify_exp": False,

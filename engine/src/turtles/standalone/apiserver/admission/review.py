@@ -57,7 +57,7 @@ def request_of(subject: Subject, kind: Kind) -> Object:
     """
     context = subject.context
     name = {"CREATE": "CreateOptions", "UPDATE": "UpdateOptions", "DELETE": "DeleteOptions"}.get(subject.operation)
-    given: Object = {**({"dryRun": ["All"]} if context.dry_run else {}), **(subject.options or {})}
+    sent_options: Object = {**({"dryRun": ["All"]} if context.dry_run else {}), **(subject.options or {})}
     if context.subresource == "eviction":
         of_kind = {"group": "policy", "version": "v1", "kind": "Eviction"}
         asked_kind = of_kind
@@ -80,7 +80,7 @@ def request_of(subject: Subject, kind: Kind) -> Object:
         "dryRun": context.dry_run,
         "object": subject.obj,
         "oldObject": subject.old,
-        "options": {"kind": name, "apiVersion": "meta.k8s.io/v1", **given} if name else None,
+        "options": {"kind": name, "apiVersion": "meta.k8s.io/v1", **sent_options} if name else None,
     }
     if subject.name:
         request["name"] = subject.name

@@ -88,8 +88,8 @@ def entries_of(obj: Object) -> list[Entry]:
 def is_reset(body: Object) -> bool:
     """Whether a body resets its object's entries: with ``[]``, or with one that says nothing."""
     metadata = body.get("metadata")
-    given = metadata.get("managedFields") if isinstance(metadata, dict) else None
-    return isinstance(given, list) and given in ([], [{}])
+    entries = metadata.get("managedFields") if isinstance(metadata, dict) else None
+    return isinstance(entries, list) and entries in ([], [{}])
 
 
 def carried_over(new: Object, old: Object | None, subresource: str) -> list[Entry]:
@@ -326,15 +326,15 @@ def _apply(
             last = entry
         else:
             others.append(entry)
-    given = fieldsets.named(config, of)
-    wanted = _strip(given, kind, subresource)
+    applied = fieldsets.named(config, of)
+    wanted = _strip(applied, kind, subresource)
     merged = fieldsets.merge(live, config, of)
     result = merged
     if last is not None:
         # The name is nobody's, but it keeps the metadata together, also where the configuration leaves it to the URL.
         metadata = {"name": "", **config.get("metadata", {})}
-        given = fieldsets.named({**config, "metadata": metadata}, of)
-        result = _pruned(merged, of, last["fieldsV1"], [given, *(one["fieldsV1"] for one in others)])
+        applied = fieldsets.named({**config, "metadata": metadata}, of)
+        result = _pruned(merged, of, last["fieldsV1"], [applied, *(one["fieldsV1"] for one in others)])
     comparison = fieldsets.compare(live, result, of).without(lambda fields: _strip(fields, kind, subresource))
     others = _settled(others, comparison, force)
     mine = _entry(manager, "Apply", kind, subresource, wanted)

@@ -182,13 +182,13 @@ class Allocator:
         if causes:
             return causes
         if spec.get("type") != "LoadBalancer" or spec.get("allocateLoadBalancerNodePorts") is not False:
-            given: dict[int, int] = {}
+            taken: dict[int, int] = {}
             for port in ports_of(spec):
                 number = port["port"]
                 if not port.get("nodePort"):
                     # The same port of another protocol shares the node port, as DNS has it.
-                    port["nodePort"] = given.get(number) or self._free_port(mine)
-                given[number] = port["nodePort"]
+                    port["nodePort"] = taken.get(number) or self._free_port(mine)
+                taken[number] = port["nodePort"]
         if checks_health(spec) and not spec.get("healthCheckNodePort"):
             spec["healthCheckNodePort"] = self._free_port(mine)
         return []

@@ -102,8 +102,8 @@ def _external(obj: Object) -> str:
     if kind != "LoadBalancer":
         return ",".join(own) or "<none>"
     ingress = as_list(as_map(as_map(obj.get("status")).get("loadBalancer")).get("ingress"))
-    given = [str(one.get("ip") or one.get("hostname") or "") for one in ingress]
-    return ",".join([*sorted(filter(None, given)), *own]) or "<pending>"
+    addresses = [str(one.get("ip") or one.get("hostname") or "") for one in ingress]
+    return ",".join([*sorted(filter(None, addresses)), *own]) or "<pending>"
 
 
 def _carry_over(new: Object, old: Object) -> None:
@@ -113,13 +113,13 @@ def _carry_over(new: Object, old: Object) -> None:
     kind, was = after.get("type", "ClusterIP"), before.get("type", "ClusterIP")
     _carry_addresses(after, before, kind)
     if kind in EXTERNAL and was in EXTERNAL:
-        given = {port["nodePort"] for port in ports_of(after) if port.get("nodePort")}
+        chosen = {port["nodePort"] for port in ports_of(after) if port.get("nodePort")}
         known = {(port.get("protocol", "TCP"), port.get("port")): port.get("nodePort") for port in ports_of(before)}
         for port in ports_of(after):
             node_port = known.get((port.get("protocol") or "TCP", port.get("port")))
-            if not port.get("nodePort") and node_port and node_port not in given:
+            if not port.get("nodePort") and node_port and node_port not in chosen:
                 port["nodePort"] = node_port
-                given.add(node_port)
+                chosen.add(node_port)
     elif was in EXTERNAL:
         untouched = {port.get("nodePort") for port in ports_of(before)}
         for port in ports_of(after):
@@ -136,21 +136,21 @@ def _carry_over(new: Object, old: Object) -> None:
 
 
 def _carry_addresses(after: Object, before: Object, kind: str) -> None:
-    own, given = before.get("clusterIP"), after.get("clusterIP")
+    own, requested = before.get("clusterIP"), after.get("clusterIP")
     if kind == "ExternalName":
-        if given == own:
+        if requested == own:
             after.pop("clusterIP", None)
-            given = None
-        if given is None:
+            requested = None
+        if requested is None:
             for name in ("clusterIPs", "ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy"):
                 if after.get(name) == before.get(name):
                     after.pop(name, None)
         return
     if not has_addresses(before) or not own:
         return
-    if not given and after.get("clusterIPs") in (None, [], before.get("clusterIPs")):
+    if not requested and after.get("clusterIPs") in (None, [], before.get("clusterIPs")):
         after["clusterIP"], after["clusterIPs"] = own, list(before.get("clusterIPs") or [own])
-    elif given == own and not after.get("clusterIPs"):
+    elif requested == own and not after.get("clusterIPs"):
         after["clusterIPs"] = list(before.get("clusterIPs") or [own])
-    elif given and given != own and after.get("clusterIPs") in (None, before.get("clusterIPs")):
-        after["clusterIPs"] = [given]
+    elif requested and requested != own and after.get("clusterIPs") in (None, before.get("clusterIPs")):
+        after["clusterIPs"] = [requested]

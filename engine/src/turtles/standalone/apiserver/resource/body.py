@@ -75,8 +75,8 @@ def report_unknown(context: Context) -> None:
         warn(context, [*context.repeated, *texts])
     if context.field_validation != "Strict" or not (texts or context.repeated):
         return
-    told = [yaml_error(context.repeated)] if context.repeated else []
-    why = f"strict decoding error: {', '.join([*told, *texts])}"
+    warnings = [yaml_error(context.repeated)] if context.repeated else []
+    why = f"strict decoding error: {', '.join([*warnings, *texts])}"
     if context.patched is not None:
         raise fault_of_patch(context.patched, why)
     raise decode.undecodable(context.kind, why)

@@ -28,7 +28,6 @@ from turtles.standalone.apiserver.wire.options import flag
 
 #: Seconds after which a client is looked for that follows a log in which nothing happens.
 _LOOK_SECONDS = 5.0
-NAMES = ("log", "exec", "attach", "portforward")
 
 
 class PodStreams:
@@ -38,7 +37,7 @@ class PodStreams:
         self._node, self._authorizer, self._admission = node, authorizer, admission
 
     async def answer(self, request: web.BaseRequest, context: Context, pod: Object) -> web.StreamResponse:
-        """Answer a request for one of :data:`NAMES`.
+        """Answer a request for log, exec, attach or portforward.
 
         :raises StatusError: it can't be granted.
         """

@@ -321,11 +321,11 @@ def _refused(error: aiohttp.WSServerHandshakeError) -> StatusError:
     """Return the answer to a user whose upgrade was refused: the server's own, if that is a Status."""
     code = error.status if error.status >= 400 else 502
     try:
-        said: Any = decode(_refusal.get())
+        status: Any = decode(_refusal.get())
     except (ValueError, msgspec.DecodeError):
-        said = None
-    if isinstance(said, dict) and said.get("kind") == "Status" and said.get("message"):
-        return StatusError(code, str(said.get("reason") or ""), str(said["message"]), said.get("details"))
+        status = None
+    if isinstance(status, dict) and status.get("kind") == "Status" and status.get("message"):
+        return StatusError(code, str(status.get("reason") or ""), str(status["message"]), status.get("details"))
     return StatusError(code, _REASONS.get(code, ""), error.message or "the upgrade was refused")
 
 

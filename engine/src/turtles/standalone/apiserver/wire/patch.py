@@ -25,9 +25,9 @@ def types(custom: bool) -> list[str]:
 MAX_COPIED = 3 * 1024 * 1024
 
 
-def undecodable(found: str, wanted: str) -> StatusError:
+def undecodable(actual: str, wanted: str) -> StatusError:
     """Return 400 for a patch that isn't of the type that its media type says, in the words of Go's decoder."""
-    return bad_request(f"error decoding patch: json: cannot unmarshal {found} into {wanted}")
+    return bad_request(f"error decoding patch: json: cannot unmarshal {actual} into {wanted}")
 
 
 class Inapplicable(StatusError):

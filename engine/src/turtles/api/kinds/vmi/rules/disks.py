@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 
 from turtles.api.configuration import ClusterConfiguration
-from turtles.api.feature_gates import HOTPLUG_VOLUMES, VIRTIOFS_STORAGE
+from turtles.api.feature_gates import HOTPLUG_VOLUMES, PERSISTENT_RESERVATION, VIRTIOFS_STORAGE
 from turtles.api.kinds.vmi.defaults.disks import with_default_disks
 from turtles.api.kinds.vmi.rules.common import MAX_STRING, SERIAL, Rule
 from turtles.api.language import INVALID, NOT_SUPPORTED, REQUIRED, UNSUPPORTED, Cause
@@ -18,7 +18,6 @@ _TARGETS = ("disk", "lun", "cdrom")
 _BUSES = ("virtio", "scsi", "sata", "usb")
 _PCI_ADDRESS = re.compile(r"[\da-fA-F]{4}:[\da-fA-F]{2}:[\da-fA-F]{2}\.[0-7]", re.ASCII)
 _MIN_BLOCK_SIZE, _MAX_BLOCK_SIZE = 512, 2 * 2**20
-_RESERVATION_GATE = "PersistentReservation"
 #: Sources of volumes that can be shared as filesystems, and those of them whose content the user may change.
 _SHARED = ("configMap", "secret", "serviceAccount", "downwardAPI", "containerPath")
 _STORAGE = ("persistentVolumeClaim", "dataVolume")
@@ -103,7 +102,7 @@ def own_disk_causes(disks: Sequence[Spec], where: str) -> Causes:
         here = f"{where}[{index}]"
         yield from one_of(get(disk, "cdrom", "tray"), f"{here}.cdrom.tray", ("open", "closed"))
         if disk.get("io") == "native" and (cache := disk.get("cache")) in ("writethrough", "writeback"):
-            yield Cause(INVALID, f"{here}.io native needs cache none, not {cache}", f"{here}.io")
+            yield Cause(INVALID, f"{here}.io native needs cache none or directsync, not {cache}", f"{here}.io")
 
 
 def disk_causes(disks: Sequence[Spec], where: str) -> Causes:
@@ -135,6 +134,9 @@ def disk_causes(disks: Sequence[Spec], where: str) -> Causes:
             yield from _bus(kind, target, bus, here)
         if disk.get("dedicatedIOThread") and bus not in ("", "virtio"):
             yield Cause(NOT_SUPPORTED, f"IOThreads are not supported for disks on a {bus} bus", twice)
+        if get(disk, "lun", "reservation") and (wrong := disk["lun"].get("bus") or "") not in ("", "scsi"):
+            message = f"Persistent reservation requires a SCSI bus, but {wrong} was specified"
+            yield Cause(INVALID, message, f"{here}.lun.bus")
         yield from _tuning(disk, here, where, twice)
         # The name becomes that of a volume of the Pod.
         for problem in label_problems(disk["name"]):
@@ -174,7 +176,7 @@ def _tuning(disk: Spec, here: str, where: str, twice: str) -> Causes:
         message = f"{here} must be less than or equal to {MAX_STRING} in length, if specified"
         yield Cause(INVALID, message, f"{here}.serial")
     cache, mode = disk.get("cache"), disk.get("io")
-    if cache and cache not in ("none", "writethrough", "writeback"):
+    if cache and cache not in ("none", "writethrough", "writeback", "directsync"):
         yield Cause(INVALID, f"{here}.cache has invalid value {cache}", f"{here}.cache")
     if mode and mode not in ("native", "threads"):
         message = f"Disk IO mode for {where} is not supported. Supported modes are: native, threads."
@@ -223,7 +225,7 @@ def _reservation(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
     if not any(get(disk, "lun", "reservation") for disk in disks):
         return
     here = f"{path}.domain.devices.disks.luns.reservation"
-    if config.has_gate(_RESERVATION_GATE):
+    if config.has_gate(PERSISTENT_RESERVATION):
         yield Cause(NOT_SUPPORTED, f"{here} is {UNSUPPORTED}", here)
     else:
         yield Cause(INVALID, "persistent reservation is not enabled in kubevirt config", here)

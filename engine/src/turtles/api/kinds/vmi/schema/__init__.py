@@ -16,7 +16,7 @@ from turtles.api.kinds.vmi.schema.network import NETWORK
 from turtles.api.kinds.vmi.schema.probes import PROBE
 from turtles.api.kinds.vmi.schema.status import VMI_STATUS
 from turtles.api.kinds.vmi.schema.volumes import UTILITY_VOLUME, VOLUME
-from turtles.api.language import INT64, STRING, STRING_MAP, ListOf, Struct, field
+from turtles.api.language import INT64, STRING, STRING_MAP, ListOf, Struct, field, group_list
 
 __all__ = ("DOMAIN", "SCHEMA", "VMI_SPEC", "VMI_STATUS")
 
@@ -57,17 +57,12 @@ VMI_SPEC = Struct(
     field("topologySpreadConstraints", TOPOLOGY_SPREAD, "How machines are spread over topologies."),
     field("serviceAccountName", STRING, "Service account of the Pod, which gets no token of it by that alone."),
     field("accessCredentials", ACCESS_CREDENTIALS, "SSH keys and passwords given to the guest."),
-    field(
+    group_list(
         "resourceClaims",
-        ListOf(
-            Struct(
-                "A claim of devices.",
-                field("name", STRING, "Name by which devices refer to it.", required=True),
-                field("resourceClaimName", STRING, "The ResourceClaim."),
-                field("resourceClaimTemplateName", STRING, "ResourceClaimTemplate that one is made from."),
-            )
-        ),
         "Claims of devices; machines that have some aren't started yet.",
+        field("name", STRING, "Name by which devices refer to it.", required=True),
+        field("resourceClaimName", STRING, "The ResourceClaim."),
+        field("resourceClaimTemplateName", STRING, "ResourceClaimTemplate that one is made from."),
     ),
     field(
         "utilityVolumes",

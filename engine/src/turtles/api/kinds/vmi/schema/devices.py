@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from turtles.api.kinds.vmi.schema.disks import DISK, FILESYSTEMS
 from turtles.api.kinds.vmi.schema.network import INTERFACE
-from turtles.api.language import BOOLEAN, STRING, ListOf, Struct, field
+from turtles.api.language import BOOLEAN, STRING, ListOf, Struct, field, group
 
 _OFF = (False,)
 _NO_SETTINGS = Struct("No settings.")
@@ -23,8 +23,8 @@ _ACTION = field("action", STRING, "What happens when it fires: poweroff, reset o
 _WATCHDOG = Struct(
     "A watchdog.",
     field("name", STRING, "Name of the device.", required=True),
-    field("i6300esb", Struct("The PCI watchdog i6300esb.", _ACTION), "The PCI watchdog i6300esb, of amd64."),
-    field("diag288", Struct("The watchdog of s390x.", _ACTION), "The watchdog of s390x."),
+    group("i6300esb", "The PCI watchdog i6300esb, of amd64.", _ACTION),
+    group("diag288", "The watchdog of s390x.", _ACTION),
 )
 
 _TPM = Struct(
@@ -67,22 +67,16 @@ _GPU = Struct(
     field("name", STRING, "Name of the device.", required=True),
     field("deviceName", STRING, "Resource that it comes from, one of the KubeVirt object's permittedHostDevices."),
     field("tag", STRING, "Tag of the device, which the guest finds in the metadata of its config drive."),
-    field(
+    group(
         "virtualGPUOptions",
-        Struct(
-            "Options of a virtual GPU.",
-            field(
-                "display",
-                Struct(
-                    "Its display.",
-                    field("enabled", BOOLEAN, "Whether it has one; true if not given.", absent=True),
-                    field("ramFB", _SWITCH, "A frame buffer for the time until the guest has its driver."),
-                ),
-                "Its display.",
-                absent={},
-            ),
-        ),
         "Options of a virtual GPU.",
+        group(
+            "display",
+            "Its display.",
+            field("enabled", BOOLEAN, "Whether it has one; true if not given.", absent=True),
+            field("ramFB", _SWITCH, "A frame buffer for the time until the guest has its driver."),
+            absent={},
+        ),
         absent={},
     ),
     *_CLAIM,

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from turtles.api.language import BOOLEAN, STRING, UINT32, ListOf, Struct, field, idle
+from turtles.api.language import BOOLEAN, STRING, UINT32, ListOf, Struct, field, group, idle
 
 _OFF = (False,)
 #: The default bus, where the architecture isn't s390x or arm64, whose machines have no SATA.
@@ -39,27 +39,17 @@ _CDROM_TARGET = Struct(
 
 _BLOCK_SIZE = Struct(
     "Block sizes the guest sees.",
-    field(
+    group(
         "custom",
-        Struct(
-            "Chosen sizes.",
-            field(
-                "logical", UINT32, "The smallest unit of a transfer, a power of two from 512 to 2097152.", required=True
-            ),
-            field("physical", UINT32, "The size of the device's blocks, at least the logical one.", required=True),
-            field(
-                "discardGranularity", UINT32, "The smallest unit that can be discarded, a multiple of the logical size."
-            ),
-        ),
         "Chosen sizes.",
+        field("logical", UINT32, "The smallest unit of a transfer, a power of two from 512 to 2097152.", required=True),
+        field("physical", UINT32, "The size of the device's blocks, at least the logical one.", required=True),
+        field("discardGranularity", UINT32, "The smallest unit that can be discarded, a multiple of the logical size."),
     ),
-    field(
+    group(
         "matchVolume",
-        Struct(
-            "Take the sizes of the volume.",
-            field("enabled", BOOLEAN, "Whether the sizes are those of the volume.", default=True),
-        ),
         "Take the sizes of the volume.",
+        field("enabled", BOOLEAN, "Whether the sizes are those of the volume.", default=True),
     ),
 )
 
@@ -71,7 +61,9 @@ DISK = Struct(
     field("lun", _LUN_TARGET, "Attach a claim that is a SCSI device as such."),
     field("bootOrder", UINT32, "Position in the boot order, from 1; unique across disks and interfaces."),
     field("serial", STRING, "Serial number the guest sees."),
-    field("cache", STRING, "none, writethrough or writeback; chosen by the image's file system if not given."),
+    field(
+        "cache", STRING, "none, writethrough, writeback or directsync; chosen by the image's file system if not given."
+    ),
     field("io", STRING, "native or threads."),
     field(
         "errorPolicy",
@@ -94,7 +86,7 @@ DISK = Struct(
 FILESYSTEM = Struct(
     "A directory that is shared with the guest: the volume of the same name.",
     field("name", STRING, "Name of the filesystem and of its volume; the guest mounts it by this name.", required=True),
-    field("virtiofs", Struct("Share it by virtiofs."), "Share it by virtiofs.", required=True),
+    group("virtiofs", "Share it by virtiofs.", required=True),
 )
 
 FILESYSTEMS = ListOf(FILESYSTEM)

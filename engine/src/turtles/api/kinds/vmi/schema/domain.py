@@ -5,13 +5,12 @@ from __future__ import annotations
 
 from turtles.api.kinds.vmi.schema.devices import DEVICES
 from turtles.api.kinds.vmi.schema.firmware import CLOCK, FEATURES, FIRMWARE, LAUNCH_SECURITY
-from turtles.api.language import BOOLEAN, QUANTITY, STRING, UINT32, ListOf, MapOf, Struct, field
+from turtles.api.language import BOOLEAN, QUANTITY, STRING, UINT32, MapOf, Struct, field, group, group_list
 
 _NUMA = Struct(
     "NUMA topology.",
-    field(
+    group(
         "guestMappingPassthrough",
-        Struct("The guest's NUMA nodes are those of the processors that the machine was given."),
         "The guest has the NUMA topology of its processors; needs dedicated ones, and huge pages.",
     ),
 )
@@ -23,24 +22,19 @@ _CPU = Struct(
     field("maxSockets", UINT32, "Sockets the machine may grow to while it runs; 4 times as many if not given."),
     field("threads", UINT32, "Threads per core.", absent=1),
     field("model", STRING, "host-model (the default), host-passthrough, or a model libvirt knows, such as Nehalem."),
-    field(
+    group_list(
         "features",
-        ListOf(
-            Struct(
-                "A processor feature.",
-                field("name", STRING, "Name of the feature in libvirt.", required=True),
-                field("policy", STRING, "force, require (the default), optional, disable or forbid.", absent="require"),
-            )
-        ),
         "Processor features.",
+        field("name", STRING, "Name of the feature in libvirt.", required=True),
+        field("policy", STRING, "force, require (the default), optional, disable or forbid.", absent="require"),
     ),
     field("dedicatedCpuPlacement", BOOLEAN, "Whether each virtual processor has a CPU of the node of its own."),
     field("isolateEmulatorThread", BOOLEAN, "Whether the emulator has a CPU of its own too."),
     field("numa", _NUMA, "NUMA topology."),
-    field(
+    group(
         "realtime",
-        Struct("Realtime scheduling.", field("mask", STRING, "Virtual processors it is for, such as 0-3,^1; all.")),
         "Virtual processors are scheduled in real time.",
+        field("mask", STRING, "Virtual processors it is for, such as 0-3,^1; all."),
     ),
 )
 
@@ -48,19 +42,16 @@ _MEMORY = Struct(
     "The machine's memory.",
     field("guest", QUANTITY, "Memory the guest sees; that of resources if not given."),
     field("maxGuest", QUANTITY, "Memory the machine may grow to while it runs; 4 times as much if not given."),
-    field(
+    group(
         "hugepages",
-        Struct("Huge pages.", field("pageSize", STRING, "Their size, such as 2Mi or 1Gi.")),
         "Back the memory by huge pages of the node.",
+        field("pageSize", STRING, "Their size, such as 2Mi or 1Gi."),
     ),
-    field(
+    group(
         "reservedOverhead",
-        Struct(
-            "Memory reserved in addition to the guest's.",
-            field("addedOverhead", QUANTITY, "How much more than the engine reckons with."),
-            field("memLock", STRING, "Required: it may be locked; NotRequired (the default).", absent="NotRequired"),
-        ),
         "Memory reserved in addition to the guest's.",
+        field("addedOverhead", QUANTITY, "How much more than the engine reckons with."),
+        field("memLock", STRING, "Required: it may be locked; NotRequired (the default).", absent="NotRequired"),
     ),
 )
 
@@ -69,52 +60,43 @@ _RESOURCES = MapOf(QUANTITY)
 DOMAIN = Struct(
     "The machine itself.",
     field("devices", DEVICES, "The machine's devices.", required=True),
-    field(
+    group(
         "resources",
-        Struct(
-            "What the machine's Pod requests.",
-            field("requests", _RESOURCES, "What the Pod is guaranteed: cpu, memory and anything else nodes offer."),
-            field("limits", _RESOURCES, "What the Pod may use."),
-            field(
-                "overcommitGuestOverhead",
-                BOOLEAN,
-                "Request memory for the guest only, not for what the engine needs in addition.",
-            ),
-        ),
         "What the machine's Pod requests; memory and processors of the guest too, if those aren't given.",
+        field("requests", _RESOURCES, "What the Pod is guaranteed: cpu, memory and anything else nodes offer."),
+        field("limits", _RESOURCES, "What the Pod may use."),
+        field(
+            "overcommitGuestOverhead",
+            BOOLEAN,
+            "Request memory for the guest only, not for what the engine needs in addition.",
+        ),
         absent={},
     ),
     field("cpu", _CPU, "The machine's processors.", absent={}),
     field("memory", _MEMORY, "The machine's memory.", absent={}),
-    field(
+    group(
         "machine",
-        Struct("The machine's type.", field("type", STRING, "q35, or a version of it such as pc-q35-7.2.")),
         "The machine's type.",
+        field("type", STRING, "q35, or a version of it such as pc-q35-7.2."),
         absent={},
     ),
     field("firmware", FIRMWARE, "The machine's firmware.", absent={}),
     field("clock", CLOCK, "The machine's clock.", absent={}),
     field("features", FEATURES, "Features of the machine.", absent={}),
     field("ioThreadsPolicy", STRING, "How disks share IO threads: shared, auto or supplementalPool."),
-    field(
+    group(
         "ioThreads",
-        Struct(
-            "IO threads of the policy supplementalPool.",
-            field("supplementalPoolThreadCount", UINT32, "How many threads there are."),
-        ),
         "IO threads of the policy supplementalPool.",
+        field("supplementalPoolThreadCount", UINT32, "How many threads there are."),
     ),
-    field(
+    group(
         "chassis",
-        Struct(
-            "What the guest reads about its chassis in SMBIOS.",
-            field("manufacturer", STRING, "Manufacturer."),
-            field("version", STRING, "Version."),
-            field("serial", STRING, "Serial number."),
-            field("asset", STRING, "Asset tag."),
-            field("sku", STRING, "Stock keeping unit."),
-        ),
         "What the guest reads about its chassis in SMBIOS.",
+        field("manufacturer", STRING, "Manufacturer."),
+        field("version", STRING, "Version."),
+        field("serial", STRING, "Serial number."),
+        field("asset", STRING, "Asset tag."),
+        field("sku", STRING, "Stock keeping unit."),
         absent={},
     ),
     field("launchSecurity", LAUNCH_SECURITY, "Encryption of the guest's memory."),

@@ -3,7 +3,18 @@
 
 from __future__ import annotations
 
-from turtles.api.language import BOOLEAN, INT32, INT64, STRING, STRINGS, UINT32, ListOf, Struct, field
+from turtles.api.language import (
+    BOOLEAN,
+    INT32,
+    INT64,
+    STRING,
+    STRINGS,
+    UINT32,
+    Struct,
+    field,
+    group,
+    group_list,
+)
 
 _NO_SETTINGS = Struct("No settings.")
 
@@ -12,16 +23,11 @@ _DHCP_OPTIONS = Struct(
     field("bootFileName", STRING, "Boot file (option 67)."),
     field("tftpServerName", STRING, "TFTP server (option 66)."),
     field("ntpServers", STRINGS, "IPv4 addresses of NTP servers (option 42)."),
-    field(
+    group_list(
         "privateOptions",
-        ListOf(
-            Struct(
-                "An option of a site's own.",
-                field("option", INT32, "Its number, 224 to 254.", required=True),
-                field("value", STRING, "Its value, a string.", required=True),
-            )
-        ),
         "Options of a site's own.",
+        field("option", INT32, "Its number, 224 to 254.", required=True),
+        field("value", STRING, "Its value, a string.", required=True),
     ),
 )
 
@@ -33,41 +39,28 @@ INTERFACE = Struct(
     field("masquerade", _NO_SETTINGS, "The guest is behind the Pod's address, by NAT."),
     field("passtBinding", _NO_SETTINGS, "The guest has the Pod's address, and passt makes its connections."),
     field("sriov", _NO_SETTINGS, "A virtual function of a NIC, by a device plugin and Multus."),
-    field(
+    group(
         "binding",
-        Struct(
-            "A network binding plugin.",
-            field("name", STRING, "Its name in the KubeVirt object.", required=True),
-        ),
         "A network binding plugin of the KubeVirt object.",
+        field("name", STRING, "Its name in the KubeVirt object.", required=True),
     ),
     field("slirp", _NO_SETTINGS, "Removed: use masquerade."),
     field("passt", _NO_SETTINGS, "Removed: use passtBinding."),
     field("macvtap", _NO_SETTINGS, "Removed: use a network binding plugin."),
-    field(
+    group_list(
         "ports",
-        ListOf(
-            Struct(
-                "A port that is forwarded to the guest.",
-                field("name", STRING, "Name of the port, unique in the interface."),
-                field("port", INT32, "Number, 1 to 65535.", required=True),
-                field("protocol", STRING, "TCP (the default) or UDP.", absent="TCP"),
-            )
-        ),
         "Ports that are forwarded to the guest; all of them if none is given.",
+        field("name", STRING, "Name of the port, unique in the interface."),
+        field("port", INT32, "Number, 1 to 65535.", required=True),
+        field("protocol", STRING, "TCP (the default) or UDP.", absent="TCP"),
     ),
-    field(
+    group_list(
         "portRanges",
-        ListOf(
-            Struct(
-                "A range of ports that are forwarded to the guest.",
-                field("start", INT32, "The first, 1 to 65535.", required=True),
-                field("end", INT32, "The last, 1 to 65535.", required=True),
-                field("protocol", STRING, "TCP (the default) or UDP.", absent="TCP"),
-            ),
-            max_items=10,
-        ),
         "Ranges of ports that masquerade forwards to the guest, instead of ports. Needs the gate PortRangesSpec.",
+        field("start", INT32, "The first, 1 to 65535.", required=True),
+        field("end", INT32, "The last, 1 to 65535.", required=True),
+        field("protocol", STRING, "TCP (the default) or UDP.", absent="TCP"),
+        max_items=10,
     ),
     field("macAddress", STRING, "MAC address the guest sees, such as 02:00:00:aa:bb:cc."),
     field("bootOrder", UINT32, "Position in the boot order, from 1; unique across disks and interfaces."),
@@ -81,40 +74,31 @@ INTERFACE = Struct(
 NETWORK = Struct(
     "A network an interface is connected to; exactly one type is set.",
     field("name", STRING, "Name of the network and of its interface.", required=True),
-    field(
+    group(
         "pod",
-        Struct(
-            "The Pod's own network.",
-            field(
-                "vmNetworkCIDR",
-                STRING,
-                "IPv4 network between Pod and guest with masquerade; 10.0.2.0/24 if not given.",
-                absent="10.0.2.0/24",
-            ),
-            field(
-                "vmIPv6NetworkCIDR",
-                STRING,
-                "IPv6 network between Pod and guest with masquerade; fd10:0:2::/120 if not given.",
-            ),
-        ),
         "The Pod's own network.",
+        field(
+            "vmNetworkCIDR",
+            STRING,
+            "IPv4 network between Pod and guest with masquerade; 10.0.2.0/24 if not given.",
+            absent="10.0.2.0/24",
+        ),
+        field(
+            "vmIPv6NetworkCIDR",
+            STRING,
+            "IPv6 network between Pod and guest with masquerade; fd10:0:2::/120 if not given.",
+        ),
     ),
-    field(
+    group(
         "multus",
-        Struct(
-            "A further network, by Multus.",
-            field("networkName", STRING, "NetworkAttachmentDefinition: its name, or namespace/name.", required=True),
-            field("default", BOOLEAN, "Whether it takes the Pod network's place."),
-        ),
         "A further network, by Multus.",
+        field("networkName", STRING, "NetworkAttachmentDefinition: its name, or namespace/name.", required=True),
+        field("default", BOOLEAN, "Whether it takes the Pod network's place."),
     ),
-    field(
+    group(
         "resourceClaim",
-        Struct(
-            "A network device by a resource claim.",
-            field("claimName", STRING, "The claim, one of spec.resourceClaims."),
-            field("requestName", STRING, "The request in it."),
-        ),
         "A network device by a resource claim. Needs the gate NetworkDevicesWithDRA.",
+        field("claimName", STRING, "The claim, one of spec.resourceClaims."),
+        field("requestName", STRING, "The request in it."),
     ),
 )

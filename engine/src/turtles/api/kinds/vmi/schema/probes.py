@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from turtles.api.language import INT32, INT_OR_STRING, STRING, STRINGS, ListOf, Struct, field
+from turtles.api.language import INT32, INT_OR_STRING, STRING, STRINGS, Struct, field, group, group_list
 
 _TCP_SOCKET = Struct(
     "Succeeds if a connection is made.",
@@ -17,16 +17,11 @@ _HTTP_GET = Struct(
     field("path", STRING, "Path; / if not given."),
     field("host", STRING, "Host to connect to; the Pod if not given."),
     field("scheme", STRING, "HTTP (the default) or HTTPS, whose certificate isn't verified."),
-    field(
+    group_list(
         "httpHeaders",
-        ListOf(
-            Struct(
-                "A header of the request.",
-                field("name", STRING, "Its name.", required=True),
-                field("value", STRING, "Its value.", required=True),
-            )
-        ),
         "Headers of the request.",
+        field("name", STRING, "Its name.", required=True),
+        field("value", STRING, "Its value.", required=True),
     ),
 )
 
@@ -34,15 +29,12 @@ PROBE = Struct(
     "Exactly one kind of probe is set.",
     field("tcpSocket", _TCP_SOCKET, "Connects to a port of the guest."),
     field("httpGet", _HTTP_GET, "Sends a request to a port of the guest."),
-    field(
+    group(
         "exec",
-        Struct(
-            "Succeeds if the command's exit code is 0.",
-            field("command", STRINGS, "Program and arguments; no shell is involved."),
-        ),
-        "Runs a command in the guest, by its agent.",
+        "Runs a command in the guest, by its agent; succeeds if its exit code is 0.",
+        field("command", STRINGS, "Program and arguments; no shell is involved."),
     ),
-    field("guestAgentPing", Struct("No settings."), "Pings the guest's agent."),
+    group("guestAgentPing", "Pings the guest's agent."),
     field("initialDelaySeconds", INT32, "Seconds between the start and the first probe."),
     field("timeoutSeconds", INT32, "Seconds after which a probe has failed; 1 if not given."),
     field("periodSeconds", INT32, "Seconds between two probes; 10 if not given."),

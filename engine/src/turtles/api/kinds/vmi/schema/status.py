@@ -13,9 +13,10 @@ from turtles.api.language import (
     STRING_MAP,
     STRINGS,
     TIME,
-    ListOf,
     Struct,
     field,
+    group,
+    group_list,
 )
 
 
@@ -40,34 +41,24 @@ VMI_STATUS = Struct(
     field("reason", STRING, "One word that says why the machine is in this phase."),
     field("nodeName", STRING, "The node the machine runs on."),
     field("conditions", CONDITIONS, "Conditions of the machine."),
-    field(
+    group_list(
         "phaseTransitionTimestamps",
-        ListOf(
-            Struct(
-                "When a phase began.",
-                field("phase", STRING, "The phase."),
-                field("phaseTransitionTimestamp", TIME, "When it began."),
-            )
-        ),
         "When each phase began.",
+        field("phase", STRING, "The phase."),
+        field("phaseTransitionTimestamp", TIME, "When it began."),
     ),
-    field(
+    group_list(
         "interfaces",
-        ListOf(
-            Struct(
-                "An interface, as the engine, the guest agent and the network see it.",
-                field("name", STRING, "Name in the spec."),
-                field("ipAddress", STRING, "The first address."),
-                field("ipAddresses", STRINGS, "All addresses."),
-                field("mac", STRING, "MAC address the guest sees."),
-                field("podInterfaceName", STRING, "Name in the Pod."),
-                field("interfaceName", STRING, "Name in the guest."),
-                field("infoSource", STRING, "domain, guest-agent, multus-status."),
-                field("queueCount", INT32, "Queues."),
-                field("linkState", STRING, "up or down."),
-            )
-        ),
-        "The machine's interfaces.",
+        "The machine's interfaces, as the engine, the guest agent and the network see them.",
+        field("name", STRING, "Name in the spec."),
+        field("ipAddress", STRING, "The first address."),
+        field("ipAddresses", STRINGS, "All addresses."),
+        field("mac", STRING, "MAC address the guest sees."),
+        field("podInterfaceName", STRING, "Name in the Pod."),
+        field("interfaceName", STRING, "Name in the guest."),
+        field("infoSource", STRING, "domain, guest-agent, multus-status."),
+        field("queueCount", INT32, "Queues."),
+        field("linkState", STRING, "up or down."),
     ),
     field(
         "guestOSInfo",
@@ -84,24 +75,19 @@ VMI_STATUS = Struct(
         ),
         "The guest's operating system.",
     ),
-    field(
+    group_list(
         "volumeStatus",
-        ListOf(
-            Struct(
-                "The state of a volume.",
-                field("name", STRING, "Name of the volume."),
-                field("target", EMPTY_OR_STRING, "Device in the guest, such as vda."),
-                field("phase", EMPTY_OR_STRING, "Progress of hotplugging the volume."),
-                field("reason", EMPTY_OR_STRING, "One word that says why."),
-                field("message", EMPTY_OR_STRING, "A sentence that says why."),
-                field("size", INT64, "Size in bytes."),
-                field("persistentVolumeClaimInfo", FREE, "Details of the claim."),
-                field("hotplugVolume", FREE, "Details of the hotplug."),
-                field("memoryDumpVolume", FREE, "Details of the memory dump."),
-                field("containerDiskVolume", FREE, "Details of the container disk."),
-            )
-        ),
         "The machine's volumes.",
+        field("name", STRING, "Name of the volume."),
+        field("target", EMPTY_OR_STRING, "Device in the guest, such as vda."),
+        field("phase", EMPTY_OR_STRING, "Progress of hotplugging the volume."),
+        field("reason", EMPTY_OR_STRING, "One word that says why."),
+        field("message", EMPTY_OR_STRING, "A sentence that says why."),
+        field("size", INT64, "Size in bytes."),
+        field("persistentVolumeClaimInfo", FREE, "Details of the claim."),
+        field("hotplugVolume", FREE, "Details of the hotplug."),
+        field("memoryDumpVolume", FREE, "Details of the memory dump."),
+        field("containerDiskVolume", FREE, "Details of the container disk."),
     ),
     field("activePods", STRING_MAP, "UIDs of the machine's Pods, each with its node."),
     field("launcherContainerImageVersion", STRING, "Image of the launcher."),
@@ -116,16 +102,13 @@ VMI_STATUS = Struct(
         _status("Processors in use.", cores="#Cores per socket.", sockets="#Sockets.", threads="#Threads per core."),
         "Processors in use.",
     ),
-    field(
+    group(
         "memory",
-        Struct(
-            "Memory in use.",
-            field("guestAtBoot", QUANTITY, "Memory at boot."),
-            field("guestCurrent", QUANTITY, "Memory now."),
-            field("guestRequested", QUANTITY, "Memory requested."),
-            field("memoryOverhead", QUANTITY, "Memory in addition to the guest's."),
-        ),
         "Memory in use.",
+        field("guestAtBoot", QUANTITY, "Memory at boot."),
+        field("guestCurrent", QUANTITY, "Memory now."),
+        field("guestRequested", QUANTITY, "Memory requested."),
+        field("memoryOverhead", QUANTITY, "Memory in addition to the guest's."),
     ),
     field("migrationState", FREE, "The latest migration."),
     field("migrationMethod", STRING, "LiveMigration or BlockMigration."),

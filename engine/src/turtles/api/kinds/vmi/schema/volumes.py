@@ -4,7 +4,19 @@
 from __future__ import annotations
 
 from turtles.api.core import LOCAL_REFERENCE
-from turtles.api.language import BOOLEAN, INT32, INT_OR_STRING, QUANTITY, STRING, TEXT, Field, ListOf, Struct, field
+from turtles.api.language import (
+    BOOLEAN,
+    INT32,
+    INT_OR_STRING,
+    QUANTITY,
+    STRING,
+    TEXT,
+    Field,
+    ListOf,
+    Struct,
+    field,
+    group,
+)
 
 _HOTPLUGGABLE = field("hotpluggable", BOOLEAN, "Whether the volume may be added and removed while the machine runs.")
 _OPTIONAL = field("optional", BOOLEAN, "Whether the machine starts without it; the volume is empty then.")
@@ -29,24 +41,18 @@ _CLAIM_DOC = "A PersistentVolumeClaim in the same namespace."
 _DOWNWARD_FILE = Struct(
     "A file with a field of the machine's Pod.",
     field("path", STRING, "Path of the file in the volume.", required=True),
-    field(
+    group(
         "fieldRef",
-        Struct(
-            "A field of the Pod.",
-            field("apiVersion", STRING, "Version of the API that the path is of.", absent="v1"),
-            field("fieldPath", STRING, "Path of the field, such as metadata.labels.", required=True),
-        ),
         "A field of the Pod.",
+        field("apiVersion", STRING, "Version of the API that the path is of.", absent="v1"),
+        field("fieldPath", STRING, "Path of the field, such as metadata.labels.", required=True),
     ),
-    field(
+    group(
         "resourceFieldRef",
-        Struct(
-            "What a container requests, or its limits.",
-            field("containerName", STRING, "Name of the container."),
-            field("resource", STRING, "The resource, such as limits.cpu.", required=True),
-            field("divisor", INT_OR_STRING, "Unit of the value."),
-        ),
         "What a container requests, or its limits.",
+        field("containerName", STRING, "Name of the container."),
+        field("resource", STRING, "The resource, such as limits.cpu.", required=True),
+        field("divisor", INT_OR_STRING, "Unit of the value."),
     ),
     field("mode", INT32, "Permissions of the file."),
 )
@@ -70,7 +76,7 @@ def _cloud_init(doc: str) -> Struct:
 
 
 def _source(name: str, doc: str, *fields: Field) -> Field:
-    return field(name, Struct(doc, *fields), doc)
+    return group(name, doc, *fields)
 
 
 #: The sources of volumes, of which each has one, in the order in which the documentation has them.
@@ -97,7 +103,7 @@ _SOURCES = (
     _source(
         "ephemeral",
         "A PersistentVolumeClaim which the guest's writes don't reach. They are lost with the machine.",
-        field("persistentVolumeClaim", Struct(_CLAIM_DOC, _CLAIM_NAME, _READ_ONLY), _CLAIM_DOC),
+        group("persistentVolumeClaim", _CLAIM_DOC, _CLAIM_NAME, _READ_ONLY),
     ),
     _source(
         "hostDisk",
@@ -110,7 +116,7 @@ _SOURCES = (
     _source(
         "configMap",
         "A ConfigMap as a disk or a filesystem.",
-        field("name", STRING, "Its name."),
+        field("name", STRING, "Its name.", structural=""),
         _OPTIONAL,
         _LABEL,
     ),

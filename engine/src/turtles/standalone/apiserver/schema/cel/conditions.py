@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from turtles.standalone.apiserver.schema.cel import engine, values
-from turtles.standalone.apiserver.schema.cel.library import AUTHORIZER, AccessCheck
+from turtles.standalone.apiserver.schema.cel.library.authorizer import AUTHORIZER, AccessCheck
 from turtles.standalone.apiserver.wire.errors import Cause, Object, duplicate, invalid_value, required
 
 MAX_CONDITIONS = 64

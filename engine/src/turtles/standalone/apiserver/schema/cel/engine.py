@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from turtles.standalone.apiserver.schema.cel import library
-from turtles.standalone.apiserver.schema.cel.library import ACCESS, AccessCheck, Function
+from turtles.standalone.apiserver.schema.cel.library.authorizer import ACCESS, AccessCheck
+from turtles.standalone.apiserver.schema.cel.library.function import Function
 
 log = logging.getLogger(__name__)
 

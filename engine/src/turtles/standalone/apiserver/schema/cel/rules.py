@@ -134,14 +134,14 @@ class _Run:
                 raise _Exhausted
             if data is None:
                 data = {"self": values.of(value, node.schema, root)}
-            given = dict(data)
+            variables = dict(data)
             if transition and rule.optional_old:
                 present = old is not ABSENT
-                given["hasOldSelf"] = present
-                given["givenOldSelf"] = values.of(old, node.schema, root) if present else None
+                variables["hasOldSelf"] = present
+                variables["givenOldSelf"] = values.of(old, node.schema, root) if present else None
             elif transition:
-                given["oldSelf"] = values.of(old, node.schema, root)
-            self.judge(rule, node.schema, given, path)
+                variables["oldSelf"] = values.of(old, node.schema, root)
+            self.judge(rule, node.schema, variables, path)
 
     def judge(self, rule: Rule, schema: Schema, data: Mapping[str, Any], path: str) -> None:
         prefix, suffix = (_BIND, "\n)") if "hasOldSelf" in data else ("", "")
