@@ -91,7 +91,9 @@ def test_architectures() -> None:
     assert arm["cpu"] == {"sockets": 1, "cores": 1, "threads": 1, "model": "host-passthrough"}
     assert arm["firmware"]["bootloader"] == {"efi": {"secureBoot": False}}
     own = defaulted({"firmware": {"bootloader": {"efi": {}}}}, {"architecture": "arm64"})["spec"]["domain"]
-    assert own["firmware"]["bootloader"] == {"efi": {}}, "whether that can be is for validation to say"
+    assert own["firmware"]["bootloader"] == {"efi": {"secureBoot": False}}, "there is no other one"
+    bios = defaulted({"firmware": {"bootloader": {"bios": {}}}}, {"architecture": "arm64"})["spec"]["domain"]
+    assert bios["firmware"]["bootloader"] == {"bios": {}}, "whether that can be is for validation to say"
     mainframe = defaulted({}, {"architecture": "s390x"})["spec"]["domain"]
     assert mainframe["machine"] == {"type": "s390-ccw-virtio"}
     assert mainframe["features"] == {"acpi": {"enabled": False}}

@@ -429,6 +429,23 @@ BAD_KEY = (
         ({"spec.domain.clock": {"utc": {}, "timezone": "UTC"}}, []),
         ({"spec.architecture": "arm64", "spec.domain.machine": {"type": ""}}, []),
         ({"spec.architecture": "s390x"}, []),
+        ({"spec.architecture": "s390x", "spec.domain.launchSecurity": {}}, []),
+        (
+            {
+                "spec.architecture": "arm64",
+                "spec.domain.machine": {"type": "virt"},
+                "spec.domain.devices.disks.0.disk.bus": "sata",
+                "spec.domain.launchSecurity": {"sev": {}},
+            },
+            [
+                (INVALID, "No launchSecurity support for architecture: arm64", "spec.architecture"),
+                (
+                    NOT_SUPPORTED,
+                    "Arm64 not support this disk bus type, please use virtio or scsi",
+                    "spec.domain.devices.disks[0].disk.bus",
+                ),
+            ],
+        ),
         (
             {"spec.architecture": "vax"},
             [(INVALID, "unsupported architecture: vax", "spec.architecture")],

@@ -69,6 +69,7 @@ def shared(source: dict[str, Any], name: str = "more") -> dict[str, Any]:
             {"disk": {"bus": "virtio"}, "serial": "a_B.1+-", "cache": "none", "io": "native", "errorPolicy": "report"},
             [],
         ),
+        ({"disk": {"bus": "virtio"}, "cache": "directsync", "io": "native"}, []),
         ({"lun": {"bus": "scsi"}}, []),
         ({"disk": {"bus": "virtio", "readonly": True, "pciAddress": "0000:81:01.0"}}, []),
         ({"disk": {"bus": "virtio"}, "dedicatedIOThread": True, "tag": "any tag"}, []),
@@ -224,7 +225,7 @@ def test_disk(disk, expected):
         ),
         (
             {"disk": {"bus": "virtio"}, "io": "native", "cache": "writeback"},
-            (INVALID, f"{DISKS}[2].io native needs cache none, not writeback", f"{DISKS}[2].io"),
+            (INVALID, f"{DISKS}[2].io native needs cache none or directsync, not writeback", f"{DISKS}[2].io"),
         ),
     ],
 )
@@ -238,6 +239,12 @@ def test_changed_block_tracking_has_no_effect():
     assert warn(vmi) == [f"{DISKS}[2].changedBlockTracking has no effect in this engine"]
     vmi["spec"]["domain"]["devices"]["disks"][2]["changedBlockTracking"] = False
     assert warn(vmi) == []
+
+
+def test_reservations_are_of_scsi_devices():
+    found = causes(with_disk({"lun": {"bus": "sata", "reservation": True}}, CLAIM))
+    words = (INVALID, "Persistent reservation requires a SCSI bus, but sata was specified", f"{DISKS}[2].lun.bus")
+    assert words in found
 
 
 def test_reservations_are_refused_by_name():

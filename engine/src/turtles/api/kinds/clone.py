@@ -31,7 +31,9 @@ from turtles.api.objects import Object, get
 from turtles.api.rules import Causes, is_well_formed, schema_causes
 from turtles.api.snapshots import PREFIX_TARGET_NAME, RANDOMIZE_NAMES
 
-_MAC = re.compile(r"[0-9A-Fa-f]{2}([:-])[0-9A-Fa-f]{2}(\1[0-9A-Fa-f]{2}){4}")
+_MAC = re.compile(
+    r"[0-9A-Fa-f]{2}([:-])[0-9A-Fa-f]{2}(\1[0-9A-Fa-f]{2}){4}|[0-9A-Fa-f]{4}\.[0-9A-Fa-f]{4}\.[0-9A-Fa-f]{4}"
+)
 _FILTERS = (
     "Which {} the copy has: keys, of which the last character may be `*` for any end, with `!` in front those that it "
     "hasn't. All without."

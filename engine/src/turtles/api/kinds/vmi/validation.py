@@ -74,6 +74,7 @@ _RULES: tuple[Rule, ...] = (
     *volumes.OWN,
     *credentials.OWN,
     *machine.OWN,
+    *placement.OWN,
 )
 #: What is judged of a new instance before everything else. KubeVirt's rules about networks, disks and paths of
 #: containerDisks have their turn among the others as well, so that clients find their causes twice.

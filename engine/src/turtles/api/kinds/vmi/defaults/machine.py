@@ -21,8 +21,13 @@ def default_firmware(vmi: Object) -> None:
         name = (vmi.get("metadata") or {}).get("name")
         # With generateName there is no name yet from which the UUID could be derived
         firmware["uuid"] = firmware_uuid(name) if name else str(uuid.uuid4())
-    if spec["architecture"] == "arm64" and firmware.get("bootloader") is None:
-        firmware["bootloader"] = {"efi": {"secureBoot": False}}
+    if spec["architecture"] != "arm64":
+        return
+    if firmware.get("bootloader") is None:
+        firmware["bootloader"] = {"efi": {}}
+    efi = firmware["bootloader"].get("efi")
+    if efi is not None and efi.get("secureBoot") is None:
+        firmware["bootloader"] = {**firmware["bootloader"], "efi": {**efi, "secureBoot": False}}
 
 
 def default_features(spec: Object) -> None:

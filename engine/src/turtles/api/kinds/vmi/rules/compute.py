@@ -89,7 +89,8 @@ def _hugepages(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
         yield Cause(INVALID, f"{here} '{page}': must be greater than 0", here)
         return
     amounts = _Amounts(spec, path)
-    amount = amounts.value("requests", "memory") or quantity.to_int(get(spec, "domain", "memory", "guest") or 0)
+    guest = quantity.to_int(get(spec, "domain", "memory", "guest") or 0)
+    amount = amounts.value("requests", "memory") or guest or amounts.value("limits", "memory")
     field = amounts.field("requests", "memory")
     start = f"{field} '{amounts.text('requests', 'memory')}'"
     if 0 < amount < size:
@@ -152,10 +153,11 @@ def _dedicated(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
     memory_request, memory_limit = amounts.field("requests", "memory"), amounts.field("limits", "memory")
     cpu_request, cpu_limit = amounts.field("requests", "cpu"), amounts.field("limits", "cpu")
     request, limit, vcpus = amounts.value("requests", "cpu"), amounts.value("limits", "cpu"), _vcpus(cpu)
-    if not any(amounts.value(kind, "memory") for kind in ("requests", "limits")) and not quantity.to_int(
-        get(spec, "domain", "memory", "guest") or 0
-    ):
-        yield Cause(INVALID, f"{memory_request} or {memory_limit} should be provided", memory_limit)
+    memory = get(spec, "domain", "memory") or {}
+    said = memory.get("hugepages") is not None or quantity.to_int(memory.get("guest") or 0)
+    if not said and not any(amounts.value(kind, "memory") for kind in ("requests", "limits")):
+        others = f"{path}.domain.memory.hugepages or {path}.domain.memory.guest"
+        yield Cause(INVALID, f"{memory_request}, {memory_limit}, {others} should be provided", memory_limit)
     for kind in ("requests", "limits"):
         if amounts.value(kind, "cpu") > 0 and amounts.value(kind, "cpu") * 1000 != amounts.milli(kind, "cpu"):
             message = f"provided resources CPU {kind} must be an interger"  # KubeVirt's spelling

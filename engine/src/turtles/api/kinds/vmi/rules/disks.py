@@ -103,7 +103,7 @@ def own_disk_causes(disks: Sequence[Spec], where: str) -> Causes:
         here = f"{where}[{index}]"
         yield from one_of(get(disk, "cdrom", "tray"), f"{here}.cdrom.tray", ("open", "closed"))
         if disk.get("io") == "native" and (cache := disk.get("cache")) in ("writethrough", "writeback"):
-            yield Cause(INVALID, f"{here}.io native needs cache none, not {cache}", f"{here}.io")
+            yield Cause(INVALID, f"{here}.io native needs cache none or directsync, not {cache}", f"{here}.io")
 
 
 def disk_causes(disks: Sequence[Spec], where: str) -> Causes:
@@ -135,6 +135,9 @@ def disk_causes(disks: Sequence[Spec], where: str) -> Causes:
             yield from _bus(kind, target, bus, here)
         if disk.get("dedicatedIOThread") and bus not in ("", "virtio"):
             yield Cause(NOT_SUPPORTED, f"IOThreads are not supported for disks on a {bus} bus", twice)
+        if get(disk, "lun", "reservation") and (wrong := disk["lun"].get("bus") or "") not in ("", "scsi"):
+            message = f"Persistent reservation requires a SCSI bus, but {wrong} was specified"
+            yield Cause(INVALID, message, f"{here}.lun.bus")
         yield from _tuning(disk, here, where, twice)
         # The name becomes that of a volume of the Pod.
         for problem in label_problems(disk["name"]):
@@ -174,7 +177,7 @@ def _tuning(disk: Spec, here: str, where: str, twice: str) -> Causes:
         message = f"{here} must be less than or equal to {MAX_STRING} in length, if specified"
         yield Cause(INVALID, message, f"{here}.serial")
     cache, mode = disk.get("cache"), disk.get("io")
-    if cache and cache not in ("none", "writethrough", "writeback"):
+    if cache and cache not in ("none", "writethrough", "writeback", "directsync"):
         yield Cause(INVALID, f"{here}.cache has invalid value {cache}", f"{here}.cache")
     if mode and mode not in ("native", "threads"):
         message = f"Disk IO mode for {where} is not supported. Supported modes are: native, threads."

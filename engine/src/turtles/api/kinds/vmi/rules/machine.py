@@ -253,6 +253,12 @@ def architecture(spec: Spec, path: str) -> Causes:
     if (get(spec, "domain", "cpu", "model") or "host-passthrough") != "host-passthrough":
         message = "currently, host-passthrough is the only model supported on Arm64"
         yield Cause(NOT_SUPPORTED, message, f"{path}.domain.cpu.model")
+    for index, disk in enumerate(get(spec, "domain", "devices", "disks") or ()):
+        for kind in ("disk", "cdrom", "lun"):
+            if (get(disk, kind, "bus") or "virtio") not in ("virtio", "scsi"):
+                field = f"{path}.domain.devices.disks[{index}].{kind}.bus"
+                message = "Arm64 not support this disk bus type, please use virtio or scsi"
+                yield Cause(NOT_SUPPORTED, message, field)
 
 
 #: What only this engine refuses: what no guest could start with.

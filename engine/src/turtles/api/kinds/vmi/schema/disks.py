@@ -71,7 +71,9 @@ DISK = Struct(
     field("lun", _LUN_TARGET, "Attach a claim that is a SCSI device as such."),
     field("bootOrder", UINT32, "Position in the boot order, from 1; unique across disks and interfaces."),
     field("serial", STRING, "Serial number the guest sees."),
-    field("cache", STRING, "none, writethrough or writeback; chosen by the image's file system if not given."),
+    field(
+        "cache", STRING, "none, writethrough, writeback or directsync; chosen by the image's file system if not given."
+    ),
     field("io", STRING, "native or threads."),
     field(
         "errorPolicy",
