@@ -96,6 +96,7 @@ ELSEWHERE: dict[str, tuple[str, ...]] = {
     "api/kinds/vmi/hotplug.py": ("spec.volumes[].memoryDump.hotpluggable",),
     "controller/evacuation.py": ("spec.evictionStrategy",),
     "controller/pod/attachment.py": ("spec.volumes[].memoryDump.claimName", "spec.volumes[].memoryDump.readOnly"),
+    "domain/attestation.py": ("spec.domain.launchSecurity.sev.attestation",),
     "domain/credentials.py": (
         "spec.accessCredentials[].sshPublicKey.propagationMethod.qemuGuestAgent.users",
         "spec.accessCredentials[].userPassword.propagationMethod.qemuGuestAgent",
@@ -161,6 +162,7 @@ NOTHING: dict[str, str] = {
     "spec.domain.devices.interfaces[].passtBinding": "no Pod is made, and a condition says so",
     "spec.domain.devices.interfaces[].slirp": "admission refuses it",
     "spec.domain.devices.watchdog.diag288.action": "of s390x, whose machines are never scheduled",
+    "spec.domain.launchSecurity.snp.attestation": "such a guest asks its processor itself",
     "spec.domain.launchSecurity.tdx": "admission refuses it",
     "spec.networks[].resourceClaim.claimName": "no Pod is made, and a condition says so",
     "spec.networks[].resourceClaim.requestName": "no Pod is made, and a condition says so",

@@ -471,6 +471,21 @@ BAD_KEY = (
         ),
         (
             {
+                "spec.domain.launchSecurity": {"sev": {"attestation": {}}},
+                "spec.domain.firmware.bootloader": {"efi": {"secureBoot": False}},
+            },
+            [(INVALID, "SEV attestation requires VMI StartStrategy 'Paused'", "spec.launchSecurity")],
+        ),
+        (
+            {
+                "spec.domain.launchSecurity": {"sev": {"attestation": {}}},
+                "spec.domain.firmware.bootloader": {"efi": {"secureBoot": False}},
+                "spec.startStrategy": "Paused",
+            },
+            [],
+        ),
+        (
+            {
                 "spec.domain.launchSecurity": {"snp": {}},
                 "spec.domain.firmware.bootloader": {"efi": {"secureBoot": False, "persistent": True}},
             },

@@ -17,7 +17,7 @@ from turtles.api.kinds.kubevirt.schema import KUBEVIRT_SPEC
 from turtles.api.kinds.vm import VM, VM_SPEC
 from turtles.api.kinds.vmi import VMI
 from turtles.api.kinds.vmi.schema import VMI_SPEC
-from turtles.api.language import UNSUPPORTED, Field, Struct, Type
+from turtles.api.language import Field, Struct, Type
 from turtles.virt_api import discovery
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "api-support.md"
@@ -66,12 +66,6 @@ def meaning(field: Field) -> str:
     if field.default is None:
         return f"{field.doc} No effect, which a warning says." if field.idle else field.doc
     return f"{field.doc} Defaults to {text(field.default)}."
-
-
-def refused_row(path: str, field: Field) -> tuple[str, str, str]:
-    accepted = ", ".join(f"`{text(value)}`" if value != "" else "empty" for value in field.neutral)
-    said = "" if field.refusal is None or UNSUPPORTED in field.refusal else f"{field.refusal}."
-    return f"`{path}`", said or field.doc, accepted
 
 
 def shown_version(version: Version) -> str:
@@ -178,13 +172,6 @@ def blocks() -> dict[str, str]:
             ((f"`spec.{name}`", field.doc) for name, field in VM_SPEC.fields.items() if not field.refusal),
         ),
         "vmi-fields": table("| field | |", supported_rows(VMI_SPEC)),
-        "refused": table(
-            "| field | what it would be | accepted values |",
-            [
-                *(refused_row(path, field) for path, field in VMI_SPEC.leaves("spec") if field.refusal),
-                *(refused_row(f"spec.{name}", field) for name, field in VM_SPEC.fields.items() if field.refusal),
-            ],
-        ),
         "other-kinds": other_kinds(),
         "kubevirt-fields": table("| field | |", supported_rows(KUBEVIRT_SPEC, idle=False)),
         "kubevirt-idle": table(

@@ -789,6 +789,28 @@ def test_a_socket_that_the_pod_has_put_in_its_place_is_not_connected_to(
         guest.launcher.connect(paths.vnc_socket(uid))
 
 
+def test_an_encrypted_guest_is_not_launched_before_its_owner_sends_a_session(
+    make_pod: Callable[[], Pod], run: Callable[[Cluster, Pod], Agent]
+) -> None:
+    """No processor here can encrypt: the machine would fail if it were launched."""
+    pod = make_pod()
+    make_disk(pod)
+    pod.start()
+    vmi = make_vmi(pod, startStrategy="Paused")
+    vmi["spec"]["domain"]["launchSecurity"] = {"sev": {"attestation": {}}}
+    cluster = Cluster(vmi)
+    agent = run(cluster, pod)
+    guests = agent.synchroniser.guests
+    deadline = time.monotonic() + 30
+    while (guest := guests.get(KEY)) is None or guest.launcher is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    time.sleep(3)
+    assert not [patch for patch in cluster.patches if "phase" in patch]
+    with pytest.raises(OperationFailed, match="SEV"):
+        Operations(guests, cluster).run(KEY, vmi["metadata"]["uid"], "sevcertchain", {})
+
+
 def test_frozen_file_systems_are_thawed_in_time(
     make_pod: Callable[[], Pod], run: Callable[[Cluster, Pod], Agent], monkeypatch: pytest.MonkeyPatch
 ) -> None:

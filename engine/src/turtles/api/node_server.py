@@ -40,6 +40,8 @@ PAUSE, UNPAUSE, SOFT_REBOOT, RESET, FREEZE, UNFREEZE = (
     "unfreeze",
 )
 GUEST_INFO, USERS, FILESYSTEMS = "guestosinfo", "userlist", "filesystemlist"
+#: Of encrypted guests: what vouches for the node's processor, what was launched, and what the guest is given then.
+SEV_CERTIFICATES, SEV_MEASUREMENT, SEV_SECRET = "sevcertchain", "sevmeasurement", "sevsecret"
 
 
 @dataclass(frozen=True)

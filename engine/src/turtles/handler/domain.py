@@ -171,6 +171,14 @@ class Connection:
             raise
         return Domain(self, domain)
 
+    def sev_information(self) -> dict[str, Any]:
+        """Return what the node's processor says of SEV, by libvirt's names.
+
+        :raises LibvirtError: it has none.
+        """
+        found: dict[str, Any] = self.call("the processor's certificates", CALL, lambda: self._live.getSEVInfo())
+        return found
+
     def start(self, xml: str, *, paused: bool) -> "Domain":
         """Define and start a domain. Defined, so that how it ended can be asked for afterwards."""
         domain = self.call("the domain's definition", START, lambda: self._live.defineXML(xml))
@@ -322,6 +330,19 @@ class Domain:
     def unpause(self) -> None:
         """Let the guest's processors go on."""
         self._call("the end of the guest's pause", CALL, self._domain.resume)
+
+    def launch_measurement(self) -> dict[str, Any]:
+        """Return what was measured at the launch of an encrypted guest, by libvirt's names."""
+        found: dict[str, Any] = self._call("the launch's measurement", CALL, lambda: self._domain.launchSecurityInfo())
+        return found
+
+    def inject_secret(self, header: str, secret: str) -> None:
+        """Put a secret into the memory of an encrypted guest that doesn't run yet."""
+        parameters = {
+            libvirt.VIR_DOMAIN_LAUNCH_SECURITY_SEV_SECRET_HEADER: header,
+            libvirt.VIR_DOMAIN_LAUNCH_SECURITY_SEV_SECRET: secret,
+        }
+        self._call("the secret's injection", CALL, lambda: self._domain.setLaunchSecurityState(parameters))
 
     def reboot(self, *, by_agent: bool) -> None:
         """Ask the guest to shut down, and start it again once it has.

@@ -106,15 +106,22 @@ class Launcher:
         """Return the domain of that name, None if it isn't defined."""
         return self.connection().domain(name)
 
+    def live_connection(self) -> Connection:
+        """Return the connection there is; from any thread.
+
+        :raises LauncherNotReady: if there is none.
+        """
+        connection = self._connection
+        if connection is None or not connection.is_alive():
+            raise LauncherBusy("its libvirtd does not answer at the moment")
+        return connection
+
     def live_domain(self, name: str) -> Domain:
         """Return the domain over the connection there is; unlike :meth:`domain`, from any thread.
 
         :raises LauncherNotReady: if there is no connection, or no such domain.
         """
-        connection = self._connection
-        if connection is None or not connection.is_alive():
-            raise LauncherBusy("its libvirtd does not answer at the moment")
-        domain = connection.domain(name)
+        domain = self.live_connection().domain(name)
         if domain is None:
             raise LauncherNotReady("its libvirtd does not know the guest")
         return domain

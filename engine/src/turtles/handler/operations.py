@@ -13,7 +13,7 @@ from typing import Any
 
 from turtles.api import node_server
 from turtles.api.objects import Object
-from turtles.domain import agent
+from turtles.domain import agent, attestation
 from turtles.domain.report import Event
 from turtles.domain.xml import AnswerError
 from turtles.handler.cluster import Cluster, Key
@@ -52,6 +52,12 @@ class Operations:
             node_server.USERS: lambda guest, domain, options: agent.listed(
                 agent.users(_ask(domain, "guest-get-users"))
             ),
+            node_server.SEV_MEASUREMENT: lambda guest, domain, options: attestation.measurement(
+                domain.launch_measurement()
+            ),
+            node_server.SEV_SECRET: lambda guest, domain, options: domain.inject_secret(
+                str(options.get("header") or ""), str(options.get("secret") or "")
+            ),
             node_server.FILESYSTEMS: lambda guest, domain, options: agent.listed(
                 agent.filesystems(_ask(domain, "guest-get-fsinfo"))
             ),
@@ -78,12 +84,16 @@ class Operations:
         :raises OperationFailed: it isn't possible.
         """
         operation = self._known.get(name)
-        if operation is None:
+        if operation is None and name != node_server.SEV_CERTIFICATES:
             raise OperationFailed(404, f"there is no operation {name!r}")
         guest = self.guest(key, uid)
         assert guest.launcher is not None
         try:
-            result = operation(guest, guest.launcher.live_domain(guest.domain_name), options)
+            if operation is None:
+                # The owner asks before there is a guest
+                result = attestation.certificates(guest.launcher.live_connection().sev_information())
+            else:
+                result = operation(guest, guest.launcher.live_domain(guest.domain_name), options)
         except LauncherNotReady as error:
             raise OperationFailed(503, f"the guest can't be reached: {error}") from error
         except (LibvirtError, AnswerError) as error:

@@ -17,7 +17,7 @@ from turtles.api.configuration import DEFAULT, ClusterConfiguration
 from turtles.api.node_server import Endpoint
 from turtles.api.objects import Object, is_deleted
 from turtles.api.phases import HANDED_OVER, RUNNING, is_final, phase_of
-from turtles.domain import decision, definition, end, lifecycle
+from turtles.domain import attestation, decision, definition, end, lifecycle
 from turtles.domain.decision import Step
 from turtles.domain.end import End
 from turtles.domain.live_domain import read_live
@@ -196,6 +196,9 @@ class Synchroniser:
             raise GuestEnded(lost(vmi, guest, "libvirt no longer knows the guest"))
         volumes = hotplug.mount(vmi, guest, launcher, lambda: self._cluster.enqueue(guest.key))
         if step is Step.START or domain is None:
+            if attestation.waits_for_session(vmi):
+                guest.first_attempt = time.monotonic()
+                return decision.LOOK_INTERVAL
             if hotplug.awaited(vmi, volumes) and hotplug.start_waits(guest):
                 return hotplug.next_look(vmi, guest, volumes, decision.LOOK_AGAIN)
             domain = self._starter.start(vmi, guest, launcher, hotplug.absent(vmi, volumes))

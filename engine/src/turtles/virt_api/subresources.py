@@ -24,6 +24,7 @@ from turtles.kube.kubevirt import MIGRATION, VM, VMI
 from turtles.kube.lookup import Lookup
 from turtles.kube.resources import PVC, Resource
 from turtles.virt_api import memory_dump, volumes
+from turtles.virt_api.attestation import Attestation
 from turtles.virt_api.expansion import Expansion
 from turtles.virt_api.instances import VM_NOT_RUNNING, VMI_NOT_RUNNING, Instances, checked, retried
 from turtles.virt_api.nodes import Nodes
@@ -42,7 +43,7 @@ def handlers(
     :param configuration: returns the configuration in force.
     """
     machines, instances = VirtualMachines(client, configuration), Instances(client, nodes, configuration)
-    graphs = ObjectGraphs(client, configuration)
+    graphs, attestation = ObjectGraphs(client, configuration), Attestation(client, nodes, configuration)
     expansion = Expansion(client, Lookup(client), configuration)
     return {
         "start_vm": machines.start,
@@ -66,6 +67,10 @@ def handlers(
         "add_volume_vmi": instances.add_volume,
         "remove_volume_vmi": instances.remove_volume,
         "object_graph_vmi": graphs.of_vmi,
+        "sev_certificates_vmi": attestation.certificates,
+        "sev_measurement_vmi": attestation.measurement,
+        "sev_session_vmi": attestation.set_up_session,
+        "sev_secret_vmi": attestation.inject_secret,
         "cancel_evacuation_vmi": instances.cancel_evacuation,
         "cancel_evacuation_vm": instances.cancel_evacuation_of_vm,
         "expand_vm": expansion.stored,

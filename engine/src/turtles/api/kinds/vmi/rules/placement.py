@@ -64,6 +64,8 @@ def _encryption(spec: Spec, found: Spec, here: str, config: ClusterConfiguration
         yield Cause(INVALID, f"{name} does not work along with SecureBoot", here)
     if kind != "sev" and get(efi, "persistent"):
         yield Cause(INVALID, f"{name} does not work along with Persistent EFI variables", here)
+    if get(found, "sev", "attestation") is not None and spec.get("startStrategy") != "Paused":
+        yield Cause(INVALID, "SEV attestation requires VMI StartStrategy 'Paused'", here)
     if kind == "snp":
         yield from _snp(spec, found["snp"], here)
     for interface in get(spec, "domain", "devices", "interfaces") or ():

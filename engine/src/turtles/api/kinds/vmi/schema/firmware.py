@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from turtles.api.language import BOOLEAN, INT64, STRING, UINT32, Struct, field, idle, unsupported
+from turtles.api.language import BOOLEAN, INT64, STRING, UINT32, Struct, field, idle
 
 
 def _timer(name: str, doc: str, *fields: str) -> Struct:
@@ -179,8 +179,6 @@ FEATURES = Struct(
     field("pvspinlock", _STATE, "Paravirtual spin locks."),
 )
 
-_ATTESTATION = unsupported("attestation", "Attestation before the guest starts.")
-
 LAUNCH_SECURITY = Struct(
     "Encryption of the guest's memory. The machine waits for a node whose processor can do it.",
     field(
@@ -194,7 +192,11 @@ LAUNCH_SECURITY = Struct(
             ),
             field("dhCert", STRING, "Base64 encoded key of the guest's owner."),
             field("session", STRING, "Base64 encoded session blob of the guest's owner."),
-            _ATTESTATION,
+            field(
+                "attestation",
+                Struct("Attestation."),
+                "The guest waits for its owner to check the node and what is launched; it is started paused.",
+            ),
         ),
         "AMD SEV.",
     ),
@@ -209,7 +211,7 @@ LAUNCH_SECURITY = Struct(
             field("authorKey", BOOLEAN, "Whether idAuth has a key of the author."),
             field("vcek", BOOLEAN, "Whether the guest may choose the VCEK."),
             field("kernelHashes", BOOLEAN, "Whether kernel, initrd and arguments are measured."),
-            _ATTESTATION,
+            field("attestation", Struct("Attestation."), "Nothing: such a guest asks its processor itself."),
         ),
         "AMD SEV-SNP.",
     ),
