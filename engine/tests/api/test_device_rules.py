@@ -115,8 +115,8 @@ def test_accepted(name, value):
         (
             "gpus",
             [
-                {"name": name, "deviceName": "example.org/gpu", "virtualGPUOptions": {"display": {}}}
-                for name in ("a", "b")
+                {"name": name, "deviceName": "example.org/gpu", "virtualGPUOptions": {"display": display}}
+                for name, display in (("a", {}), ("b", {"ramFB": {}}))
             ],
             [(INVALID, "configuring multiple displays with ramfb is not valid ", "spec.GPUs")],
         ),

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from turtles.api.configuration import ClusterConfiguration
+from turtles.api.configuration_reader import from_kubevirt
 from turtles.api.feature_gates import DEFAULT_GATES
 from turtles.api.kind import Context
 from turtles.api.kinds import vm as vms
@@ -247,8 +248,18 @@ def test_reservations_are_of_scsi_devices():
     assert words in found
 
 
-def test_reservations_are_refused_by_name():
-    (cause,) = causes(with_disk({"lun": {"bus": "scsi", "reservation": True}}, CLAIM), gates("PersistentReservation"))
+RESERVATIONS = {"persistentReservationConfiguration": {"enabled": True}}
+
+
+@pytest.mark.parametrize(
+    "context",
+    [
+        gates("PersistentReservation"),
+        Context(config=from_kubevirt({"spec": {"configuration": RESERVATIONS}})),
+    ],
+)
+def test_reservations_are_refused_by_name(context):
+    (cause,) = causes(with_disk({"lun": {"bus": "scsi", "reservation": True}}, CLAIM), context)
     where = f"{DISKS}.luns.reservation"
     assert cause == (NOT_SUPPORTED, f"{where} is not supported by this engine", where)
 

@@ -807,7 +807,7 @@ def preferred(spec: dict[str, Any], **wanted: Any) -> dict[str, Any]:
         ({"preferredSubdomain": "lab"}, "subdomain", "lab", "own"),
         ({"preferredTerminationGracePeriodSeconds": 180}, "terminationGracePeriodSeconds", 180, 0),
         ({"preferredArchitecture": "arm64"}, "architecture", "arm64", "amd64"),
-        ({"launchSecurity": {"tdx": {}}}, "domain.launchSecurity", {"tdx": {}}, {"sev": {}}),
+        ({"preferredLaunchSecurity": {"tdx": {}}}, "domain.launchSecurity", {"tdx": {}}, {"sev": {}}),
     ],
 )
 def test_a_preference_fills_in_what_is_left_open(wanted: dict[str, Any], path: str, value: Any, own: Any) -> None:

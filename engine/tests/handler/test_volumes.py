@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,10 +10,7 @@ from typing import Any
 
 import pytest
 
-from turtles.api.configuration import DEFAULT
-from turtles.api.feature_gates import EXPAND_DISKS
 from turtles.domain import paths
-from turtles.handler import sync
 
 from .rig import Pod
 from .test_sync import Agent, Cluster, _events, make_vmi, run
@@ -86,14 +82,7 @@ def test_disks(make_pod: Callable[[], Pod], run: Callable[[Cluster, Pod], Agent]
     assert (host.stat().st_size, host.stat().st_uid) == (2**20, 107)
 
 
-@pytest.mark.parametrize("gates", [{EXPAND_DISKS}, set()])
-def test_growth(
-    gates: set[str],
-    make_pod: Callable[[], Pod],
-    run: Callable[[Cluster, Pod], Agent],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(sync, "DEFAULT", dataclasses.replace(DEFAULT, feature_gates=frozenset(gates)))
+def test_growth(make_pod: Callable[[], Pod], run: Callable[[Cluster, Pod], Agent]) -> None:
     pod = make_pod()
     vmi = make_vmi(pod)
     for name, read_only in (("data", False), ("fixed", True)):
@@ -123,9 +112,7 @@ def test_growth(
     run(cluster, pod)
     cluster.wait_phase("Running", 120)
     cluster.update(offer("5M"))
-    if not gates:
-        time.sleep(3)
-    assert sizes_become(4 if gates else 2, 2)
+    assert sizes_become(4, 2)
     cluster.update(offer("1Mi"))
     time.sleep(2)
-    assert sizes_become(4 if gates else 2, 2)
+    assert sizes_become(4, 2)

@@ -22,7 +22,7 @@ from turtles.api.configuration import (
     Rotation,
     WorkloadUpdates,
 )
-from turtles.api.feature_gates import DEFAULT_GATES
+from turtles.api.feature_gates import DEFAULT_GATES, PERSISTENT_RESERVATION
 
 #: CPU that is requested by default. To ask for as much is to ask for nothing.
 _CPU_REQUEST = "100m"
@@ -46,6 +46,7 @@ def from_kubevirt(kubevirt: Mapping[str, Any] | None, architecture: str = DEFAUL
     period = configuration.get("memBalloonStatsPeriod")
     options = configuration.get("virtualMachineOptions") or {}
     live = configuration.get("liveUpdateConfiguration") or {}
+    reservations = configuration.get("persistentReservationConfiguration") or {}
     secrets = (reference.get("name") for reference in spec.get("imagePullSecrets") or ())
     return ClusterConfiguration(
         architecture=architectures.get("defaultArchitecture") or architecture,
@@ -60,7 +61,8 @@ def from_kubevirt(kubevirt: Mapping[str, Any] | None, architecture: str = DEFAUL
         cpu_allocation_ratio=_positive(developer.get("cpuAllocationRatio"), DEFAULT.cpu_allocation_ratio),
         memory_overcommit=_positive(developer.get("memoryOvercommit"), DEFAULT.memory_overcommit),
         node_selectors=dict(developer.get("nodeSelectors") or {}),
-        feature_gates=_gates(developer.get("featureGates") or (), developer.get("disabledFeatureGates") or ()),
+        feature_gates=_gates(developer.get("featureGates") or (), developer.get("disabledFeatureGates") or ())
+        | ({PERSISTENT_RESERVATION} if reservations.get("enabled") is True else frozenset()),
         named_gates=frozenset(developer.get("featureGates") or ())
         - frozenset(developer.get("disabledFeatureGates") or ()),
         image_pull_policy=configuration.get("imagePullPolicy") or spec.get("imagePullPolicy") or None,

@@ -39,8 +39,6 @@ HOTPLUG_VOLUMES = "DeclarativeHotplugVolumes"
 HOTPLUG_VOLUMES_FORMER = "HotplugVolumes"
 #: Whether volumes may be files of the node.
 HOST_DISK = "HostDisk"
-#: Whether disks grow with their claims while guests run.
-EXPAND_DISKS = "ExpandDisks"
 #: Whether claims may be shared with guests as filesystems.
 VIRTIOFS_STORAGE = "EnableVirtioFsStorageVolumes"
 #: Devices that machines may have, and how they may be connected.
@@ -52,6 +50,11 @@ NETWORK_DEVICES_WITH_DRA = "NetworkDevicesWithDRA"
 PASST_BINDING = "PasstBinding"
 PORT_RANGES = "PortRangesSpec"
 VSOCK = "VSOCK"
+#: Whether policies may say how long guests stand still at the end of a migration, and what is done until then.
+MIGRATION_DOWNTIME = "MigrationDowntimeTuning"
+MIGRATION_STALLS = "MigrationStallDetection"
+#: KubeVirt's former gate of what persistentReservationConfiguration switches on now.
+PERSISTENT_RESERVATION = "PersistentReservation"
 #: Whether the objects that a machine needs may be asked for.
 OBJECT_GRAPH = "ObjectGraph"
 #: Whether machines may have sidecars that change their domains, with an annotation.
@@ -62,7 +65,6 @@ EFFECTIVE_GATES = frozenset(
         DECENTRALIZED_MIGRATION,
         DOWNWARD_METRICS,
         ENCRYPTION_SEV,
-        EXPAND_DISKS,
         GPUS_WITH_DRA,
         HOST_DEVICES,
         HOST_DEVICES_WITH_DRA,
@@ -71,10 +73,13 @@ EFFECTIVE_GATES = frozenset(
         HOTPLUG_VOLUMES_FORMER,
         IGNITION,
         IMAGE_VOLUME,
+        MIGRATION_DOWNTIME,
+        MIGRATION_STALLS,
         NETWORK_DEVICES_WITH_DRA,
         NODE_RESTRICTION,
         OBJECT_GRAPH,
         PASST_BINDING,
+        PERSISTENT_RESERVATION,
         PORT_RANGES,
         REBOOT_POLICY,
         SIDECAR,

@@ -445,6 +445,8 @@ UINT32 = _Integer("int64", 0, 2**32 - 1)
 COUNT = _Integer("int32", 0, 2**31 - 1)
 POSITIVE = _Integer("int32", 1, 2**31 - 1)
 POSITIVE_UINT32 = _Integer("int64", 1, 2**32 - 1)
+#: Milliseconds that QEMU takes for a migration's downtime.
+DOWNTIME = _Integer("int64", 1, 2_000_000)
 QUANTITY = _Quantity()
 INT_OR_STRING = _IntOrString()
 STRINGS = ListOf(STRING)

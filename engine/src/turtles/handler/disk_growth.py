@@ -1,15 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Disks grow while the guest runs, when their claims have (KubeVirt user guide, "Disks and volumes", feature gate
-ExpandDisks)."""
+"""Disks grow while the guest runs, when their claims have (KubeVirt user guide, "Disks and volumes")."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
 from turtles.api import quantity
-from turtles.api.configuration import ClusterConfiguration
-from turtles.api.feature_gates import EXPAND_DISKS
 from turtles.api.objects import Object
 from turtles.domain import paths
 from turtles.domain.live_domain import Live
@@ -23,13 +20,9 @@ _MIB = 2**20
 
 
 class DiskGrowth:
-    """Makes disks as large as their claims.
+    """Makes disks as large as their claims."""
 
-    :param configuration: gives what the installation chooses.
-    """
-
-    def __init__(self, configuration: Callable[[], ClusterConfiguration]) -> None:
-        self._configuration = configuration
+    def __init__(self) -> None:
         #: The capacities that disks were last made to fit, by the machine's UID and the volume's name.
         self._fitted: dict[tuple[str, str], int] = {}
 
@@ -38,8 +31,6 @@ class DiskGrowth:
 
         What goes wrong is logged; it is tried again when the claim changes.
         """
-        if not self._configuration().has_gate(EXPAND_DISKS):
-            return
         targets, uid = {name: disk.target for name, disk in live.disks.items()}, vmi["metadata"]["uid"]
         for volume, capacity in _growing(vmi):
             name = volume["name"]

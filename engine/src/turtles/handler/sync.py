@@ -87,7 +87,7 @@ class Synchroniser:
         #: The VMIs that are managed.
         self.guests = Guests(store)
         self._starter = Starter(emulator, capability_cache, configuration)
-        self._disk_growth = DiskGrowth(configuration)
+        self._disk_growth = DiskGrowth()
         self._checksums = Checksums()
         self._agents = GuestAgents()
         self._dumps = MemoryDumps()

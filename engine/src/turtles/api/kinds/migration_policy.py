@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from turtles.api import quantity
+from turtles.api.feature_gates import MIGRATION_DOWNTIME, MIGRATION_STALLS
 from turtles.api.kind import (
     AGE,
     CREATE,
@@ -24,16 +25,19 @@ from turtles.api.kind import (
 )
 from turtles.api.language import (
     BOOLEAN,
+    DOWNTIME,
     INT64,
     INVALID,
     QUANTITY,
     STRING_MAP,
     Cause,
+    Choice,
     Struct,
     field,
+    idle,
 )
 from turtles.api.objects import Object, get
-from turtles.api.rules import schema_causes
+from turtles.api.rules import Causes, schema_causes
 
 #: Settings that a policy has, by the names that `migrationState.migrationConfiguration` has for them as well.
 SETTINGS = (
@@ -43,6 +47,40 @@ SETTINGS = (
     "allowPostCopy",
     "allowWorkloadDisruption",
 )
+
+_STALLS = Struct(
+    "How a migration is found not to progress.",
+    idle("stallMargin", "Per cent by which what remains has to shrink.", INT64),
+    idle("stallProgressTimeout", "Seconds in which it has to.", INT64),
+    idle("switchoverTimeout", "Seconds that the end of a migration may take.", INT64),
+    idle("searchLocalMinima", "Whether a good moment is waited for.", BOOLEAN),
+    idle("ewmaAlpha", "Weight of the latest measurement, more than 0, at most 1.", QUANTITY),
+    idle("precopyPossibleFactor", "Factor of at least 1.", QUANTITY),
+    idle("patienceWindowDecayFactor", "Factor from 0 to 1.", QUANTITY),
+    idle("completionTimeoutFactor", "Factor of at least 1.", QUANTITY),
+)
+_DOWNTIME = Struct(
+    "How long guests may stand still at the end, while a migration goes on.",
+    idle("initialMs", "Milliseconds at first.", INT64),
+    idle("steps", "Steps from there to maxDowntimeMs.", INT64),
+    idle("startAfterIteration", "Rounds through the guest's memory before the first step.", INT64),
+    idle("cooldownSeconds", "Seconds between two steps.", INT64),
+)
+_EXPERIMENTAL = Struct(
+    "What KubeVirt tries out.",
+    idle(
+        "compression", "How memory is compressed on its way: none or zstd.", Choice("none", "zstd"), neutral=("none",)
+    ),
+    field("downtimeTuning", _DOWNTIME, "How long guests may stand still at the end, while a migration goes on."),
+    field("stallDetector", _STALLS, "How a migration is found not to progress."),
+)
+#: Limits of a stall detector's factors: the lowest value, whether it must be more than that, and the highest.
+_FACTORS: Mapping[str, tuple[int, bool, int | None]] = {
+    "ewmaAlpha": (0, True, 1),
+    "precopyPossibleFactor": (1, False, None),
+    "patienceWindowDecayFactor": (0, False, 1),
+    "completionTimeoutFactor": (1, False, None),
+}
 
 _SPEC = Struct(
     "Which machines the policy is for, and how they are migrated.",
@@ -61,20 +99,64 @@ _SPEC = Struct(
     field("completionTimeoutPerGiB", INT64, "Seconds that each GiB may take."),
     field("allowPostCopy", BOOLEAN, "Have guests run on the target before all of their memory is there."),
     field("allowWorkloadDisruption", BOOLEAN, "Pause guests that don't converge."),
+    idle("maxDowntimeMs", "Milliseconds that guests may stand still at the end.", DOWNTIME),
+    field("experimental", _EXPERIMENTAL, "What KubeVirt tries out."),
 )
 
 
 def validate(policy: Any, context: Context = DEFAULT_CONTEXT) -> list[Cause]:
-    """Return what is wrong with a policy, created or updated."""
+    """Return what is wrong with a new policy."""
+    return validate_update(policy, {}, context)
+
+
+def validate_update(policy: Any, old: Any, context: Context = DEFAULT_CONTEXT) -> list[Cause]:
+    """Return what is wrong with an updated policy."""
     if causes := schema_causes(policy, _SPEC):
         return causes
     spec = policy["spec"]
     timeout, bandwidth = spec.get("completionTimeoutPerGiB"), spec.get("bandwidthPerMigration")
     if timeout is not None and timeout < 0:
         causes.append(Cause(INVALID, "must not be negative", "spec.completionTimeoutPerGiB"))
+    causes += _gated(spec, get(old, "spec") or {}, context)
+    causes += _factors(spec)
     if bandwidth is not None and quantity.to_int(bandwidth) < 0:
         causes.append(Cause(INVALID, "must not be negative", "spec.bandwidthPerMigration"))
     return causes
+
+
+def _gated(spec: Mapping[str, Any], old: Mapping[str, Any], context: Context) -> Causes:
+    for path, gates in (
+        ("maxDowntimeMs", (MIGRATION_STALLS, MIGRATION_DOWNTIME)),
+        ("experimental.downtimeTuning", (MIGRATION_DOWNTIME,)),
+        ("experimental.stallDetector", (MIGRATION_STALLS,)),
+    ):
+        value = get(spec, *path.split("."))
+        changes = value is not None and value != get(old, *path.split("."))
+        if changes and not any(context.config.has_gate(gate) for gate in gates):
+            message = f"{path} cannot be modified without enabling the {' or '.join(gates)} feature gate"
+            yield Cause(INVALID, message, f"spec.{path}")
+
+
+def _factors(spec: Mapping[str, Any]) -> Causes:
+    for name, (low, more, high) in _FACTORS.items():
+        given = get(spec, "experimental", "stallDetector", name)
+        if given is None:
+            continue
+        here, number = f"spec.experimental.stallDetector.{name}", quantity.parse(given)
+        if number < 0:
+            message = f'invalid scalar "{quantity.canonical(given)}": must not be negative'
+            yield Cause(INVALID, message, here)
+        elif more and number <= low:
+            yield Cause(INVALID, f"must be greater than {low}", here)
+        elif number < low:
+            yield Cause(INVALID, f"must be greater than or equal to {low}", here)
+        elif high is not None and number > high:
+            yield Cause(INVALID, f"must be less than or equal to {high}", here)
+
+
+def warn(policy: Any) -> list[str]:
+    """Return the warnings about what has no effect in a policy that is admitted."""
+    return [f"{path} has no effect in this engine" for path in _SPEC.idle(policy.get("spec"), "spec")]
 
 
 def matching(
@@ -132,6 +214,8 @@ MIGRATION_POLICY = Kind(
     rights={**dict.fromkeys(MANAGED_BY_USERS, READ), "default": READ},
     webhooks=(Webhook("migration-policy-validator", "/migration-policy-validate", (CREATE, UPDATE)),),
     validate=validate,
+    validate_update=validate_update,
+    warn=warn,
 )
 
 KINDS = (MIGRATION_POLICY,)

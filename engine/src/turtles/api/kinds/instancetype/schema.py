@@ -7,7 +7,8 @@ judged like what it asks for itself.
 
 from __future__ import annotations
 
-from turtles.api.kinds.preference.schema import LAUNCH_SECURITY, VIRTUAL_GPU_OPTIONS
+from turtles.api.kinds.preference.schema import VIRTUAL_GPU_OPTIONS
+from turtles.api.kinds.vmi.schema.firmware import LAUNCH_SECURITY
 from turtles.api.language import (
     BOOLEAN,
     INT32,

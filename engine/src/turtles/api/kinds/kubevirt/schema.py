@@ -10,6 +10,7 @@ from __future__ import annotations
 from turtles.api.core import AFFINITY, CONDITIONS, FREE, LOCAL_REFERENCE, TOLERATIONS
 from turtles.api.language import (
     BOOLEAN,
+    DOWNTIME,
     INT32,
     INT64,
     QUANTITY,
@@ -133,7 +134,8 @@ MIGRATIONS = Struct(
     field("allowPostCopy", BOOLEAN, "Have guests run on the target before all of their memory is there."),
     field("allowWorkloadDisruption", BOOLEAN, "Pause guests that don't converge."),
     field("bandwidthPerMigration", QUANTITY, "Bytes per second of each migration."),
-    idle("maxDowntimeMs", "Milliseconds that a guest may stand still."),
+    idle("experimental", "What KubeVirt tries out."),
+    idle("maxDowntimeMs", "Milliseconds that a guest may stand still.", DOWNTIME),
     field("completionTimeoutPerGiB", INT64, "Seconds that each GiB may take."),
     idle("disableTLS", "Don't encrypt.", BOOLEAN),
     idle("matchSELinuxLevelOnMigration", "Keep the SELinux level.", BOOLEAN),
@@ -319,6 +321,7 @@ CONFIGURATION = Struct(
     idle("apiConfiguration", "Request limits of virt-api."),
     idle("autoCPULimitNamespaceLabelSelector", "Namespaces whose machines get CPU limits."),
     idle("changedBlockTrackingLabelSelectors", "Machines whose changed blocks are tracked."),
+    idle("confidentialCompute", "How guests of Intel TDX are attested.", neutral=_EMPTY),
     idle("commonInstancetypesDeployment", "Whether common instancetypes are deployed.", neutral=_NOT_ENABLED),
     idle("controllerConfiguration", "Request limits of virt-controller."),
     idle("handlerConfiguration", "Request limits of virt-handler."),
@@ -328,6 +331,19 @@ CONFIGURATION = Struct(
     idle("mediatedDevicesConfiguration", "Mediated devices.", neutral=_EMPTY),
     idle("minCPUModel", "Minimal processor model."),
     idle("obsoleteCPUModels", "Processor models that aren't offered.", neutral=_EMPTY),
+    field(
+        "persistentReservationConfiguration",
+        Struct(
+            "Whether guests may reserve SCSI devices.",
+            field(
+                "enabled",
+                BOOLEAN,
+                "Whether guests may reserve SCSI devices. This engine can't let them: such machines are refused "
+                "in any case.",
+            ),
+        ),
+        "Whether guests may reserve SCSI devices.",
+    ),
     idle("ovmfPath", "Where the EFI firmware is."),
     field("permittedHostDevices", PERMITTED_DEVICES, "Devices of nodes that may be assigned to guests.", absent={}),
     idle(

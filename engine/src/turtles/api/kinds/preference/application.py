@@ -51,7 +51,7 @@ def apply_preference(preference: Spec, spec: Object, metadata: Object) -> None:
     _fill(spec, "subdomain", preference.get("preferredSubdomain"))
     _fill(spec, "terminationGracePeriodSeconds", preference.get("preferredTerminationGracePeriodSeconds"))
     _fill(spec, "architecture", preference.get("preferredArchitecture"))
-    _fill(domain, "launchSecurity", preference.get("launchSecurity"))
+    _fill(domain, "launchSecurity", preference.get("preferredLaunchSecurity"))
     if annotations := preference.get("annotations"):
         metadata["annotations"] = {**annotations, **(metadata.get("annotations") or {})}
 

@@ -7,6 +7,7 @@ judged like what it asks for itself.
 
 from __future__ import annotations
 
+from turtles.api.kinds.vmi.schema.firmware import LAUNCH_SECURITY
 from turtles.api.language import (
     BOOLEAN,
     INT64,
@@ -22,27 +23,6 @@ from turtles.api.language import (
 
 _STATE = Struct("Whether a feature is on.", field("enabled", BOOLEAN, "Whether it is on; true if not given."))
 _EMPTY = Struct("No settings.")
-
-LAUNCH_SECURITY = Struct(
-    "Encrypted memory.",
-    field(
-        "sev",
-        Struct(
-            "AMD SEV.",
-            field(
-                "policy",
-                Struct("Guest policy.", field("encryptedState", BOOLEAN, "Whether registers are encrypted (SEV-ES).")),
-                "Guest policy.",
-            ),
-            field("attestation", _EMPTY, "Whether the guest's measurement is attested before it starts."),
-            field("session", STRING, "Session blob of the guest's owner, in base64."),
-            field("dhCert", STRING, "Diffie-Hellman key of the guest's owner, in base64."),
-        ),
-        "AMD SEV.",
-    ),
-    field("snp", Struct("AMD SEV-SNP.", field("policy", STRING, "Guest policy, a number.")), "AMD SEV-SNP."),
-    field("tdx", _EMPTY, "Intel TDX."),
-)
 
 VIRTUAL_GPU_OPTIONS = Struct(
     "Options of a virtual GPU.",
@@ -288,5 +268,5 @@ PREFERENCE_SPEC = Struct(
         "Cores per socket with the topology spread, if spreadOptions has no ratio; 2 if not given.",
     ),
     field("preferredArchitecture", STRING, "Processor architecture."),
-    field("launchSecurity", LAUNCH_SECURITY, "Encrypted memory."),
+    field("preferredLaunchSecurity", LAUNCH_SECURITY, "Encrypted memory."),
 )

@@ -158,7 +158,7 @@ def has_frame_buffer(gpu: Spec) -> bool:
     if not has_display(gpu):
         return False
     frame_buffer = get(gpu, "virtualGPUOptions", "display", "ramFB")
-    return frame_buffer is None or frame_buffer.get("enabled") is True
+    return frame_buffer is None or frame_buffer.get("enabled") is not False
 
 
 def _host_devices(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 
 from turtles.api.configuration import ClusterConfiguration
-from turtles.api.feature_gates import HOTPLUG_VOLUMES, VIRTIOFS_STORAGE
+from turtles.api.feature_gates import HOTPLUG_VOLUMES, PERSISTENT_RESERVATION, VIRTIOFS_STORAGE
 from turtles.api.kinds.vmi.defaults.disks import with_default_disks
 from turtles.api.kinds.vmi.rules.common import MAX_STRING, SERIAL, Rule
 from turtles.api.language import INVALID, NOT_SUPPORTED, REQUIRED, UNSUPPORTED, Cause
@@ -18,7 +18,6 @@ _TARGETS = ("disk", "lun", "cdrom")
 _BUSES = ("virtio", "scsi", "sata", "usb")
 _PCI_ADDRESS = re.compile(r"[\da-fA-F]{4}:[\da-fA-F]{2}:[\da-fA-F]{2}\.[0-7]", re.ASCII)
 _MIN_BLOCK_SIZE, _MAX_BLOCK_SIZE = 512, 2 * 2**20
-_RESERVATION_GATE = "PersistentReservation"
 #: Sources of volumes that can be shared as filesystems, and those of them whose content the user may change.
 _SHARED = ("configMap", "secret", "serviceAccount", "downwardAPI", "containerPath")
 _STORAGE = ("persistentVolumeClaim", "dataVolume")
@@ -226,7 +225,7 @@ def _reservation(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
     if not any(get(disk, "lun", "reservation") for disk in disks):
         return
     here = f"{path}.domain.devices.disks.luns.reservation"
-    if config.has_gate(_RESERVATION_GATE):
+    if config.has_gate(PERSISTENT_RESERVATION):
         yield Cause(NOT_SUPPORTED, f"{here} is {UNSUPPORTED}", here)
     else:
         yield Cause(INVALID, "persistent reservation is not enabled in kubevirt config", here)
