@@ -364,12 +364,16 @@ def test_a_data_volume_is_like_what_it_is_a_copy_of() -> None:
     image = {"kind": "DataSource", "metadata": {"name": "debian", "namespace": "images"}, "spec": elsewhere}
     disk = {"kind": "PersistentVolumeClaim", "metadata": {"name": "disk", "namespace": "images", "labels": LABELS}}
     stored = {"kind": "DataVolume", "metadata": {"name": "new", "namespace": "ns"}, "spec": reference}
+    of_snapshot = {"source": {"snapshot": {"namespace": "images", "name": "disk"}}}
+    snapshot = {**disk, "kind": "VolumeSnapshot"}
     labelled = {**image, "metadata": {**image["metadata"], "labels": LABELS}}
     template = {"metadata": {"name": "new"}, "spec": elsewhere}
     for templates, objects in (
         ([{**template, "spec": reference}], (labelled,)),
         ([template], (disk,)),
         ([], (stored, image, disk)),
+        ([{**template, "spec": of_snapshot}], (snapshot,)),
+        ([], (stored, {**image, "spec": of_snapshot}, snapshot)),
         ([], ({**stored, "metadata": {**stored["metadata"], "labels": LABELS}},)),
     ):
         vm = inferring(spec={"volumes": volumes}, dataVolumeTemplates=templates)
@@ -387,9 +391,9 @@ def test_a_data_volume_is_like_what_it_is_a_copy_of() -> None:
             "unable to infer defaults from DataVolumeSpec as DataVolumeSource is not supported",
         ),
         (
-            {"source": {"snapshot": {"namespace": "ns", "name": "monday"}}},
-            [],
-            "unable to infer defaults from DataVolumeSpec as DataVolumeSource is not supported",
+            {"source": {"snapshot": {"namespace": "ns", "name": "disk"}}},
+            [{**claim(), "kind": "VolumeSnapshot"}],
+            "unable to find required instancetype.kubevirt.io/default-instancetype label on the volume",
         ),
         (
             {"source": {"pvc": {"namespace": "ns", "name": "disk"}}},

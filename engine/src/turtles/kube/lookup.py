@@ -7,9 +7,9 @@ from turtles.api.kind import Missing
 from turtles.api.objects import Object
 from turtles.kube.client import Client, NotFound
 from turtles.kube.kubevirt import RESOURCES
-from turtles.kube.resources import CONTROLLERREVISION, PVC
+from turtles.kube.resources import CONTROLLERREVISION, PVC, VOLUMESNAPSHOT
 
-_RESOURCES = {**RESOURCES, CONTROLLERREVISION.kind: CONTROLLERREVISION, PVC.kind: PVC}
+_RESOURCES = {**RESOURCES, **{each.kind: each for each in (CONTROLLERREVISION, PVC, VOLUMESNAPSHOT)}}
 
 
 class Lookup:

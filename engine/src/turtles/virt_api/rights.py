@@ -99,7 +99,9 @@ def _virt_api() -> list[Object]:
         # Whether what is to be restored can be
         _rule(SNAPSHOT.group, [SNAPSHOT.plural], ["get"]),
         _rule("apps", ["controllerrevisions"], ["get"]),
+        # What says by its labels what suits a disk
         _rule("", ["persistentvolumeclaims"], ["get"]),
+        _rule("snapshot.storage.k8s.io", ["volumesnapshots"], ["get"]),
         # Where exports are served
         _rule(EXPORT.group, [EXPORT.plural], ["get"]),
         # What a disk is to be a copy of

@@ -25,9 +25,13 @@ Find = Callable[[str, str, str], Object]
 
 #: Kinds of Kubernetes itself that are looked up.
 REVISION, CLAIM = "ControllerRevision", "PersistentVolumeClaim"
+#: The one of snapshot.storage.k8s.io.
+VOLUME_SNAPSHOT = "VolumeSnapshot"
 #: The one of the Containerized Data Importer.
 DATA_VOLUME = "DataVolume"
 
+#: What disks are copies of, by the key in a DataVolume's source.
+_ORIGINS = {data_sources.CLAIM: CLAIM, data_sources.SNAPSHOT: VOLUME_SNAPSHOT}
 _REJECT, _IGNORE = "Reject", "Ignore"
 #: Longest value of a label, and how much of a hash tells longer ones apart.
 _MAX_LABEL, _HASH = 63, 8
@@ -103,6 +107,7 @@ LOOKED_UP = (
     *(kind for each in MATCHERS for kind in (each.kind, each.cluster_kind)),
     REVISION,
     CLAIM,
+    VOLUME_SNAPSHOT,
     DATA_VOLUME,
     data_sources.KIND,
 )
@@ -266,18 +271,18 @@ def _data_volume_objects(vm: Object, name: str, find: Find) -> Iterator[Object]:
 
 
 def _origins(data_volume: Object, namespace: str, find: Find) -> Iterator[Object]:
-    """Yield the DataSource that a DataVolume or a template names, and the claim that either is a copy of."""
+    """Yield the DataSource that a DataVolume or a template names, and what either is a copy of."""
     source = data_sources.CopySource.of(get(data_volume, "spec", "source"), namespace)
     reference = get(data_volume, "spec", "sourceRef")
     if reference is not None and source is None:
         source = yield from _source_of(reference, namespace, find)
-    elif source is None or source.kind != data_sources.CLAIM:
+    elif source is None:
         raise _Silent("unable to infer defaults from DataVolumeSpec as DataVolumeSource is not supported")
-    yield _needed(CLAIM, source.namespace, source.name, find)
+    yield _needed(_ORIGINS[source.kind], source.namespace, source.name, find)
 
 
 def _source_of(reference: Object, namespace: str, find: Find) -> Generator[Object, None, data_sources.CopySource]:
-    """Yield the DataSource that is referred to, and return the claim that it leads to."""
+    """Yield the DataSource that is referred to, and return what it leads to."""
     if reference.get("kind") != data_sources.KIND:
         message = (
             f"unable to infer defaults from DataVolumeSourceRef as Kind {reference.get('kind') or ''} is not supported"
@@ -290,7 +295,7 @@ def _source_of(reference: Object, namespace: str, find: Find) -> Generator[Objec
         source = data_sources.resolve(data_source, lambda where, name: find(data_sources.KIND, where, name))
     except data_sources.Unresolved:
         source = None
-    if source is None or source.kind != data_sources.CLAIM:
+    if source is None:
         raise _Silent("unable to infer defaults from DataSource that doesn't provide DataVolumeSourcePVC")
     return source
 
