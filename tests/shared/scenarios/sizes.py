@@ -144,6 +144,8 @@ def test_an_instance_type_that_comes_later(cluster: Engine, namespace: str) -> N
         what="the condition Failure",
     )
     assert condition(vm or {}, "Failure")["reason"] == "FailedFindInstancetype"
-    _make(cluster, namespace, "VirtualMachineInstancetype", "later", {"cpu": {"guest": 1}, "memory": {"guest": "128Mi"}})
+    _make(
+        cluster, namespace, "VirtualMachineInstancetype", "later", {"cpu": {"guest": 1}, "memory": {"guest": "128Mi"}}
+    )
     vmi = cluster.wait_running(namespace, "web")
     assert vmi["spec"]["domain"]["memory"]["guest"] == "128Mi"
