@@ -92,8 +92,17 @@ def test_a_machine_is_locked_and_its_content_stored_first() -> None:
     assert kept["metadata"] == {"name": "vm", "namespace": "ns", "uid": "u-vm", "labels": {"a": "b"}}
     assert decided.status["snapshotVolumes"] == {"includedVolumes": ["data"], "excludedVolumes": ["root", "slow"]}
     assert decided.status["phase"] == "InProgress"
-    assert "indications" not in decided.status
+    assert decided.status["indications"] == ["PartialSnapshot"], "one of its claims is left out"
     assert not decided.create, "its volumes come when the content is stored"
+
+
+def test_a_snapshot_of_all_claims_is_not_partial() -> None:
+    whole = machine()
+    volumes = whole["spec"]["template"]["spec"]["volumes"]
+    whole["spec"]["template"]["spec"]["volumes"] = [each for each in volumes if each["name"] != "slow"]
+    decided = plan(snapshot(), Situation(whole, None, None, {}, PVCS, CLASSES), NOW)
+    assert decided.status["snapshotVolumes"] == {"includedVolumes": ["data"], "excludedVolumes": ["root"]}
+    assert "indications" not in decided.status
 
 
 @pytest.mark.parametrize(
@@ -106,8 +115,9 @@ def test_a_machine_is_locked_and_its_content_stored_first() -> None:
 )
 def test_a_snapshot_says_how_the_guest_was(vmi: dict[str, Any], indications: list[str]) -> None:
     decided = plan(snapshot(), Situation(machine(), vmi, None, {}, PVCS, CLASSES), NOW)
-    assert decided.status["indications"] == indications
-    assert [each["indication"] for each in decided.status["sourceIndications"]] == indications
+    expected = [*indications, "PartialSnapshot"]
+    assert decided.status["indications"] == expected
+    assert [each["indication"] for each in decided.status["sourceIndications"]] == expected
     assert all(each["message"] for each in decided.status["sourceIndications"])
 
 

@@ -16,15 +16,16 @@ GROUP = "snapshot.kubevirt.io"
 #: ``status.phase`` of a snapshot.
 IN_PROGRESS, SUCCEEDED, FAILED, DELETING = "InProgress", "Succeeded", "Failed", "Deleting"
 
-#: ``status.indications``: how the guest was while its disks were copied.
+#: ``status.indications``: how the guest was while its disks were copied, and whether all were that could be.
 ONLINE, NO_GUEST_AGENT, GUEST_AGENT = "Online", "NoGuestAgent", "GuestAgent"
-QUIESCE_FAILED, PAUSED = "QuiesceFailed", "Paused"
+QUIESCE_FAILED, PAUSED, PARTIAL = "QuiesceFailed", "Paused", "PartialSnapshot"
 INDICATIONS = {
     ONLINE: "the machine ran while its disks were copied",
     NO_GUEST_AGENT: "no guest agent froze its file systems: the disks are as after a loss of power",
     GUEST_AGENT: "its guest agent froze its file systems",
     QUIESCE_FAILED: "its guest agent failed to freeze its file systems, once at least",
     PAUSED: "it was paused: what its memory had not written is not on the disks",
+    PARTIAL: "some of its claims are not in the snapshot: see excludedVolumes",
 }
 
 #: Seconds after which a snapshot that isn't ready fails, and after which a restore gives up waiting for its target.

@@ -7,12 +7,14 @@ from collections.abc import Mapping, Sequence
 from turtles.api.conditions import is_true
 from turtles.api.kinds.snapshot import CONTENT
 from turtles.api.objects import Object, get, owner_reference
-from turtles.api.snapshots import GUEST_AGENT, NO_GUEST_AGENT, ONLINE, PAUSED
+from turtles.api.snapshots import GUEST_AGENT, NO_GUEST_AGENT, ONLINE, PARTIAL, PAUSED
 from turtles.domain import paths
 
 _STORAGE = "snapshot.storage.k8s.io"
 #: What of a machine's metadata a restored one gets.
 _KEPT = ("name", "namespace", "uid", "labels", "annotations")
+#: Sources of volumes that outlive the guest, by which a snapshot without them is noticed.
+_LASTING = {"persistentVolumeClaim", "dataVolume", "memoryDump"}
 
 
 class NotPossible(Exception):
@@ -120,8 +122,15 @@ def volumes_lists(vm: Object, content: Object) -> Object:
     return {key: value for key, value in lists.items() if value}
 
 
-def indications_of(vmi: Object | None) -> list[str]:
-    """Return how a guest is while its disks are copied."""
+def indications_of(vm: Object, vmi: Object | None, content: Object) -> list[str]:
+    """Return how a guest is while its disks are copied, and whether some of its claims aren't."""
+    included = {backup["volumeName"] for backup in backups_of(content)}
+    volumes = vm["spec"]["template"]["spec"].get("volumes") or ()
+    partial = any(volume["name"] not in included and _LASTING & volume.keys() for volume in volumes)
+    return [*_of_guest(vmi), *([PARTIAL] if partial else [])]
+
+
+def _of_guest(vmi: Object | None) -> list[str]:
     if vmi is None:
         return []
     conditions = get(vmi, "status", "conditions")

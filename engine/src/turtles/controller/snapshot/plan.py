@@ -137,7 +137,7 @@ def _advance(snapshot: Object, found: Situation, decided: Plan, stamp: str, left
     decided.status["sourceUID"] = vm["metadata"]["uid"]
     decided.status["virtualMachineSnapshotContentName"] = contents.name_of(snapshot)
     decided.status["snapshotVolumes"] = contents.volumes_lists(vm, decided.create_content)
-    _indicate(decided.status, contents.indications_of(found.running))
+    _indicate(decided.status, contents.indications_of(vm, found.running, decided.create_content))
     decided.status.pop("error", None)
     _progress(decided, "Source locked and operation in progress", stamp)
 
