@@ -77,12 +77,8 @@ def test_causes_come_in_order() -> None:
 def test_clones_that_are_admitted() -> None:
     assert validate(clone()) == []
     spec = {"target": {**VM, "name": "new"}, "labelFilters": ["*", "!a/*", "b"], "newSMBiosSerial": "s"}
-    assert (
-        validate(
-            clone(**spec, newMacAddresses={"default": "02-00-00-00-00-01", "dotted": "0200.0000.0001", "other": ""})
-        )
-        == []
-    )
+    addresses = {"default": "02-00-00-00-00-01", "dotted": "0200.0000.0001", "other": ""}
+    assert validate(clone(**spec, newMacAddresses=addresses)) == []
     assert validate(clone(source={**VM, "apiGroup": "snapshot.kubevirt.io"}, labelFilters=["a b", "!_"])) == []
 
 
