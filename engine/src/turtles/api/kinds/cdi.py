@@ -81,7 +81,6 @@ CDI = Kind(
     versions=(Version("v1beta1", storage=True),),
     namespaced=False,
     categories=(),
-    short_names=("cdi",),
     schema=Struct(
         "How imports are set up.",
         field("spec", SPEC, "How imports are set up.", required=True),
