@@ -150,7 +150,7 @@ def test_the_object_cdi(cluster: Cluster) -> None:
     cluster.custom.create_cluster_custom_object(*GROUP, "cdis", body)
     try:
 
-        def in_force(_: str, obj: Object) -> bool:
+        def in_force(_kind: str, obj: Object) -> bool:
             status = obj.get("status") or {}
             return bool((status.get("filesystemOverhead") or {}).get("global") == "0.07")
 
