@@ -17,7 +17,7 @@ ARGS ?=
 # Tests of parts run side by side, those of a file one after the other: they share servers.
 PARALLEL := -n auto --dist loadfile
 # Tests with virtual machines wait for guests half of the time: two at once, each with an engine of its own.
-E2E_PARALLEL := -n 2 --dist loadfile
+E2E_PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 # What they leave of the processors is for those of the parts.
 BESIDE := test-engine test-collection
 

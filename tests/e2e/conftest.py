@@ -43,6 +43,13 @@ VARIABLES = {
     **json.loads(os.environ.get("TURTLES_E2E_VARIABLES", "{}")),
 }
 INSTANCE = VARIABLES["turtles_instance"]
+#: Files whose tests are few and take minutes: begun last, one process would wait for the other.
+LONG = ("test_quickstart.py", "test_integration.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take long."""
+    items.sort(key=lambda item: item.path.name not in LONG)
 
 
 @pytest.fixture(scope="session")

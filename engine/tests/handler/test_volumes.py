@@ -92,9 +92,10 @@ def test_growth(make_pod: Callable[[], Pod], run: Callable[[Cluster, Pod], Agent
         fill(pod, paths.claim_disk(name), bytes(2 * 2**20))
     files = [pod.volumes / "private" / paths.claim_disk(n).relative_to(paths.PRIVATE_DIR) for n in ("data", "fixed")]
 
-    def offer(capacity: str) -> Callable[[dict[str, Any]], None]:
+    def offer(capacity: str, asked: str = "1Gi") -> Callable[[dict[str, Any]], None]:
         def change(vmi: dict[str, Any]) -> None:
-            info = {"persistentVolumeClaimInfo": {"capacity": {"storage": capacity}}}
+            known = {"capacity": {"storage": capacity}, "requests": {"storage": asked}, "filesystemOverhead": "0.06"}
+            info = {"persistentVolumeClaimInfo": known}
             old = {entry["name"]: entry for entry in vmi["status"].get("volumeStatus") or ()}
             vmi["status"]["volumeStatus"] = [{**old.get(n, {"name": n}), **info} for n in ("data", "fixed")]
 
@@ -116,3 +117,6 @@ def test_growth(make_pod: Callable[[], Pod], run: Callable[[Cluster, Pod], Agent
     cluster.update(offer("1Mi"))
     time.sleep(2)
     assert sizes_become(4, 2)
+    # Of 8 MiB that are there 6 were asked for, of which the file system keeps some for itself.
+    cluster.update(offer("8Mi", "6Mi"))
+    assert sizes_become(5, 2)

@@ -35,8 +35,8 @@ def two_sources(spec: Object) -> None:
     spec["volumes"][0]["emptyDisk"] = {"capacity": "1Gi"}
 
 
-def unsupported_field(spec: Object) -> None:
-    spec["domain"]["launchSecurity"] = {"sev": {"attestation": {}}}
+def persistent_reservation(spec: Object) -> None:
+    spec["domain"]["devices"]["disks"][0] = {"name": "root", "lun": {"bus": "scsi", "reservation": True}}
 
 
 @pytest.mark.parametrize(
@@ -47,8 +47,11 @@ def unsupported_field(spec: Object) -> None:
         (bad_base64, ["spec.template.spec.volumes[1].cloudInitNoCloud.userDataBase64", "base64"]),
         (two_sources, ["spec.template.spec.volumes[0] must have exactly one source type set"]),
         (
-            unsupported_field,
-            ["spec.template.spec.domain.launchSecurity.sev.attestation", "not supported by this engine"],
+            persistent_reservation,
+            [
+                "persistent reservation is not enabled in kubevirt config",
+                "disks[0].lun can only be mapped to a DataVolume",
+            ],
         ),
     ],
     ids=lambda value: getattr(value, "__name__", ""),

@@ -156,7 +156,15 @@ def test_a_pool_keeps_named_machines_and_updates_them_one_after_another(
     kubectl("wait", "vmpool/desk", "--for=jsonpath={.status.readyReplicas}=2", in_time)
     assert ansible("turtles.kubevirt.pool", {**common, "memory": "136Mi", "wait": False})["changed"]
     for name in ("desk-0", "desk-1"):
-        kubectl("wait", f"vmi/{name}", "--for=jsonpath={.spec.domain.memory.guest}=136Mi", in_time)
+        # Between two instances there is none, which kubectl wait takes for the end.
+        cluster.wait(
+            namespace,
+            "virtualmachineinstances",
+            name,
+            lambda vmi: vmi and vmi["spec"]["domain"]["memory"]["guest"] == "136Mi",
+            timeout=90,
+            what="instance with more memory",
+        )
     kubectl("wait", "vmpool/desk", "--for=jsonpath={.status.readyReplicas}=2", in_time)
     assert kubectl("get", "vmi", "desk-0", "-o", "jsonpath={.metadata.uid}") != before
     assert "SuccessfulUpdate" in kubectl("describe", "vmpool", "desk")

@@ -59,8 +59,8 @@ def status(config: Object, classes: list[str]) -> dict[str, Any]:
     settings = ImportSettings.of(config)
     new: dict[str, Any] = {
         "filesystemOverhead": {
-            "global": _share(settings.overhead),
-            "storageClass": {name: _share(settings.overhead_of(name)) for name in sorted(classes)},
+            "global": share_text(settings.overhead),
+            "storageClass": {name: share_text(settings.overhead_of(name)) for name in sorted(classes)},
         },
         "preallocation": settings.preallocation,
         "scratchSpaceStorageClass": settings.scratch_class,
@@ -70,7 +70,8 @@ def status(config: Object, classes: list[str]) -> dict[str, Any]:
     return new
 
 
-def _share(number: float) -> str:
+def share_text(number: float) -> str:
+    """Return a share as CDIConfig and the status of a volume have it, such as 0.06."""
     return f"{number:.3f}".rstrip("0").rstrip(".") or "0"
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from turtles.api import quantity
+from turtles.api.import_settings import ImportSettings, share_text
 from turtles.api.objects import Object
 from turtles.domain import paths
 
@@ -29,6 +30,18 @@ def refreshed(
         {**entry, **{key: now[entry["name"]][key] for key in keys if key in now.get(entry["name"], {})}}
         for entry in entries or ()
     ]
+
+
+def note_overheads(
+    entries: Sequence[Mapping[str, Any]], pvcs: Mapping[str, Object | None], settings: ImportSettings
+) -> None:
+    """Note in entries of ``status.volumeStatus`` which share of each claim's file system its disk leaves free."""
+    for entry in entries:
+        info = entry.get("persistentVolumeClaimInfo")
+        if info and (pvc := pvcs.get(info.get("claimName", ""))) is not None:
+            is_block = info.get("volumeMode") == "Block"
+            share = 0.0 if is_block else settings.overhead_of(pvc["spec"].get("storageClassName"))
+            info["filesystemOverhead"] = share_text(share)
 
 
 def claim_status(spec: Mapping[str, Any], pvcs: Mapping[str, Object | None]) -> list[Object]:

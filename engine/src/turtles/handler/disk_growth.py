@@ -50,15 +50,19 @@ class DiskGrowth:
 
 
 def _growing(vmi: Object) -> list[tuple[Mapping[str, Any], int]]:
-    """Return the volumes whose disks grow with their claims, and the claims' capacities."""
+    """Return the volumes whose disks grow with their claims, and how large they may be.
+
+    That is what was asked for or is there, whichever is less, without what the file system keeps for itself.
+    """
     growing = []
     entries = {entry["name"]: entry for entry in vmi["status"].get("volumeStatus") or ()}
     for volume in vmi["spec"].get("volumes") or ():
         info = (entries.get(volume["name"]) or {}).get("persistentVolumeClaimInfo") or {}
-        capacity = (info.get("capacity") or {}).get("storage")
+        amounts = [amount for key in ("requests", "capacity") if (amount := (info.get(key) or {}).get("storage"))]
+        overhead = info.get("filesystemOverhead")
         writable = ("persistentVolumeClaim" in volume or "dataVolume" in volume) and not paths.is_read_only(volume)
-        if capacity and writable:
-            growing.append((volume, quantity.to_int(capacity)))
+        if amounts and overhead is not None and writable:
+            growing.append((volume, int(min(map(quantity.to_int, amounts)) * (1 - float(overhead)))))
     return growing
 
 

@@ -15,6 +15,8 @@ from typing import Any
 from turtles.api import labels, times
 from turtles.api.conditions import set_condition
 from turtles.api.configuration import ClusterConfiguration
+from turtles.api.import_settings import ImportSettings
+from turtles.api.kinds.cdi_config import NAME as CDI_CONFIG_NAME
 from turtles.api.objects import Object, controller_of
 from turtles.api.phases import PENDING, phase_of, set_phase
 from turtles.controller import remedies
@@ -47,7 +49,7 @@ from turtles.domain import paths
 from turtles.domain.macs import macs
 from turtles.kube.client import AlreadyExists, ApiError, NotFound, Unavailable
 from turtles.kube.informer import Key, key_of
-from turtles.kube.kubevirt import VMI
+from turtles.kube.kubevirt import CDI_CONFIG, VMI
 from turtles.kube.manager import Controller, Trigger, each, owner_of
 from turtles.kube.resources import NETWORK, POD
 
@@ -71,6 +73,7 @@ class VMIController:
         self._configuration, self._noted_ends = shared.configuration, noted_ends
         self._server = Server(shared.client)
         self._caches, self._data_volumes = caches, caches.data_volumes
+        self._import_configs = shared.manager.informer(CDI_CONFIG, optional=True)
 
     def controller(self) -> Controller:
         """Return what the manager needs to run it."""
@@ -82,7 +85,7 @@ class VMIController:
             Trigger(self._data_volumes, lambda old, new: users_of_data_volume(self._vmis, old, new)),
             Trigger(self._quotas, self._waiting_in),
         )
-        return Controller("vmi", self.reconcile, triggers, reads=(self._nodes,), workers=3)
+        return Controller("vmi", self.reconcile, triggers, reads=(self._nodes, self._import_configs), workers=3)
 
     def _waiting_in(self, old: Object | None, new: Object | None) -> list[Key]:
         # Whoever was refused a Pod may have one now.
@@ -111,6 +114,7 @@ class VMIController:
             attachments=attachments,
             image=self._config.image,
             data_volumes=data_volumes_of(self._caches, namespace, vmi["spec"]),
+            settings=ImportSettings.of(self._import_configs.get(None, CDI_CONFIG_NAME)),
         )
         if decided.lost_pod and (pod := self._live_pod(vmi)) is not None:
             self._pods.observe(pod)

@@ -12,6 +12,8 @@ from datetime import datetime
 
 from turtles.api import labels
 from turtles.api.conditions import get_condition, set_condition
+from turtles.api.import_settings import DEFAULT as NO_SETTINGS
+from turtles.api.import_settings import ImportSettings
 from turtles.api.objects import Object, is_deleted
 from turtles.api.phases import (
     HANDED_OVER,
@@ -19,7 +21,7 @@ from turtles.api.phases import (
     phase_of,
 )
 from turtles.api.times import rfc3339
-from turtles.controller.claims import refreshed
+from turtles.controller.claims import note_overheads, refreshed
 from turtles.controller.finalizers import with_finalizer
 from turtles.controller.pod import end, sriov
 from turtles.controller.pod.roles import by_role
@@ -43,6 +45,7 @@ def plan(
     attachments: Sequence[Object] = (),
     image: str = "",
     data_volumes: Mapping[str, Object] | None = None,
+    settings: ImportSettings = NO_SETTINGS,
 ) -> Plan:
     """Decide what a VMI needs.
 
@@ -55,6 +58,7 @@ def plan(
     :param attachments: the Pods that hold claims for its launcher.
     :param image: of the launchers that are created now.
     :param data_volumes: those that fill its claims, by name.
+    :param settings: of disks on claims.
     """
     wanted: Object = {**vmi, "metadata": dict(vmi["metadata"]), "status": copy.deepcopy(vmi.get("status") or {})}
     draft = Plan(wanted)
@@ -80,6 +84,7 @@ def plan(
     if is_final(wanted) and not is_final(vmi):
         draft.delete_pods = [each for each in pods if not is_deleted(each)]
     _follow_volumes(draft, pod, attachments, pvcs, data_volumes or {})
+    note_overheads(wanted["status"].get("volumeStatus") or (), pvcs, settings)
     if pod is not None and not is_final(wanted):
         draft.network_info = sriov.info(wanted, pod)
     conditions = wanted["status"].setdefault("conditions", [])
