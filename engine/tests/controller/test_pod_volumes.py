@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from turtles.controller.claims import claim_names, claim_status, refreshed
+from turtles.api.import_settings import ImportSettings
+from turtles.controller.claims import claim_names, claim_status, note_overheads, refreshed
 from turtles.controller.pod.config import LauncherConfig
 from turtles.controller.pod.launcher import launcher_pod
 from turtles.controller.pod.memory import overhead
@@ -171,6 +172,18 @@ def test_claims() -> None:
             "memoryDumpVolume": {"claimName": "four"},
         },
     ]
+
+
+def test_what_file_systems_keep_for_themselves() -> None:
+    pvcs = {
+        "one": {"spec": {"storageClassName": "fast"}},
+        "two": {"spec": {"volumeMode": "Block", "storageClassName": "fast"}},
+        "four": {"spec": {}},
+    }
+    entries = claim_status(CLAIMS, pvcs)
+    note_overheads([*entries, {"name": "e", "target": ""}], pvcs, ImportSettings(overheads={"fast": 0.1}))
+    shares = {entry["name"]: entry["persistentVolumeClaimInfo"]["filesystemOverhead"] for entry in entries}
+    assert shares == {"a": "0.1", "b": "0", "d": "0.06"}
 
 
 def test_claims_that_grew() -> None:

@@ -108,6 +108,7 @@ def test_a_missing_claim_is_waited_for() -> None:
         "accessModes": ["ReadWriteOnce"],
         "volumeMode": "Filesystem",
         "requests": {"storage": "1Gi"},
+        "filesystemOverhead": "0.06",
     }
 
 
