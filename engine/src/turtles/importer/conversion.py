@@ -2,6 +2,7 @@
 """Converts an image that has been inspected into the disk on the claim, with qemu-img and under limits."""
 
 import contextlib
+import os
 import re
 import subprocess
 from collections.abc import Callable
@@ -11,8 +12,11 @@ from turtles.images import QEMU_IMG, Image, check_complete, inspect_foreign
 from turtles.importer.errors import ImportFailed, ImportRefused
 from turtles.importer.target import Target
 
-#: Bytes of address space: eight requests of two MiB, and the tables of the largest image.
-_LIMITS = ("prlimit", "--as=1073741824", "--core=0", "--")
+#: Bytes of address space: the tables of the largest image, and stacks of 8 MiB for the 64 threads that QEMU reads and
+#: writes with when the machine is busy. What is in memory is limited by the container.
+_LIMITS = ("prlimit", "--as=2147483648", "--core=0", "--")
+#: Each further arena of glibc reserves 64 MiB of that, and a thread that can't be made ends qemu-img.
+_ARENAS = {"MALLOC_ARENA_MAX": "1"}
 _PROGRESS = re.compile(rb"\(([0-9]+\.[0-9]+)/100%\)")
 
 
@@ -66,6 +70,7 @@ def convert(
     command = [QEMU_IMG, "convert", "-p", "-t", "writeback", "-f", image.format, "-O", "raw", *options]
     process = subprocess.Popen(
         [*_LIMITS, *command, str(source), str(target)],
+        env={**os.environ, **_ARENAS},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
