@@ -76,12 +76,14 @@ def run(job: Job, progress: Progress, ready: Callable[[int], None]) -> None:
     with endpoint.listen("", job.port) as listener:
         server = _Server(listener, job.identity)
         ready(listener.getsockname()[1])
-        while not _take(job, progress, server.next()):
+        while (refusal := _take(job, progress, upload := server.next())) is not None:
+            # Who is refused may come again at once.
             server.free()
+            upload.answer(*refusal)
 
 
-def _take(job: Job, progress: Progress, upload: "_Upload") -> bool:
-    """Import what a client sends; return whether there is a disk now."""
+def _take(job: Job, progress: Progress, upload: "_Upload") -> tuple[int, str] | None:
+    """Import what a client sends; return None if there is a disk now, else what is to be answered."""
     signal.alarm(job.timeout)
     progress.restart()
     try:
@@ -91,12 +93,11 @@ def _take(job: Job, progress: Progress, upload: "_Upload") -> bool:
         log.error("%s", error)
         if upload.is_answered:
             raise
-        upload.answer(400 if isinstance(error, ImportRefused) else 500, str(error))
-        return False
+        return 400 if isinstance(error, ImportRefused) else 500, str(error)
     finally:
         signal.alarm(0)
     upload.answer(200, "")
-    return True
+    return None
 
 
 class _Server:
