@@ -57,7 +57,13 @@ class Server:
             self.port = port
             ready.set()
 
-        job = upload.Job(lambda: Target(self.claim, SIZE), identity, self.scratch, 3600, port=0)
+        self.begun = threading.Event()
+
+        def target() -> Target:
+            self.begun.set()
+            return Target(self.claim, SIZE)
+
+        job = upload.Job(target, identity, self.scratch, 3600, port=0)
 
         def run() -> None:
             try:
@@ -170,6 +176,7 @@ def test_a_client_that_leaves_and_comes_again(server: Server) -> None:
     connection.putheader("Content-Length", str(len(RAW)))
     connection.endheaders()
     connection.send(RAW[:MIB])
+    assert server.begun.wait(20)
     # Meanwhile nobody else may
     assert server.send(RAW)[0] == 503
     connection.close()
