@@ -25,6 +25,7 @@ CLAIM, POD, SERVICE = (
     f"{CORE}/pods/virt-export-e",
     f"{CORE}/services/virt-export-e",
 )
+LAUNCHER = f"{CORE}/pods/virt-launcher-web"
 TOKEN = f"{CORE}/secrets/export-token-e"
 VM = "/apis/kubevirt.io/v1/namespaces/ns/virtualmachines/web"
 VMI = "/apis/kubevirt.io/v1/namespaces/ns/virtualmachineinstances/web"
@@ -112,8 +113,15 @@ def test_a_machine_that_is_started_again(api: FakeApi, begin: Callable[..., None
     api.put(VM, vm)
     vmi = {"metadata": {"name": "web", "namespace": "ns"}, "spec": vm["spec"]["template"]["spec"]}
     running = {"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance", **vmi, "status": {"phase": "Running"}}
-    # Of somebody else: virt-controller doesn't touch it
-    running["metadata"]["ownerReferences"] = [{"kind": "Other", "name": "o", "uid": "o", "controller": True}]
+    # Of somebody else, so that no VirtualMachine stops it; without its Pod it would fail
+    running["metadata"] |= {
+        "uid": "web",
+        "ownerReferences": [{"kind": "Other", "name": "o", "uid": "o", "controller": True}],
+    }
+    owner = {"kind": "VirtualMachineInstance", "name": "web", "uid": "web", "controller": True}
+    metadata = {"name": "virt-launcher-web", "namespace": "ns", "labels": {"kubevirt.io": "virt-launcher"}}
+    launcher = {"metadata": {**metadata, "ownerReferences": [owner]}, "spec": {}, "status": {"phase": "Running"}}
+    api.put(LAUNCHER, launcher)
     api.put(VMI, running)
     put(api, export())
     api.wait(lambda: ready(api).get("reason") == "InUse")
@@ -128,6 +136,7 @@ def test_a_machine_that_is_started_again(api: FakeApi, begin: Callable[..., None
         link: ["ConfigMap", "VirtualMachine", "DataVolume"] for link in ("internal", "external")
     }
     assert json.loads(data["internal"])["items"][0]["data"]["ca.pem"] == found["tls.crt"]
+    api.put(LAUNCHER, launcher)
     api.update(VMI, {"status": {"phase": "Running"}})
     api.wait(lambda: POD not in api.objects)
     api.wait(lambda: ready(api).get("reason") == "InUse" and "links" not in status(api))
