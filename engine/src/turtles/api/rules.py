@@ -25,6 +25,11 @@ def schema_causes(obj: Any, spec: Type) -> list[Cause]:
     return causes
 
 
+def idle_warnings(value: Any, of: Type, path: str = "spec") -> list[str]:
+    """Return the warnings about what has no effect in the value at `path`."""
+    return [f"{here} has no effect in this engine" for here in of.idle(value, path)]
+
+
 def is_well_formed(obj: Any, spec: Type) -> bool:
     """Say whether defaults can be set in an object: its spec passes the schema's check, and its metadata is sound."""
     if schema_causes(obj, spec):

@@ -27,7 +27,7 @@ from turtles.api.kinds.cdi_config import SPEC as SETTINGS
 from turtles.api.kinds.cdi_config import setting_causes
 from turtles.api.language import STRING, Cause, Choice, Struct, field, idle
 from turtles.api.objects import Object
-from turtles.api.rules import schema_causes
+from turtles.api.rules import idle_warnings, schema_causes
 
 #: Values of spec.uninstallStrategy.
 REMOVE, BLOCK = "RemoveWorkloads", "BlockUninstallIfWorkloadsExist"
@@ -71,7 +71,7 @@ def validate(cdi: Any, context: Context = DEFAULT_CONTEXT) -> list[Cause]:
 
 def warn(cdi: Object) -> list[str]:
     """Return warnings about what has no effect in a CDI object that is admitted."""
-    return [f"{path} has no effect in this engine" for path in SPEC.idle(cdi.get("spec"), "spec")]
+    return idle_warnings(cdi.get("spec"), SPEC)
 
 
 CDI = Kind(

@@ -38,7 +38,7 @@ from turtles.api.language import (
     idle,
 )
 from turtles.api.objects import Object, get
-from turtles.api.rules import Causes, schema_causes
+from turtles.api.rules import Causes, idle_warnings, schema_causes
 
 #: Settings that a policy has, by the names that `migrationState.migrationConfiguration` has for them as well.
 SETTINGS = (
@@ -154,7 +154,7 @@ def _factors(spec: Mapping[str, Any]) -> Causes:
 
 def warn(policy: Any) -> list[str]:
     """Return the warnings about what has no effect in a policy that is admitted."""
-    return [f"{path} has no effect in this engine" for path in _SPEC.idle(policy.get("spec"), "spec")]
+    return idle_warnings(policy.get("spec"), _SPEC)
 
 
 def matching(

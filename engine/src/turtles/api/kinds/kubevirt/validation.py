@@ -18,7 +18,7 @@ from turtles.api.kind import DEFAULT_CONTEXT, Context
 from turtles.api.kinds.kubevirt.schema import KUBEVIRT_SPEC
 from turtles.api.language import FORBIDDEN, INVALID, NOT_SUPPORTED, Cause
 from turtles.api.objects import Object, get, is_deleted
-from turtles.api.rules import Causes, Spec, schema_causes
+from turtles.api.rules import Causes, Spec, idle_warnings, schema_causes
 
 UNINSTALL_STRATEGIES = ("BlockUninstallIfWorkloadsExist", "RemoveWorkloads")
 _CONFIGURATION = "spec.configuration"
@@ -89,8 +89,7 @@ def warn(kubevirt: Object) -> list[str]:
         if idle := sorted({name for name in names if name not in feature_gates.EFFECTIVE_GATES}):
             known, where = ", ".join(sorted(feature_gates.EFFECTIVE_GATES)), f"{_CONFIGURATION}.developerConfiguration"
             warnings.append(f"{where}.{key} has no effect for {', '.join(idle)}: this engine honours only {known}")
-    warnings += (f"{path} has no effect in this engine" for path in KUBEVIRT_SPEC.idle(kubevirt.get("spec"), "spec"))
-    return warnings
+    return [*warnings, *idle_warnings(kubevirt.get("spec"), KUBEVIRT_SPEC)]
 
 
 def _patches(spec: Spec) -> Causes:

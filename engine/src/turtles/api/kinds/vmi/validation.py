@@ -34,7 +34,7 @@ from turtles.api.kinds.vmi.rules.common import Rule
 from turtles.api.kinds.vmi.schema import VMI_SPEC
 from turtles.api.language import INVALID, NOT_SUPPORTED, Cause
 from turtles.api.objects import Object, get
-from turtles.api.rules import Causes, Spec, check_metadata, schema_causes
+from turtles.api.rules import Causes, Spec, check_metadata, idle_warnings, schema_causes
 
 #: Where the volumes and disks of a VirtualMachineInstance are.
 _STORAGE = (("spec", "volumes"), ("spec", "domain", "devices", "disks"))
@@ -175,12 +175,7 @@ def spec_causes(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
 
 def warn(vmi: Object) -> list[str]:
     """Return the warnings about a VirtualMachineInstance that is admitted."""
-    return [*preset_warnings(vmi), *idle_warnings(vmi.get("spec"), "spec")]
-
-
-def idle_warnings(spec: Any, path: str) -> list[str]:
-    """Return the warnings about what has no effect in the spec at `path` of an instance or a template."""
-    return [f"{here} has no effect in this engine" for here in VMI_SPEC.idle(spec, path)]
+    return [*preset_warnings(vmi), *idle_warnings(vmi.get("spec"), VMI_SPEC)]
 
 
 def _annotation(vmi: Any, name: str) -> Any:
