@@ -4,13 +4,15 @@
 Every component calls :func:`setup_logging` once; every log call names its object through ``extra``, by keys that a
 LogRecord has not taken itself, as it has ``name``::
 
-    log.info("domain started", extra={"namespace": "default", "vmi": "testvm", "uid": uid})
+    log.info("domain started", extra=about("vmi", vmi, uid=uid))
 """
 
 import json
 import logging
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 #: Attributes every LogRecord has; whatever else is on a record came in through ``extra``.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -46,3 +48,12 @@ def setup_logging(component: str, level: str = "info") -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JSONFormatter(component))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+
+
+def about(kind: str, obj: Mapping[str, Any], **facts: object) -> dict[str, object]:
+    """Return the ``extra`` of a log call about an object with a namespace.
+
+    :param kind: the key of its name, such as ``vmi`` or ``pod``. :param facts: what else is to be said.
+    """
+    metadata = obj["metadata"]
+    return {"namespace": metadata["namespace"], kind: metadata["name"], **facts}

@@ -12,7 +12,7 @@ from turtles.api import cdi, uploads
 from turtles.api.kind import Context
 from turtles.api.kinds.data_volume import DATA_VOLUME
 from turtles.api.populators import CLONE, CLONE_ERROR, CLONE_PHASE, IMPORT, PRIME, PROGRESS, SELECTED_NODE, UPLOAD
-from turtles.controller.data_volume.populator.plan import Plan, Surroundings, plan
+from turtles.controller.data_volume.populator.plan import Observed, Plan, plan
 
 SOURCES = {
     IMPORT: {"source": {"http": {"url": "https://x/a"}}, "preallocation": True},
@@ -53,9 +53,9 @@ def volume(holder: str) -> dict:
     return {"metadata": {"name": "pv"}, "spec": {"claimRef": {"uid": holder}}}
 
 
-def begin(wanted: dict, **around: Any) -> Plan:
+def begin(wanted: dict, **observed: Any) -> Plan:
     kind = wanted["spec"]["dataSourceRef"]["kind"]
-    return plan(wanted, Surroundings(**{"source": source(kind), "storage_class": AT_ONCE, **around}))
+    return plan(wanted, Observed(**{"source": source(kind), "storage_class": AT_ONCE, **observed}))
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_a_claim_waits_for_its_first_consumer() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "around", "words"),
+    ("wanted", "observed", "words"),
     [
         (claim(), {"source": None}, "VolumeImportSource ns/web doesn't exist"),
         (claim(), {"source": source(targetClaim="other")}, "is for another claim"),
@@ -116,8 +116,8 @@ def test_a_claim_waits_for_its_first_consumer() -> None:
         ),
     ],
 )
-def test_what_can_not_be_filled(wanted: dict, around: dict, words: str) -> None:
-    decided = begin(wanted, **around)
+def test_what_can_not_be_filled(wanted: dict, observed: dict, words: str) -> None:
+    decided = begin(wanted, **observed)
     assert decided.create is None
     ((type_, reason, message),) = decided.events
     assert (type_, reason) == ("Warning", "ErrCreatingPVCPrime")
@@ -125,7 +125,7 @@ def test_what_can_not_be_filled(wanted: dict, around: dict, words: str) -> None:
     assert decided.note[cdi.FAILURE_MESSAGE] == message
     # Said once
     wanted = {**wanted, "metadata": {**wanted["metadata"], "annotations": dict(decided.note)}}
-    assert begin(wanted, **around).events == ()
+    assert begin(wanted, **observed).events == ()
 
 
 def test_a_claim_without_a_class_gets_one_later() -> None:
@@ -136,7 +136,7 @@ def test_a_claim_without_a_class_gets_one_later() -> None:
 
 def test_progress() -> None:
     running = filling(cdi.IMPORT_IN_PROGRESS, "43.21%", message="Pod is running", status="True")
-    decided = plan(claim(), Surroundings(data_volume=running, prime=PRIMED))
+    decided = plan(claim(), Observed(data_volume=running, prime=PRIMED))
     assert decided.note == {
         PRIME: "prime-u-1",
         PROGRESS: "43.21%",
@@ -147,36 +147,36 @@ def test_progress() -> None:
         cdi.POD_PHASE: "Running",
     }
     assert not decided.events
-    uploading = plan(claim(UPLOAD), Surroundings(data_volume=filling(cdi.UPLOAD_READY), prime=PRIMED))
+    uploading = plan(claim(UPLOAD), Observed(data_volume=filling(cdi.UPLOAD_READY), prime=PRIMED))
     assert uploading.note[uploads.READY] == "true"
-    copying = plan(claim(CLONE), Surroundings(data_volume=filling(cdi.CLONE_IN_PROGRESS), prime=PRIMED))
+    copying = plan(claim(CLONE), Observed(data_volume=filling(cdi.CLONE_IN_PROGRESS), prime=PRIMED))
     assert copying.note[CLONE_PHASE] == "HostClone"
 
 
 def test_what_goes_wrong_is_said_once() -> None:
     failing = filling(cdi.IMPORT_IN_PROGRESS, reason="Error", message="404 Not Found")
-    decided = plan(claim(), Surroundings(data_volume=failing, prime=PRIMED))
+    decided = plan(claim(), Observed(data_volume=failing, prime=PRIMED))
     assert decided.events == (("Warning", "Error", "404 Not Found"),)
-    again = plan(claim(annotations=dict(decided.note)), Surroundings(data_volume=failing, prime=PRIMED))
+    again = plan(claim(annotations=dict(decided.note)), Observed(data_volume=failing, prime=PRIMED))
     assert again.events == ()
     failed = filling(cdi.FAILED, reason="Error", message="404 Not Found")
-    decided = plan(claim(annotations=dict(decided.note)), Surroundings(data_volume=failed, prime=PRIMED))
+    decided = plan(claim(annotations=dict(decided.note)), Observed(data_volume=failed, prime=PRIMED))
     assert decided.note[cdi.POD_PHASE] == "Failed"
     assert decided.events == (("Warning", "importFailed", "import into disk failed: 404 Not Found"),)
-    copying = plan(claim(CLONE), Surroundings(data_volume=failed, prime=PRIMED))
+    copying = plan(claim(CLONE), Observed(data_volume=failed, prime=PRIMED))
     assert (copying.note[CLONE_PHASE], copying.note[CLONE_ERROR]) == ("Error", "404 Not Found")
 
 
 def test_its_volume_is_handed_over() -> None:
     filled = {"data_volume": filling(cdi.SUCCEEDED, "100.0%"), "prime": PRIMED}
-    decided = plan(claim(), Surroundings(**filled, volume=volume("prime")))
+    decided = plan(claim(), Observed(**filled, volume=volume("prime")))
     assert (decided.give, decided.delete) == (True, False)
     # Until whoever binds claims has seen it
-    decided = plan(claim(), Surroundings(**filled, volume=volume("u-1")))
+    decided = plan(claim(), Observed(**filled, volume=volume("u-1")))
     assert (decided.give, decided.delete) == (False, False)
     # Never somebody else's
     for odd in (volume("other"), None):
-        decided = plan(claim(), Surroundings(**filled, volume=odd))
+        decided = plan(claim(), Observed(**filled, volume=odd))
         assert not decided.give
         assert "is gone or is another claim's" in decided.events[0][2]
 
@@ -190,13 +190,13 @@ def test_its_volume_is_handed_over() -> None:
     ],
 )
 def test_a_bound_claim_has_its_content(kind: str, reason: str, words: str) -> None:
-    around = Surroundings(data_volume=filling(cdi.SUCCEEDED), prime=PRIMED)
-    decided = plan(claim(kind, "Bound"), around)
+    observed = Observed(data_volume=filling(cdi.SUCCEEDED), prime=PRIMED)
+    decided = plan(claim(kind, "Bound"), observed)
     assert decided.delete
     assert (decided.note[cdi.POD_PHASE], decided.note[PROGRESS], decided.note[PRIME]) == ("Succeeded", "100.0%", None)
     assert decided.note[cdi.FAILURE_MESSAGE] == words
     assert [event[1] for event in decided.events] == [reason]
-    kept = plan(claim(kind, "Bound", {cdi.RETAIN_POD: "true", cdi.POD_PHASE: "Succeeded"}), around)
+    kept = plan(claim(kind, "Bound", {cdi.RETAIN_POD: "true", cdi.POD_PHASE: "Succeeded"}), observed)
     assert (kept.delete, kept.events) == (False, ())
     # One that somebody bound to a volume of his own needs no content
-    assert plan(claim(kind, "Bound"), Surroundings(source=source(kind))) == Plan()
+    assert plan(claim(kind, "Bound"), Observed(source=source(kind))) == Plan()

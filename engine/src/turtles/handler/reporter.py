@@ -13,6 +13,7 @@ from turtles.domain.end import End
 from turtles.domain.report import Event, Observation
 from turtles.handler.cluster import Cluster
 from turtles.handler.guest import Guest
+from turtles.log import about
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +57,5 @@ class Reporter:
         if changes:
             self._cluster.patch(vmi, changes)
             if status.get("phase") != phase_of(vmi):
-                metadata = vmi["metadata"]
-                extra = {"namespace": metadata["namespace"], "vmi": metadata["name"], "phase": status.get("phase")}
-                log.info("phase changed", extra=extra)
+                log.info("phase changed", extra=about("vmi", vmi, phase=status.get("phase")))
         return bool(changes)

@@ -32,6 +32,7 @@ from turtles.launcher.loop import after, every, initialize, on_signals, step
 from turtles.launcher.metrics_port import MetricsPort
 from turtles.launcher.supervisor import Supervisor
 from turtles.launcher.waits import wait_for_container_disks, wait_for_vmi
+from turtles.log import about
 
 log = logging.getLogger(__name__)
 
@@ -161,8 +162,7 @@ class Launcher:
 
     def _note(self, message: str) -> None:
         """Log how far it has come."""
-        metadata = self._vmi["metadata"]
-        log.info(message, extra={"namespace": metadata["namespace"], "vmi": metadata["name"]})
+        log.info(message, extra=about("vmi", self._vmi))
 
     def _is_ending(self) -> bool:
         return self._deadline is not None

@@ -17,6 +17,7 @@ from turtles.kube.informer import Informer, Key, key_of
 from turtles.kube.manager import Controller, Trigger
 from turtles.kube.resources import POD
 from turtles.kube.writer import Writer
+from turtles.log import about
 from turtles.standalone import binding
 from turtles.standalone.times import now
 
@@ -279,7 +280,7 @@ class Scheduler:
             log.debug("the Pod was gone or bound already", extra={"pod": metadata["name"]})
             return
         self._assumed[metadata["uid"]] = (node, pod)
-        log.info("Pod bound", extra={"namespace": metadata["namespace"], "pod": metadata["name"], "node": node})
+        log.info("Pod bound", extra=about("pod", pod, node=node))
         self._recorder.event(
             pod,
             "Normal",

@@ -34,6 +34,7 @@ from turtles.kube.kubevirt import EXPORT, SNAPSHOT, SNAPSHOT_CONTENT
 from turtles.kube.lookup import Lookup
 from turtles.kube.manager import Controller, Trigger, each, owner_of
 from turtles.kube.resources import APISERVICE, CONFIGMAP, INGRESS, POD, SECRET, SERVICE, VOLUMESNAPSHOT
+from turtles.log import about
 
 log = logging.getLogger(__name__)
 
@@ -143,7 +144,7 @@ class ExportController:
         observed = self._observe(export)
         decided = plan(export, source, observed, datetime.now(UTC))
         if decided.delete_export:
-            log.info("the time of an export is over", extra=_facts(export))
+            log.info("the time of an export is over", extra=about("export", export))
             self._writer.delete(self._exports, export)
             return None
         try:
@@ -247,7 +248,7 @@ class ExportController:
             made = create(self._writer, self._pods, wanted)
             if made is None:
                 return _AGAIN
-            log.info("export server created", extra=_facts(export))
+            log.info("export server created", extra=about("export", export))
             self._identify(export, source, observed, made)
         elif decided.identify and observed.pod is not None:
             self._identify(export, source, observed, observed.pod)
@@ -293,7 +294,7 @@ class ExportController:
             )
         except (Missing, Unexpandable) as error:
             # As it is: the instance type may be there where it is created again
-            log.warning("an exported machine keeps its instance type: %s", error, extra=_facts(export))
+            log.warning("an exported machine keeps its instance type: %s", error, extra=about("export", export))
         claims = {
             volume.name: claim["spec"]
             for volume in source.volumes
@@ -320,10 +321,6 @@ def _kind(export: Object) -> str:
 
 def _source(export: Object) -> list[str]:
     return [f"{_kind(export)}/{export['metadata']['namespace']}/{export['spec']['source']['name']}"]
-
-
-def _facts(export: Object) -> dict[str, str]:
-    return {"namespace": export["metadata"]["namespace"], "export": export["metadata"]["name"]}
 
 
 def _known(informer: Informer, namespace: str, names: Iterable[str]) -> dict[str, Object]:

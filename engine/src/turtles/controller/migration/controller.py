@@ -24,6 +24,7 @@ from turtles.kube.informer import Key, key_of
 from turtles.kube.kubevirt import MIGRATION, MIGRATION_POLICY
 from turtles.kube.manager import Controller, Trigger, each
 from turtles.kube.resources import NAMESPACE, POD
+from turtles.log import about
 
 log = logging.getLogger(__name__)
 
@@ -152,8 +153,7 @@ class MigrationController:
         except ApiError as error:
             return error
         name = pod["metadata"]["name"]
-        extra = {"namespace": pod["metadata"]["namespace"], "vmi": vmi["metadata"]["name"], "pod": name}
-        log.info("migration target Pod created", extra=extra)
+        log.info("migration target Pod created", extra=about("vmi", vmi, pod=name))
         for obj in (migration, vmi):
             self._recorder.event(obj, "Normal", "SuccessfulCreate", f"Created migration target pod {name}")
         return None

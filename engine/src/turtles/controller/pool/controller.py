@@ -39,6 +39,7 @@ from turtles.kube.client import AlreadyExists, ApiError, Conflict, NotFound, Una
 from turtles.kube.informer import Informer, Key
 from turtles.kube.kubevirt import POOL
 from turtles.kube.manager import Controller, Trigger, each
+from turtles.log import about
 
 log = logging.getLogger(__name__)
 
@@ -193,7 +194,7 @@ class PoolController:
             if decided.preserve:
                 self._preserve_claims(vm)
             self._release(vm)
-            log.info("VM released", extra={"namespace": vm["metadata"]["namespace"], "vm": vm["metadata"]["name"]})
+            log.info("VM released", extra=about("vm", vm))
         for vm in decided.delete:
             self._delete(pool, vm, "Deleted VM {key} with uid {uid} from pool")
         for vm in decided.replace:

@@ -9,7 +9,7 @@ from typing import Any
 
 from turtles.api import labels
 from turtles.api.conditions import get_condition
-from turtles.api.objects import Object, controller_of, is_deleted
+from turtles.api.objects import Object, controller_of, get, is_deleted
 from turtles.api.phases import is_final
 from turtles.api.run_strategies import ALWAYS, HALTED, run_strategy
 from turtles.controller.caches import users_of_claim, users_of_data_volume
@@ -29,6 +29,7 @@ from turtles.controller.vm.status import FAILED_CREATE, NOT_ADOPTED, Context, st
 from turtles.kube.client import ApiError
 from turtles.kube.informer import Key
 from turtles.kube.manager import Controller, Trigger, each
+from turtles.log import about
 
 log = logging.getLogger(__name__)
 
@@ -200,12 +201,9 @@ class VMController:
     def _store(self, vm: Object, vmi: Object | None, decided: Plan, around: Context) -> Object:
         """Write the VM's status if it changed."""
         stored = self._writer.store_status(self._vms, vm, status(vm, vmi, decided, around, datetime.now(UTC)))
-        said, says = ((obj.get("status") or {}).get("printableStatus") for obj in (vm, stored))
-        if says != said:
-            metadata = vm["metadata"]
-            log.info(
-                "status changed", extra={"namespace": metadata["namespace"], "vm": metadata["name"], "status": says}
-            )
+        before, now = (get(obj, "status", "printableStatus") for obj in (vm, stored))
+        if now != before:
+            log.info("status changed", extra=about("vm", vm, status=now))
         return stored
 
 

@@ -18,6 +18,7 @@ from turtles.kube.client import AlreadyExists, ApiError, Client, NotFound, Unava
 from turtles.kube.events import Recorder
 from turtles.kube.kubevirt import VM, VMI
 from turtles.kube.writer import Writer
+from turtles.log import about
 
 log = logging.getLogger(__name__)
 
@@ -85,8 +86,7 @@ class OwnInstance:
     def delete(self, vm: Object, vmi: Object, why: str) -> None:
         """Delete the VMI, for a reason that the log gets."""
         if self._instances.delete(vm, vmi, STOPPED):
-            metadata = vmi["metadata"]
-            log.info("VMI deleted: %s", why, extra={"namespace": metadata["namespace"], "vm": metadata["name"]})
+            log.info("VMI deleted: %s", why, extra=about("vm", vmi))
 
     def adopt(self, vm: Object, vmi: Object) -> Object | None:
         """Take a VMI that nothing controls; None if the VM is on its way out, which the cache may not show yet."""
@@ -108,7 +108,7 @@ class OwnInstance:
                 "annotations": annotations,
             },
         )
-        log.info("VMI adopted", extra={"namespace": metadata["namespace"], "vm": metadata["name"]})
+        log.info("VMI adopted", extra=about("vm", vmi))
         self._recorder.event(
             vm, "Normal", "SuccessfulAdopt", f"Adopted the virtual machine instance {metadata['name']}, which runs on"
         )

@@ -23,6 +23,7 @@ from turtles.controller.vm.live_update import without_live_fields
 from turtles.controller.vmi.template import make_vmi
 from turtles.kube.client import AlreadyExists, ApiError, Client, NotFound
 from turtles.kube.resources import CONTROLLERREVISION
+from turtles.log import about
 
 log = logging.getLogger(__name__)
 
@@ -146,7 +147,7 @@ class Revisions:
             log.warning(
                 "no revision stored, a later change will not ask for a restart: %s",
                 error,
-                extra={"namespace": metadata["namespace"], "vm": vm["metadata"]["name"]},
+                extra=about("vm", vm),
             )
         self._remember(metadata["name"], _started_with(vm["spec"], _used(vm)))
 

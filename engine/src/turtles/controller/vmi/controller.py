@@ -52,6 +52,7 @@ from turtles.kube.informer import Key, key_of
 from turtles.kube.kubevirt import CDI_CONFIG, VMI
 from turtles.kube.manager import Controller, Trigger, each, owner_of
 from turtles.kube.resources import NETWORK, POD
+from turtles.log import about
 
 log = logging.getLogger(__name__)
 
@@ -175,7 +176,7 @@ class VMIController:
         return pod if (controller_of(pod) or {}).get("uid") == vmi["metadata"]["uid"] else None
 
     def _create_pod(self, vmi: Object, planned: Object) -> None:
-        namespace, name = vmi["metadata"]["namespace"], pod_name(vmi)
+        name = pod_name(vmi)
         try:
             self._create_state_claim(vmi)
             self._writer.create(self._pods, launcher_pod(planned, self.launcher_config(planned)))
@@ -191,7 +192,7 @@ class VMIController:
         except ApiError as error:
             self._not_created(vmi, f"Error creating pod: {error.message}", remedies.of_refusal(error))
             raise
-        log.info("Pod created", extra={"namespace": namespace, "vmi": vmi["metadata"]["name"], "pod": name})
+        log.info("Pod created", extra=about("vmi", vmi, pod=name))
         self._recorder.event(vmi, "Normal", "SuccessfulCreate", f"Created virtual machine pod {name}")
 
     def _attach(self, vmi: Object, launcher: Object, volume: Mapping[str, Any]) -> None:
@@ -208,8 +209,7 @@ class VMIController:
             message = f"Error creating attachment pod: {error.message}"
             self._recorder.event(vmi, "Warning", _FAILED_CREATE, remedies.advised(message, remedies.of_refusal(error)))
             raise
-        extra = {"namespace": vmi["metadata"]["namespace"], "vmi": vmi["metadata"]["name"], "pod": name}
-        log.info("attachment Pod created", extra=extra)
+        log.info("attachment Pod created", extra=about("vmi", vmi, pod=name))
         self._recorder.event(vmi, "Normal", "SuccessfulCreate", f"Created attachment pod {name}")
 
     def _detach(self, vmi: Object, pod: Object) -> None:
@@ -270,9 +270,7 @@ class VMIController:
         except NotFound:
             return old
         if phase_of(stored) != phase_of(old):
-            metadata = old["metadata"]
-            extra = {"namespace": metadata["namespace"], "vmi": metadata["name"], "phase": phase_of(stored)}
-            log.info("phase changed", extra=extra)
+            log.info("phase changed", extra=about("vmi", old, phase=phase_of(stored)))
         return stored
 
     def _tell_failure(self, vmi: Object, message: str) -> None:
@@ -281,7 +279,7 @@ class VMIController:
         log.warning(
             "VMI failed: %s",
             message,
-            extra={"namespace": metadata["namespace"], "vmi": metadata["name"], "uid": metadata["uid"]},
+            extra=about("vmi", vmi, uid=metadata["uid"]),
         )
         self._recorder.event(vmi, "Warning", "Failed", message)
         owner = controller_of(vmi)

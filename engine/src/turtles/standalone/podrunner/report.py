@@ -10,6 +10,7 @@ from turtles.kube.events import Recorder
 from turtles.kube.informer import Informer
 from turtles.kube.resources import POD
 from turtles.kube.writer import Writer
+from turtles.log import about
 from turtles.standalone import attachments
 from turtles.standalone.podrunner import network, status
 from turtles.standalone.podrunner.config import Config
@@ -143,8 +144,7 @@ class Reporter:
             try:
                 self._writer.patch(self._pods, pod, body, subresource="status")
                 if new["phase"] != (pod.get("status") or {}).get("phase"):
-                    extra = {"namespace": metadata["namespace"], "pod": metadata["name"], "phase": new["phase"]}
-                    log.info("phase changed", extra=extra)
+                    log.info("phase changed", extra=about("pod", pod, phase=new["phase"]))
                 return
             except Conflict:
                 # Others own some conditions (readiness gates): merge ours into theirs again.

@@ -18,6 +18,7 @@ from turtles.kube.events import Recorder
 from turtles.kube.informer import Informer
 from turtles.kube.queue import WorkQueue
 from turtles.kube.resources import CONFIGMAP, NETWORK, POD, SECRET
+from turtles.log import about
 from turtles.standalone.podrunner import container as containers
 from turtles.standalone.podrunner import network, ordinary, probes, restart
 from turtles.standalone.podrunner.cgroup import Cgroups
@@ -188,7 +189,7 @@ class Runner:
         try:
             self._warn(pod)
             if directory.create(pod):
-                log.info("Pod arrived", extra=_facts(pod))
+                log.info("Pod arrived", extra=about("pod", pod))
             again = _sooner(self._advance(pod, directory, waits), self._follow_networks(pod, directory))
             due = self._volumes.renew(pod)
             if due is not None:
@@ -305,7 +306,7 @@ class Runner:
             return 0.0
         started = directory.observe(name, self._zygote)
         self._watch(directory.uid, started)
-        log.info("container started", extra={**_facts(pod), "container": name})
+        log.info("container started", extra=about("pod", pod, container=name))
         self._recorder.event(pod, "Normal", "Started", f"Started container {name}")
         if started.running:
             self._supervisor.watch(pod, container, directory, started, fresh=True)
@@ -366,11 +367,6 @@ class Runner:
         self._volumes.remove(directory.uid, directory.path)
         self._cgroups.remove(directory.uid)
         directory.remove()
-
-
-def _facts(pod: Object) -> dict[str, str]:
-    """Return what logs say of a Pod."""
-    return {"namespace": pod["metadata"]["namespace"], "pod": pod["metadata"]["name"]}
 
 
 def _waiting(error: BaseException) -> Waiting:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from turtles.api.objects import Object
+from turtles.log import about
 from turtles.standalone import attachments
 from turtles.standalone.files import write_text
 from turtles.standalone.podrunner import container as containers
@@ -95,10 +96,7 @@ class Starter:
         finally:
             attached = attaching.result()
         if fresh:
-            log.info(
-                "network and volumes ready",
-                extra={"namespace": pod["metadata"]["namespace"], "pod": pod["metadata"]["name"]},
-            )
+            log.info("network and volumes ready", extra=about("pod", pod))
         known = _addresses(container, attachments.addresses(attached))
         self._write_etc(pod, container, directory, attached)
         netns = None if spec.get("hostNetwork") else network.namespace_path(self._config, directory.uid)

@@ -9,7 +9,7 @@ from turtles.api import cdi
 from turtles.api.objects import Object, is_deleted
 from turtles.api.phases import phase_of
 from turtles.api.populators import prime_name, reference_of
-from turtles.controller.data_volume.populator.plan import CREATED, Plan, Surroundings, plan, refused
+from turtles.controller.data_volume.populator.plan import CREATED, Observed, Plan, plan, refused
 from turtles.controller.data_volume.volumes import give, volume_of
 from turtles.controller.definition import Definition
 from turtles.controller.owned import create, own
@@ -19,6 +19,7 @@ from turtles.kube.informer import Informer, Key, key_of
 from turtles.kube.kubevirt import POPULATORS
 from turtles.kube.manager import Controller, Trigger, owner_of
 from turtles.kube.resources import PVC, STORAGECLASS
+from turtles.log import about
 
 log = logging.getLogger(__name__)
 
@@ -71,10 +72,10 @@ class PopulatorController:
         claim = self._claims.get(*key)
         if claim is None or is_deleted(claim) or reference_of(claim) is None or not self._definition.is_ours():
             return
-        around = self._surroundings(claim)
-        decided = plan(claim, around)
+        observed = self._observed(claim)
+        decided = plan(claim, observed)
         try:
-            self._carry_out(claim, decided, around)
+            self._carry_out(claim, decided, observed)
         except Unavailable:
             raise
         except ApiError as error:
@@ -82,7 +83,7 @@ class PopulatorController:
             self._tell(claim, refused(claim, error.message))
             raise
 
-    def _surroundings(self, claim: Object) -> Surroundings:
+    def _observed(self, claim: Object) -> Observed:
         reference = reference_of(claim)
         assert reference is not None
         namespace, name = claim["metadata"]["namespace"], prime_name(claim)
@@ -90,7 +91,7 @@ class PopulatorController:
         data_volume, prime = own(claim, there), self._claims.get(namespace, name)
         class_name = claim["spec"].get("storageClassName")
         is_complete = data_volume is not None and phase_of(data_volume) == cdi.SUCCEEDED
-        return Surroundings(
+        return Observed(
             self._sources[reference.kind].get(namespace, reference.name),
             self._classes.get(None, class_name) if class_name else None,
             data_volume,
@@ -99,18 +100,16 @@ class PopulatorController:
             volume_of(self._client, prime) if is_complete else None,
         )
 
-    def _carry_out(self, claim: Object, decided: Plan, around: Surroundings) -> None:
-        metadata = claim["metadata"]
-        extra = {"namespace": metadata["namespace"], "claim": metadata["name"]}
+    def _carry_out(self, claim: Object, decided: Plan, observed: Observed) -> None:
         if decided.create is not None and create(self._writer, self._data_volumes, decided.create) is not None:
             self._recorder.event(claim, *CREATED)
-            log.info("claim is filled in the place of another one", extra=extra)
-        if decided.give and around.volume is not None:
-            give(self._client, around.volume, claim)
-            log.info("volume handed over", extra={**extra, "volume": around.volume["metadata"]["name"]})
+            log.info("claim is filled in the place of another one", extra=about("claim", claim))
+        if decided.give and observed.volume is not None:
+            give(self._client, observed.volume, claim)
+            log.info("volume handed over", extra=about("claim", claim, volume=observed.volume["metadata"]["name"]))
         self._tell(claim, decided)
-        if decided.delete and around.data_volume is not None:
-            self._writer.delete(self._data_volumes, around.data_volume)
+        if decided.delete and observed.data_volume is not None:
+            self._writer.delete(self._data_volumes, observed.data_volume)
 
     def _tell(self, claim: Object, decided: Plan) -> None:
         before = claim["metadata"].get("annotations") or {}

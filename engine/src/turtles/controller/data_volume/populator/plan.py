@@ -59,7 +59,7 @@ _Event = tuple[str, str, str]
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class Observed:
     """What there is for a claim; None for what doesn't exist.
 
     :param source: what its dataSourceRef names. :param storage_class: the one that it names.
@@ -91,25 +91,25 @@ class Plan:
     delete: bool = False
 
 
-def plan(claim: Object, around: Surroundings) -> Plan:
+def plan(claim: Object, observed: Observed) -> Plan:
     """Decide what to do for a claim that names a populator and isn't being deleted."""
     reference = reference_of(claim)
     if reference is None or get(claim, "status", "phase") == "Lost":
         return Plan()
     if get(claim, "status", "phase") == "Bound":
-        return _bound(claim, around, reference.kind)
-    if around.data_volume is None:
-        return _begin(claim, around)
-    if is_deleted(around.data_volume):
+        return _bound(claim, observed, reference.kind)
+    if observed.data_volume is None:
+        return _begin(claim, observed)
+    if is_deleted(observed.data_volume):
         return Plan()
-    if phase_of(around.data_volume) == cdi.SUCCEEDED:
-        return _rebind(claim, around, reference.kind)
-    return _watch(claim, around, reference.kind)
+    if phase_of(observed.data_volume) == cdi.SUCCEEDED:
+        return _rebind(claim, observed, reference.kind)
+    return _watch(claim, observed, reference.kind)
 
 
-def _bound(claim: Object, around: Surroundings, kind: str) -> Plan:
+def _bound(claim: Object, observed: Observed, kind: str) -> Plan:
     """The claim has a volume: what was there for it goes."""
-    if around.data_volume is None:
+    if observed.data_volume is None:
         return Plan()
     done: dict[str, str | None] = {
         cdi.POD_PHASE: cdi.SUCCEEDED,
@@ -128,10 +128,10 @@ def _bound(claim: Object, around: Surroundings, kind: str) -> Plan:
     if _noted(claim).get(cdi.POD_PHASE) != cdi.SUCCEEDED:
         told = (("Normal", reason, words.format(claim["metadata"]["name"])),)
     keep = _noted(claim).get(cdi.RETAIN_POD) == "true"
-    return Plan(note=done, delete=not keep and not is_deleted(around.data_volume), events=told)
+    return Plan(note=done, delete=not keep and not is_deleted(observed.data_volume), events=told)
 
 
-def _begin(claim: Object, around: Surroundings) -> Plan:
+def _begin(claim: Object, observed: Observed) -> Plan:
     """There is no PVC': whether there is to be one."""
     reference = reference_of(claim)
     assert reference is not None
@@ -140,28 +140,28 @@ def _begin(claim: Object, around: Surroundings) -> Plan:
     if reference.namespace not in ("", metadata["namespace"]):
         message = f"spec.dataSourceRef.namespace {reference.namespace!r} is another namespace than the claim's; "
         return _impossible(claim, f"{message}leave it out, and have {reference.kind} {reference.name} beside the claim")
-    if around.source is None or not _is_for(around.source, claim):
-        why = "is for another claim (spec.targetClaim)" if around.source else "doesn't exist: create it"
+    if observed.source is None or not _is_for(observed.source, claim):
+        why = "is for another claim (spec.targetClaim)" if observed.source else "doesn't exist: create it"
         return _impossible(claim, f"{reference.kind} {metadata['namespace']}/{reference.name} {why}")
     if (class_name := spec.get("storageClassName")) is None:
         # It may get one later
         return Plan()
     if not class_name:
         return _impossible(claim, f"PVC {name} has empty storage class name, and a populator needs one")
-    if around.storage_class is None:
+    if observed.storage_class is None:
         return _impossible(claim, f"storage class {class_name} not found")
-    provisioner = str(around.storage_class.get("provisioner") or "")
+    provisioner = str(observed.storage_class.get("provisioner") or "")
     if provisioner.startswith("kubernetes.io/") and not _noted(claim).get(_MIGRATED):
         return _impossible(claim, f"can't use populator for PVC {name} with in-tree storage class {provisioner}")
-    waits = claims.waits_for_consumer(around.storage_class) and SELECTED_NODE not in _noted(claim)
+    waits = claims.waits_for_consumer(observed.storage_class) and SELECTED_NODE not in _noted(claim)
     if waits and _noted(claim).get(cdi.BIND_IMMEDIATELY) in (None, "false"):
         # What was wrong before isn't any more
         was_wrong = _noted(claim).get(cdi.FAILURE_REASON) == cdi.ERROR
         return Plan(note={cdi.FAILURE_REASON: "", cdi.FAILURE_MESSAGE: ""} if was_wrong else {})
-    if around.in_the_way:
+    if observed.in_the_way:
         return _impossible(claim, f"DataVolume {prime_name(claim)} exists and is not of this claim; delete it")
     return Plan(
-        note={PRIME: prime_name(claim), **_state(reference.kind, "Pending")}, create=prime(claim, around.source)
+        note={PRIME: prime_name(claim), **_state(reference.kind, "Pending")}, create=prime(claim, observed.source)
     )
 
 
@@ -220,23 +220,23 @@ def source_kind(claim: Object) -> str:
     return reference.kind if reference is not None else ""
 
 
-def _rebind(claim: Object, around: Surroundings, kind: str) -> Plan:
+def _rebind(claim: Object, observed: Observed, kind: str) -> Plan:
     """PVC' has its content: its volume is handed over."""
     note = {PROGRESS: "100.0%", **_state(kind, cdi.SUCCEEDED)}
-    held = get(around.volume, "spec", "claimRef", "uid")
+    held = get(observed.volume, "spec", "claimRef", "uid")
     if held == claim["metadata"]["uid"]:
         # Whoever binds claims has to see it
         return Plan(note=note)
-    if around.prime is None or around.volume is None or held != around.prime["metadata"]["uid"]:
+    if observed.prime is None or observed.volume is None or held != observed.prime["metadata"]["uid"]:
         message = f"the volume of PersistentVolumeClaim {prime_name(claim)}, which has the content of "
         message += f"{claim['metadata']['name']}, is gone or is another claim's; delete DataVolume {prime_name(claim)}"
         return _impossible(claim, message)
     return Plan(note=note, give=True)
 
 
-def _watch(claim: Object, around: Surroundings, kind: str) -> Plan:
+def _watch(claim: Object, observed: Observed, kind: str) -> Plan:
     """PVC' is on its way: how far it is, and what is said of it."""
-    data_volume = around.data_volume or {}
+    data_volume = observed.data_volume or {}
     phase, name = phase_of(data_volume), claim["metadata"]["name"]
     running = get_condition(get(data_volume, "status", "conditions"), cdi.RUNNING) or {}
     restarts = get(data_volume, "status", "restartCount")
@@ -250,7 +250,7 @@ def _watch(claim: Object, around: Surroundings, kind: str) -> Plan:
         **_state(kind, phase),
     }
     if kind == UPLOAD:
-        note[uploads.READY] = _noted(around.prime).get(uploads.READY, "false")
+        note[uploads.READY] = _noted(observed.prime).get(uploads.READY, "false")
     why = cdi.failure_of(data_volume)
     if kind == CLONE:
         note |= {CLONE_PHASE: "Error", CLONE_ERROR: why} if why else {CLONE_ERROR: None}

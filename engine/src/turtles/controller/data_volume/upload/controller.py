@@ -32,6 +32,7 @@ from turtles.kube.informer import Key, key_of
 from turtles.kube.kubevirt import CDI_CONFIG, DATA_VOLUME
 from turtles.kube.manager import Controller, Trigger, each, owner_of
 from turtles.kube.resources import APISERVICE, POD, PVC, SECRET, STORAGECLASS
+from turtles.log import about
 
 log = logging.getLogger(__name__)
 
@@ -110,7 +111,6 @@ class UploadController:
             return ""
 
     def _carry_out(self, claim: Object, decided: Plan, observed: Observed) -> float | None:
-        metadata = claim["metadata"]
         if decided.delete_pod and observed.pod is not None:
             self._writer.delete(self._pods, observed.pod)
         if decided.delete_scratch and observed.scratch is not None:
@@ -126,7 +126,7 @@ class UploadController:
             pod = create(self._writer, self._pods, wanted)
             if pod is None:
                 return _AGAIN
-            log.info("upload server created", extra={"namespace": metadata["namespace"], "claim": metadata["name"]})
+            log.info("upload server created", extra=about("claim", claim))
             self._identify(pod, observed.authorities)
         elif decided.identify and observed.pod is not None:
             self._identify(observed.pod, observed.authorities)
