@@ -211,26 +211,34 @@ class FakeApi:
         return self.atomic(lambda: self._write(path, copy.deepcopy(obj)))
 
     def update(self, path: str, patch: Object) -> Object:
+        """Change an object, once it is there: who creates it may be on their way."""
+        self._await(path)
         return self.atomic(lambda: self._write(path, merge(self.objects[path], patch)))
 
     def remove(self, path: str) -> None:
         self.atomic(lambda: self._erase(path))
 
     def delete(self, path: str) -> None:
-        """Remove an object, or mark it where it has finalizers."""
+        """Remove an object once it is there, or mark it where it has finalizers."""
+        self._await(path)
         self.atomic(lambda: self._delete(path, self.objects[path], {}))
 
     def forget_history(self) -> None:
         """Watches that start before now get 410."""
         self.atomic(self._forget)
 
-    def wait(self, condition: Callable[[], Any], seconds: float = 30.0) -> Any:
+    def wait(self, condition: Callable[[], Any], seconds: float = 60.0, what: str = "condition not met") -> Any:
         """Return the condition's value once it is true."""
         deadline = time.monotonic() + seconds
         while not (value := condition()):
-            assert time.monotonic() < deadline, "condition not met"
+            assert time.monotonic() < deadline, what
             time.sleep(0.005)
         return value
+
+    def _await(self, path: str) -> None:
+        # What requests are answered by can't wait for another one
+        if threading.current_thread() is not self._thread:
+            self.wait(lambda: path in self.objects, what=f"there is no {path}")
 
     def atomic(self, work: Callable[[], Any]) -> Any:
         """Return what the work gives; no request is answered meanwhile."""

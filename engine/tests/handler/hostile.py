@@ -142,7 +142,8 @@ def main() -> None:
         file.write('unix_sock_dir = "/run/libvirt"\nauth_unix_rw = "none"\nauth_unix_ro = "none"\n')
     subprocess.Popen(["/usr/sbin/libvirtd", "-f", conf])
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # libvirt waits for the end of QEMUs, which are this process's then
-    while not os.access(REAL, os.F_OK):
+    # There is a moment between the name and the queue
+    while socket.socket(socket.AF_UNIX).connect_ex(REAL):
         time.sleep(0.01)
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(SOCKET)

@@ -3,9 +3,11 @@
 private non-root libvirtd in its own mount namespace. Needs root."""
 
 import contextlib
+import errno
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -182,9 +184,21 @@ class Pod:
             start_new_session=True,
         )
         deadline = time.monotonic() + 60
-        while wait and not self.socket.exists():
+        while wait and not self._listens():
             assert time.monotonic() < deadline, self.log()
             time.sleep(0.02)
+
+    def _listens(self) -> bool:
+        """Whether somebody listens, if only with a queue that is full: the socket is there a moment before."""
+        if not self.socket.exists():
+            return False
+        directory = os.open(self.socket.parent, os.O_PATH)  # the path may be too long for a socket
+        try:
+            with socket.socket(socket.AF_UNIX) as client:
+                client.setblocking(False)
+                return client.connect_ex(f"/proc/self/fd/{directory}/{self.socket.name}") in (0, errno.EAGAIN)
+        finally:
+            os.close(directory)
 
     def log(self) -> str:
         path = self.work / "log"
