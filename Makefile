@@ -63,7 +63,7 @@ test-engine: venv-tests
 
 .PHONY: test-collection
 test-collection: venv-tests
-	@$(RUN) python -m pytest $(PARALLEL) tests/unit $(ARGS)
+	@$(RUN) python -m pytest $(PARALLEL) -o cache_dir=.pytest_cache/unit tests/unit $(ARGS)
 
 .PHONY: test-matrix
 test-matrix: venv-tests ## Judge and test the collection with ansible-core 2.17 to the newest; MATRIX="2.17 2.21": only these.
@@ -81,7 +81,7 @@ test-specs: venv-tests ## Judge 50,000 machines drawn from the schema, and make 
 
 .PHONY: test-e2e
 test-e2e: venv-tests ## Run the tests with an engine of their own and real virtual machines.
-	@$(RUN) $(AS_ROOT) env $(ROOT_PATH) $(CURDIR)/$(BIN)/python -m pytest $(E2E_PARALLEL) tests/e2e $(ARGS)
+	@$(RUN) $(AS_ROOT) env $(ROOT_PATH) $(CURDIR)/$(BIN)/python -m pytest $(E2E_PARALLEL) -o cache_dir=.pytest_cache/e2e tests/e2e $(ARGS)
 
 .PHONY: test-migration
 test-migration: venv-tests ## Migrate a guest 50 times, with all settings, and with what takes part dying on the way; 45 minutes.

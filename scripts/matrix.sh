@@ -70,7 +70,8 @@ if [ "${1:-}" = --one ]; then
     case " ${SANITY:-$version} " in
         *" $version "* | " yes ") VENV=$venv scripts/sanity.sh ;;
     esac
-    PATH=$venv/bin:$PATH exec "$venv/bin/python" -m pytest -n auto --dist loadfile tests/unit/plugins "${@:4}"
+    PATH=$venv/bin:$PATH exec "$venv/bin/python" -m pytest -p no:cacheprovider -n auto --dist loadfile \
+        tests/unit/plugins "${@:4}"
 fi
 
 versions=()
