@@ -57,6 +57,16 @@ options:
     default: ['metadata.annotations[kubemacpool.io/transaction-timestamp]', metadata.managedFields]
 """
 
+    # What can be selected of the values that are returned, where there is no list of objects
+    VALUES = r"""
+options:
+  query:
+    description:
+      - JMESPath expression that is evaluated on the returned values. Its result is in RV(query_result).
+      - Needs the Python package C(jmespath).
+    type: str
+"""
+
     # Waiting for what is chosen
     WAITS = r"""
 options:

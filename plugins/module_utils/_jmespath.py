@@ -7,6 +7,9 @@ from __future__ import annotations
 from ._errors import KubeError
 from ._values import described, plain
 
+#: Of modules that return one thing rather than a list of objects.
+QUERY_ARGUMENTS = {"query": {"type": "str"}}
+
 
 class ExpressionError(KubeError):
     """An expression can't be read or evaluated; the text names the place, the expression and the reason."""
@@ -41,6 +44,14 @@ class Expression:
     def of(cls, params, option):
         """Return the Expression that an option of a module has, or None."""
         return None if params[option] is None else cls(option, params[option])
+
+    def extend(self, result, subject):
+        """Return a module's result with C(query_result), which the expression selects of its other values.
+
+        :raises ExpressionError: as those of C(search).
+        """
+        values = {name: value for name, value in result.items() if name != "changed"}
+        return dict(result, query_result=self.search(values, subject))
 
     def search(self, document, subject):
         """Return what the expression selects of a document, None where there is nothing.

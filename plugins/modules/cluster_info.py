@@ -20,6 +20,7 @@ extends_documentation_fragment:
   - turtles.kubevirt.attributes
   - turtles.kubevirt.attributes.reads
   - turtles.kubevirt.library
+  - turtles.kubevirt.selection.values
 seealso:
   - module: turtles.kubevirt.manifest
 """
@@ -29,6 +30,12 @@ EXAMPLES = r"""
   turtles.kubevirt.cluster_info:
     kubeconfig: admin.kubeconfig
   register: cluster
+
+- name: Read which versions of snapshots the server has
+  turtles.kubevirt.cluster_info:
+    kubeconfig: admin.kubeconfig
+    query: groups."snapshot.storage.k8s.io"
+  register: snapshots
 
 - name: Create a budget in the version that the server has
   turtles.kubevirt.manifest:
@@ -74,19 +81,29 @@ kubevirt:
     kind: KubeVirt
     metadata: {name: kubevirt, namespace: kubevirt}
     status: {phase: Deployed, observedKubeVirtVersion: v0.1.0}
+query_result:
+  description: What O(query) selects of the values above.
+  returned: when O(query) is given
+  type: raw
+  sample: [v1]
 """
 
 from ..module_utils import _installation
 from ..module_utils._base import KubeModule
+from ..module_utils._jmespath import QUERY_ARGUMENTS, Expression
 
 
 class ClusterInfo(KubeModule):
     """Version, API groups, KubeVirt object."""
 
+    ARGUMENTS = QUERY_ARGUMENTS
+
     def run(self):
+        # A mistake in it is reported before anything is read.
+        query = Expression.of(self.params, "query")
         version = self.client.request("GET", "/version")
         groups = self.client.request("GET", "/apis") or {}
-        return {
+        result = {
             "changed": False,
             "host": self.client.host,
             "version": version or {},
@@ -96,6 +113,7 @@ class ClusterInfo(KubeModule):
             },
             "kubevirt": _installation.kubevirt(self.client) or {},
         }
+        return query.extend(result, "the API server") if query else result
 
 
 MODULE = ClusterInfo

@@ -36,6 +36,7 @@ extends_documentation_fragment:
   - turtles.kubevirt.attributes
   - turtles.kubevirt.attributes.reads
   - turtles.kubevirt.library
+  - turtles.kubevirt.selection.values
 notes:
   - Debian and Ubuntu have the agent in the package C(qemu-guest-agent).
   - What the agent says is the guest's own word. Don't base decisions about trust on it.
@@ -57,6 +58,13 @@ EXAMPLES = r"""
     that: root.usedBytes < root.totalBytes * 0.9
   vars:
     root: "{{ web.filesystems | selectattr('mountPoint', 'equalto', '/') | first }}"
+
+- name: Read only the addresses of the guest's interfaces
+  turtles.kubevirt.guest_info:
+    name: web
+    namespace: shop
+    query: interfaces[].ipAddress
+  register: addresses
 
 - name: Show the operating system and who is logged in
   ansible.builtin.debug:
@@ -120,11 +128,17 @@ interfaces:
   elements: dict
   sample:
     - {name: default, ipAddress: 10.244.0.12, interfaceName: eth0, infoSource: "domain, guest-agent"}
+query_result:
+  description: What O(query) selects of the values above.
+  returned: when O(query) is given
+  type: raw
+  sample: [10.244.0.12]
 """
 
 from ..module_utils import _resources
 from ..module_utils._base import KubeModule, explain_error
 from ..module_utils._errors import ApiError, KubeError
+from ..module_utils._jmespath import QUERY_ARGUMENTS, Expression
 from ..module_utils._vm_machine import INSTANCE_SUBRESOURCES
 from ..module_utils._wait import is_true
 
@@ -139,9 +153,12 @@ class GuestInfo(KubeModule):
         "namespace": {"type": "str"},
         "wait": {"type": "bool", "default": False},
         "wait_timeout": {"type": "int", "default": 300},
+        **QUERY_ARGUMENTS,
     }
 
     def run(self):
+        # A mistake in it is reported before anything is read.
+        query = Expression.of(self.params, "query")
         self.name = self.params["name"]
         _resources.check_name("name", self.name)
         self.namespace = self.params["namespace"] or self.client.default_namespace
@@ -152,7 +169,7 @@ class GuestInfo(KubeModule):
         frozen = info.get("fsFreezeStatus") == "frozen"
         # An agent that has frozen the file systems refuses to say who and what there is.
         lists = connected and not frozen
-        return {
+        result = {
             "changed": False,
             "agent_connected": connected,
             "agent_version": info.get("guestAgentVersion") or "",
@@ -164,6 +181,7 @@ class GuestInfo(KubeModule):
             "frozen": frozen,
             "interfaces": (vmi.get("status") or {}).get("interfaces") or [],
         }
+        return query.extend(result, _resources.name_of(VMI, self.namespace, self.name)) if query else result
 
     def _instance(self):
         if not self.params["wait"] or self.check_mode:

@@ -180,6 +180,15 @@ def test_a_guest_without_an_agent(api, run):
     assert api.asked == []
 
 
+def test_a_query_selects_of_what_an_agent_knows(api, run):
+    api.instance("default", "web")
+    found = run("guest_info", query="[hostname, interfaces[].ipAddress]", **GUEST)
+    assert found["query_result"] == ["", ["10.244.0.7"]]
+    failed = run("guest_info", query="length(frozen)", **GUEST)
+    assert "query: 'length(frozen)' fails for VirtualMachineInstance default/web" in failed.msg
+    assert "isn't a JMESPath expression" in run("guest_info", query="[", **GUEST).msg
+
+
 def test_an_agent_that_comes_is_waited_for(api, run):
     api.instance("default", "web")
     api.guests = {"guestosinfo": INFO, "userlist": {"items": []}, "filesystemlist": {"items": []}}

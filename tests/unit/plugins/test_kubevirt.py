@@ -40,6 +40,12 @@ def test_what_the_server_is(run):
     assert not found["changed"]
 
 
+def test_a_query_selects_of_what_the_server_is(run):
+    found = run("cluster_info", query="groups.policy[0]")
+    assert (found["query_result"], found["version"]["minor"]) == ("v1", "31")
+    assert "query_result" not in run("cluster_info")
+
+
 def test_the_kubevirt_object_is_among_what_the_server_is(api, run):
     put_object(api, conditions(Available="True"), infra={"replicas": 3})
     found = run("cluster_info")["kubevirt"]
