@@ -65,6 +65,11 @@ test-engine: venv-tests
 test-collection: venv-tests
 	@$(RUN) python -m pytest $(PARALLEL) -o cache_dir=.pytest_cache/unit tests/unit $(ARGS)
 
+# Of what test-collection runs, that which test-matrix doesn't.
+.PHONY: test-roles
+test-roles: venv-tests
+	@$(RUN) python -m pytest $(PARALLEL) -o cache_dir=.pytest_cache/roles tests/unit --ignore=tests/unit/plugins $(ARGS)
+
 .PHONY: test-matrix
 test-matrix: venv-tests ## Judge and test the collection with ansible-core 2.17 to the newest; MATRIX="2.17 2.21": only these.
 	@$(RUN) scripts/matrix.sh $(MATRIX) -- $(ARGS)
