@@ -62,7 +62,7 @@ def test_signals_stop_it() -> None:
 
     def main(options: object) -> int:
         threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGTERM)).start()
-        return 0 if command.stopped.wait(10) else 1
+        return 0 if command.stopped.wait(60) else 1
 
     assert command.run(main, []) == 0
 

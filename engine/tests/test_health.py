@@ -33,7 +33,7 @@ class Rig:
         try:
             # as a kubelet asks
             url, anybody = f"https://127.0.0.1:{self.server.port}{path}", ssl._create_unverified_context()
-            with urllib.request.urlopen(url, context=anybody, timeout=10) as answer:
+            with urllib.request.urlopen(url, context=anybody, timeout=60) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
@@ -66,8 +66,8 @@ def test_figures_in_prometheus_text_format(rig: Rig) -> None:
 
 
 def test_who_does_not_speak_tls_keeps_nobody_waiting(rig: Rig, capfd: pytest.CaptureFixture[str]) -> None:
-    with socket.create_connection(("127.0.0.1", rig.server.port), timeout=10) as silent:
-        with socket.create_connection(("127.0.0.1", rig.server.port), timeout=10) as plain:
+    with socket.create_connection(("127.0.0.1", rig.server.port), timeout=60) as silent:
+        with socket.create_connection(("127.0.0.1", rig.server.port), timeout=60) as plain:
             plain.sendall(b"GET /livez HTTP/1.1\r\n\r\n")
             said = b""
             while more := plain.recv(1000):
@@ -82,4 +82,4 @@ def test_an_address_is_one_and_none_is_all_of_them() -> None:
     with endpoint.listen("127.0.0.1", 0) as one, endpoint.listen("", 0) as everywhere:
         assert one.getsockname()[0] == "127.0.0.1"
         for address in ("127.0.0.1", *(["::1"] if everywhere.family == socket.AF_INET6 else [])):
-            socket.create_connection((address, everywhere.getsockname()[1]), timeout=10).close()
+            socket.create_connection((address, everywhere.getsockname()[1]), timeout=60).close()

@@ -92,14 +92,14 @@ def test_a_claim_that_names_the_volume_of_another_tenant(cluster: Cluster, volum
     try:
         claim(cluster, hostile, volume)
         wait_claim(cluster, hostile, "Pending")
-        cluster.wait_event(hostile, "data", ["FailedBinding", volume, "already bound to a different claim"], timeout=20)
+        cluster.wait_event(hostile, "data", ["FailedBinding", volume, "already bound to a different claim"], timeout=60)
         cluster.create(hostile, machine(cluster))
         pod = wait_pod(cluster, hostile)
-        cluster.wait_event(hostile, "web", ["FailedScheduling", volume, "a claim of another namespace"], timeout=20)
+        cluster.wait_event(hostile, "web", ["FailedScheduling", volume, "a claim of another namespace"], timeout=60)
         # As if it said itself that it is bound, and the Pod were placed already
         cluster.core.patch_namespaced_persistent_volume_claim_status("data", hostile, {"status": {"phase": "Bound"}})
         bind(cluster, hostile, pod)
-        cluster.wait_event(hostile, "web", ["FailedMount", volume], timeout=20)
+        cluster.wait_event(hostile, "web", ["FailedMount", volume], timeout=60)
         assert cluster.core.read_namespaced_pod(pod, hostile).status.phase == "Pending"
         assert (tmp_path / "data/disk.img").read_bytes() == b"mine"
         assert not [text for text in cluster.events(hostile) if f"{volume.removesuffix('-data')}/data" in text]
@@ -117,7 +117,7 @@ def test_a_claim_that_was_made_again(cluster: Cluster, namespace: str, volume: s
             break
     claim(cluster, namespace, volume)
     cluster.wait_event(
-        namespace, "data", ["FailedBinding", f"an earlier claim {namespace}/data, which was deleted"], timeout=20
+        namespace, "data", ["FailedBinding", f"an earlier claim {namespace}/data, which was deleted"], timeout=60
     )
     # As an administrator lets go of a volume whose data may be used again
     cluster.core.patch_persistent_volume(volume, {"spec": {"claimRef": None}})

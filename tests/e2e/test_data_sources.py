@@ -89,7 +89,7 @@ def test_copies_in_another_namespace(
     assert content(cluster, namespace, "copy") == content(cluster, images, "tiny-1")
     # Nothing is left beside the source
     name, where = f"tmp-{uid(cluster, namespace, 'copy')}", {"group": DATA_VOLUMES[0], "version": DATA_VOLUMES[1]}
-    cluster.wait(images, "datavolumes", name, lambda found: found is None, timeout=20, what="its end", **where)
+    cluster.wait(images, "datavolumes", name, lambda found: found is None, timeout=60, what="its end", **where)
     left = {each.metadata.name for each in cluster.core.list_namespaced_persistent_volume_claim(images).items}
     assert "tiny-1" in left
 
@@ -100,7 +100,7 @@ def test_copies_in_another_namespace(
         "virtualmachines",
         "web",
         lambda found: DENIED.format(images) in str((found or {}).get("status")),
-        timeout=20,
+        timeout=60,
         what="failure",
     )
     assert f"User system:serviceaccount:{namespace}:default" in str(vm)

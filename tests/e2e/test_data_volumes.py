@@ -66,7 +66,7 @@ def test_a_machine_brings_its_disks_along_whoever_dies(cluster: Cluster, namespa
     cluster.create(namespace, vm)
     # Claims wait for their first consumer, which the machine is
     assert reached.wait(40), cluster.events(namespace)
-    cluster.wait_status(namespace, "web", "Provisioning", timeout=20)
+    cluster.wait_status(namespace, "web", "Provisioning", timeout=60)
     wait(cluster, namespace, "web-root", lambda status: status.get("progress", "N/A") not in ("N/A", ""))
     cluster.kill("virt-controller")
     (importer,) = importers(namespace, cluster)
@@ -127,7 +127,7 @@ def test_what_goes_wrong_is_told(cluster: Cluster, namespace: str, server: FileS
         "virtualmachines",
         "web",
         lambda found: "belongs to nobody: it is left as it is" in str((found or {}).get("status")),
-        timeout=20,
+        timeout=60,
         what="failure",
     )
     assert vm is not None
@@ -175,7 +175,7 @@ def test_a_machine_tells_why_its_disk_is_missing(cluster: Cluster, namespace: st
         "virtualmachineinstances",
         "web",
         lambda vmi: vmi and "503 Service Unavailable" in str(vmi.get("status")),
-        timeout=20,
+        timeout=60,
         what="the server's answer in the instance's status",
     )
 

@@ -154,7 +154,7 @@ def test_a_stopped_machine(cluster: Cluster, namespace: str) -> None:
     cluster.wait_running(namespace, "kept", timeout=120, not_uid=vmi["metadata"]["uid"])
     paused = wait(cluster, namespace, "whole", lambda obj: obj["status"]["phase"] == "Pending")
     assert "links" not in paused["status"]
-    cluster.wait_event(namespace, "whole", ["ExportPaused"], timeout=20)
+    cluster.wait_event(namespace, "whole", ["ExportPaused"], timeout=60)
 
 
 def test_a_snapshot_becomes_a_machine_elsewhere(cluster: Cluster, namespace: str, kubectl: Callable[..., str]) -> None:

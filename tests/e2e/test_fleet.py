@@ -123,7 +123,7 @@ def examples(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
 
 
 def page(address: str) -> str:
-    with urllib.request.urlopen(f"http://{address}/", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://{address}/", timeout=60) as answer:
         content: bytes = answer.read()
     return content.decode()
 

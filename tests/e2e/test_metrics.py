@@ -55,7 +55,7 @@ def prometheus(cluster: Cluster, configuration: Path, tmp_path: Path) -> Iterato
         deadline = time.monotonic() + cluster.seconds(60)
         while True:
             try:
-                with urlopen(f"http://{address}/api/v1/query?query={quote(expression)}", timeout=10) as answer:
+                with urlopen(f"http://{address}/api/v1/query?query={quote(expression)}", timeout=60) as answer:
                     if found := json.load(answer)["data"]["result"]:
                         return found
             except OSError:

@@ -203,7 +203,7 @@ def scrape(component: str) -> dict[str, float]:
     """The values of a component's metrics, by name and labels."""
     # Its certificate is self-signed
     context = ssl._create_unverified_context()
-    with urlopen(f"https://127.0.0.1:{PORTS[component]}/metrics", timeout=10, context=context) as answer:
+    with urlopen(f"https://127.0.0.1:{PORTS[component]}/metrics", timeout=60, context=context) as answer:
         lines = [line for line in answer.read().decode().splitlines() if not line.startswith("#")]
     return {key: float(value) for key, _sign, value in (line.rpartition(" ") for line in lines)}
 

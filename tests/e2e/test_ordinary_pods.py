@@ -105,7 +105,7 @@ def test_a_container_and_a_virtual_machine_reach_each_other(
     )
     kubectl("wait", "pod", "web", "--for=condition=Ready", "--timeout=60s")
     address = pod(kubectl, "web")["status"]["podIP"]
-    with urllib.request.urlopen(f"http://{address}/", timeout=5) as answer:
+    with urllib.request.urlopen(f"http://{address}/", timeout=60) as answer:
         assert answer.read() == b"from a container\n"
     guest = cluster.wait_running(namespace, "guest")["status"]["interfaces"][0]["ipAddress"]
     cluster.ssh(guest, "true", timeout=180)
@@ -142,7 +142,7 @@ def test_streams_and_exit_codes(cluster: Cluster, kubectl: Kubectl, run: Callabl
         assert forward.stdout is not None
         match = re.search(r"127\.0\.0\.1:(\d+)", forward.stdout.readline())
         assert match
-        with urllib.request.urlopen(f"http://127.0.0.1:{match[1]}/", timeout=20) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{match[1]}/", timeout=60) as answer:
             assert answer.read() == b"from a container\n"
         forward.terminate()
     run("done", "sh", "-c", "echo said; exit 3", restart="Never")

@@ -179,7 +179,7 @@ class FakeApi:
 
     def stop(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(5)
+        self._thread.join(60)
 
     @property
     def url(self) -> str:

@@ -120,7 +120,7 @@ class ImageRegistry:
         headers = {"Content-Type": kind, "Authorization": f"Basic {login}"}
         request = urllib.request.Request(f"https://{self._local}{path}", body, headers, method=method)
         trust = create_default_context(cafile=str(self.authority))
-        return urllib.request.urlopen(request, timeout=10, context=trust)
+        return urllib.request.urlopen(request, timeout=60, context=trust)
 
     def close(self) -> None:
         """End it."""

@@ -177,7 +177,7 @@ def test_machines_are_adopted_and_released(api: FakeApi) -> None:
     api.update(f"{VMS}/web-0", {"metadata": {"labels": {"app": "quarantine"}}})
     api.wait(lambda: not api.objects[f"{VMS}/web-0"]["metadata"].get("ownerReferences"))
     assert FINALIZER not in api.objects[f"{VMS}/web-0"]["metadata"]["finalizers"]
-    api.wait(lambda: "web-2" in machines(api), seconds=8)
+    api.wait(lambda: "web-2" in machines(api), seconds=60)
 
 
 def test_claims_outlive_machines_if_asked_for(api: FakeApi) -> None:
@@ -221,7 +221,7 @@ def test_what_keeps_machines_from_being_created_is_told_and_tried_again(api: Fak
     assert status(api)["conditions"][0]["reason"] == "FailedScaleOut"
     api.wait(lambda: {"FailedCreate", "FailedScaleOut"} <= reasons(api))
     refuse = False
-    api.wait(lambda: status(api).get("replicas") == 3 and not status(api).get("conditions"), seconds=8)
+    api.wait(lambda: status(api).get("replicas") == 3 and not status(api).get("conditions"), seconds=60)
 
 
 def test_a_pool_that_is_deleted_lets_go(api: FakeApi) -> None:

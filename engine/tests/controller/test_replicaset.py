@@ -113,5 +113,5 @@ def test_a_corrected_set_is_tried_at_once(api: FakeApi) -> None:
     api.wait(lambda: status(api).get("replicas") == 0)
     assert not active(api), "it never ran, so the next one has to wait"
     api.update(RS, {"spec": {"template": {"spec": {"domain": {"memory": {"guest": "96M"}}}}}})
-    api.wait(lambda: len(active(api)) == 1, seconds=8)
+    api.wait(lambda: len(active(api)) == 1, seconds=60)
     assert api.objects[active(api)[0]]["spec"]["domain"]["memory"]["guest"] == "96M"

@@ -60,7 +60,7 @@ class Rig:
     def open(
         self, path: str, method: str = "GET", token: str | None = None, **headers: str
     ) -> http.client.HTTPResponse:
-        connection = http.client.HTTPSConnection("127.0.0.1", self.port, timeout=20, context=self._context)
+        connection = http.client.HTTPSConnection("127.0.0.1", self.port, timeout=60, context=self._context)
         given = self.token if token is None else token
         connection.request(method, path, headers={**({HEADER: given} if given else {}), **headers})
         return connection.getresponse()

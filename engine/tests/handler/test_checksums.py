@@ -55,7 +55,7 @@ def guest(tmp_path: Path, launcher: Any) -> Guest:
 def test_computed_once(launcher: Any, guest: Guest) -> None:
     found, answered = Checksums(), threading.Event()
     found.compute(VMI, guest, launcher, answered.set)
-    assert answered.wait(10)
+    assert answered.wait(60)
     assert guest.checksums == {"disk": zlib.crc32(b"x" * 3_000_000)}
     found.compute(VMI, guest, launcher, answered.set)
     assert launcher.opened == ["disk", "gone"]

@@ -127,7 +127,7 @@ class Kubelet:
                     channel, "/v1beta1.DevicePlugin/Allocate", api.AllocateRequest, api.AllocateResponse
                 )
                 return await method(
-                    api.AllocateRequest(container_requests=[{"devices_ids": ids} for ids in containers]), timeout=5
+                    api.AllocateRequest(container_requests=[{"devices_ids": ids} for ids in containers]), timeout=60
                 )
             finally:
                 channel.close()

@@ -119,7 +119,7 @@ def listener(where: str, interface: str) -> socket.socket:
 def arrived(sock: socket.socket, last: bytes) -> list[bytes]:
     """Marked frames that came, until a last one."""
     found: list[bytes] = []
-    sock.settimeout(5)
+    sock.settimeout(60)
     while True:
         frame = sock.recv(2048)
         if MARK in frame:

@@ -112,7 +112,7 @@ def test_how_much_and_how_long_a_peer_may_answer(
                 if answer is not None:
                     connection.sendall(answer)
                 else:
-                    done.wait(20)
+                    done.wait(60)
 
         thread = threading.Thread(target=serve)
         thread.start()

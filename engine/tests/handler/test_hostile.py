@@ -100,7 +100,7 @@ class Node:
     def stop(self) -> None:
         self.queue.close()
         for thread in self.workers.threads:
-            thread.join(10)
+            thread.join(60)
 
 
 def _key(vmi: Mapping[str, Any]) -> Key:
@@ -162,7 +162,7 @@ def hostile(make_pod: Callable[[], Pod]) -> Iterator[Pod]:
     print(pod.log())  # shown if the test fails
 
 
-def until(condition: Callable[[], Any], seconds: float = 10) -> None:
+def until(condition: Callable[[], Any], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline

@@ -34,7 +34,7 @@ def listen(path: Path) -> socket.socket:
 
 def connect(path: Path) -> socket.socket:
     connection = socket.socket(socket.AF_UNIX)
-    connection.settimeout(20)
+    connection.settimeout(60)
     connection.connect(str(path))
     return connection
 
@@ -65,7 +65,7 @@ def test_bytes_of_each_channel_arrive_where_they_belong(proxies: list[MigrationP
         with connect(tmp_path / f"out-{channel}") as connection:
             connection.sendall(channel.encode() * (SIZE // len(channel)))
     for thread in threads:
-        thread.join(20)
+        thread.join(60)
     lead.close()
     assert {channel: data[:2] for channel, data in received.items()} == {MEMORY: b"me", DISKS: b"di"}
     assert all(len(data) == SIZE // len(channel) * len(channel) for channel, data in received.items())
@@ -85,7 +85,7 @@ def test_both_directions_at_once_with_those_who_are_slow(proxies: list[Migration
             # in pieces of all sizes, so that buffers fill and empty
             found += connection.recv(1 + len(found) % 50_000)
         received[into] = bytes(found)
-        writer.join(20)
+        writer.join(60)
 
     target.expect("m", source.endpoint, lambda channel: connect(tmp_path / "in"))
     lead = source.lead("m", target.endpoint, {MEMORY: listen(tmp_path / "out")})

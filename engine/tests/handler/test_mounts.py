@@ -60,7 +60,7 @@ def folder() -> Iterator[Path]:
     shutil.rmtree(path)
 
 
-def wait(condition, seconds: float = 20) -> None:
+def wait(condition, seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline

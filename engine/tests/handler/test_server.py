@@ -95,7 +95,7 @@ class Launcher:
         with self.connected:
             assert self.connected.wait_for(lambda: len(self.devices) > number, 10)
         device = self.devices[number][1]
-        device.settimeout(10)
+        device.settimeout(60)
         return device
 
 
@@ -242,7 +242,7 @@ def stranger(rig: Rig, identity: pki.Pair | None) -> bytes:
         endpoint.load(context, identity.certificate_pem, identity.key_pem)
     target = f"{node_server.path(vmi(), 'pause')}?uid={UID}"
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", rig.server.endpoint.port)) as plain:
-        plain.settimeout(10)
+        plain.settimeout(60)
         with context.wrap_socket(plain) as connection:
             connection.sendall(f"PUT {target} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n".encode())
             return connection.recv(100)
@@ -419,7 +419,7 @@ def test_requests_that_are_none(rig):
             socket.create_connection(("127.0.0.1", rig.server.endpoint.port)) as plain,
             context.wrap_socket(plain) as connection,
         ):
-            connection.settimeout(10)
+            connection.settimeout(60)
             connection.sendall(request)
             with contextlib.suppress(ConnectionError):
                 assert connection.recv(1000)[: len(answer)] == answer

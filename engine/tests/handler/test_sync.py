@@ -117,7 +117,7 @@ class Agent:
     def stop(self) -> None:
         self.cluster.queue.close()
         for thread in self.threads:
-            thread.join(10)
+            thread.join(60)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -681,7 +681,7 @@ def test_with_virt_launcher(
         context.setattr(threading, "excepthook", lambda _: None)
         context.setattr(delivery, "deliver", killed)
         agent = run(cluster, pod)
-        assert reached.wait(10)
+        assert reached.wait(60)
         agent.stop()
     agent = run(cluster, pod)
     status = cluster.wait(lambda status: status["phase"] == "Running" or condition(status, "Synchronized"))

@@ -43,8 +43,8 @@ def test_a_folder_that_is_filled_without_end_calls_once(tmp_path: Path) -> None:
             (tmp_path / "pod/x").unlink()
         watcher.folder(tmp_path / "other", other.set)
         (tmp_path / "other/x").touch()
-        assert other.wait(5)
-        assert calls.acquire(timeout=5)
+        assert other.wait(60)
+        assert calls.acquire(timeout=60)
         assert not calls.acquire(blocking=False)
         (tmp_path / "other/x").unlink()
         other.clear()
@@ -83,7 +83,7 @@ def test_nothing_is_left_after_its_end(tmp_path: Path) -> None:
     watcher.folder(tmp_path, lambda: None)
     thread = next(each for each in threading.enumerate() if getattr(each, "_target", None) == watcher._run)
     watcher.close()
-    thread.join(10)
+    thread.join(60)
     assert not thread.is_alive()
     for descriptor in descriptors:
         with pytest.raises(OSError, match="Bad file descriptor"):

@@ -15,20 +15,20 @@ def test_those_that_are_held_up_are_not_missed() -> None:
         if key == "last":
             done.set()
         else:
-            release.wait(20)
+            release.wait(60)
 
     workers = Workers(queue, reconcile, 2, "test")
     try:
         for number in range(14):
             queue.add(f"silent {number}")
         queue.add("last")
-        assert done.wait(10)
+        assert done.wait(60)
         assert len(workers.threads) <= 2 + 14
     finally:
         release.set()
         queue.close()
         for thread in workers.threads:
-            thread.join(5)
+            thread.join(60)
 
 
 def test_quick_work_needs_no_more_threads() -> None:
@@ -38,7 +38,7 @@ def test_quick_work_needs_no_more_threads() -> None:
     for number in range(200):
         queue.add(number)
     for _ in range(200):
-        assert left.acquire(timeout=5)
+        assert left.acquire(timeout=60)
     assert len(workers.threads) == 2
     queue.close()
 

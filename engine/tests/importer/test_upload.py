@@ -73,7 +73,7 @@ class Server:
 
         self.thread = threading.Thread(target=run, daemon=True)
         self.thread.start()
-        assert ready.wait(10)
+        assert ready.wait(60)
 
     def context(self, name: str, authority: pki.Pair | None = None) -> ssl.SSLContext:
         pair = pki.issue(authority or self.authority, name, [], datetime.now(UTC), DAY, client=True)
@@ -86,7 +86,7 @@ class Server:
         return context
 
     def connect(self, context: ssl.SSLContext | None = None) -> http.client.HTTPSConnection:
-        return http.client.HTTPSConnection("127.0.0.1", self.port, timeout=20, context=context or self.client)
+        return http.client.HTTPSConnection("127.0.0.1", self.port, timeout=60, context=context or self.client)
 
     def send(self, data: bytes | Iterable[bytes], path: str = SYNC, **headers: str) -> tuple[int, str]:
         connection = self.connect()
@@ -97,7 +97,7 @@ class Server:
 
     @property
     def disk(self) -> bytes:
-        self.thread.join(20)
+        self.thread.join(60)
         assert not self.thread.is_alive()
         return (self.claim / "disk.img").read_bytes()
 
@@ -112,7 +112,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
     yield found
     if found.thread.is_alive():
         assert found.send(RAW)[0] == 200, "an upload is possible whatever happened before"
-    found.thread.join(20)
+    found.thread.join(60)
     assert not found.thread.is_alive()
 
 
@@ -176,7 +176,7 @@ def test_a_client_that_leaves_and_comes_again(server: Server) -> None:
     connection.putheader("Content-Length", str(len(RAW)))
     connection.endheaders()
     connection.send(RAW[:MIB])
-    assert server.begun.wait(20)
+    assert server.begun.wait(60)
     # Meanwhile nobody else may
     assert server.send(RAW)[0] == 503
     connection.close()
@@ -189,7 +189,7 @@ def test_a_client_that_leaves_and_comes_again(server: Server) -> None:
 def test_one_who_does_not_wait_is_told_by_the_process(tmp_path: Path) -> None:
     server = Server(tmp_path)
     assert server.send(hostile(), ASYNC)[0] == 200
-    server.thread.join(20)
+    server.thread.join(60)
     assert "backing file" in str(server.error)
     assert server.left == []
 

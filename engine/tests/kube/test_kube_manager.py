@@ -74,7 +74,7 @@ def test_work_waits_for_all_that_a_controller_reads(api: FakeApi, manager: Manag
     api.intercept = lambda method, path: None
     api.wait(lambda: seen)
     # Work and readiness wait for the same, on two threads
-    assert manager.ready.wait(5)
+    assert manager.ready.wait(60)
 
 
 def test_readiness_does_not_wait_for_what_is_not_essential(
@@ -84,7 +84,7 @@ def test_readiness_does_not_wait_for_what_is_not_essential(
     manager.add(Controller("main", lambda key: None, [each(manager.informer(POD))]))
     manager.add(Controller("aside", lambda key: None, [each(manager.informer(NODE))], essential=False))
     manager.start(gate)
-    assert manager.ready.wait(5)
+    assert manager.ready.wait(60)
 
 
 def test_the_version_that_the_server_has(api: FakeApi, manager: Manager, gate: threading.Event) -> None:
@@ -104,7 +104,7 @@ def test_an_optional_kind_that_comes_later(api: FakeApi, manager: Manager, gate:
     nodes = manager.informer(NODE, optional=True)
     manager.add(Controller("nodes", recorder(seen), [Trigger(nodes, lambda old, new: [("", "any")])]))
     manager.start(gate)
-    assert manager.ready.wait(5)
+    assert manager.ready.wait(60)
     assert not nodes.list()
     api.put("/api/v1/nodes/n", {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n"}})
     api.intercept = lambda method, path: None

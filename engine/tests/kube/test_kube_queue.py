@@ -47,7 +47,7 @@ def test_closing_sends_workers_home() -> None:
     threads = run_workers(queue, lambda key: None, 2, "t")
     queue.close()
     for thread in threads:
-        thread.join(2)
+        thread.join(60)
         assert not thread.is_alive()
     queue.add("a")
     assert len(queue) == 0

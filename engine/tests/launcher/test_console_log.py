@@ -70,14 +70,14 @@ def test_it_keeps_what_is_said_before_the_container_runs_and_ends_with_the_launc
     assert container.stdout.read(5) == b"early"
     assert container.poll() is None
     launcher.communicate()
-    assert container.wait(10) == 0
+    assert container.wait(60) == 0
     container.communicate()
 
 
 def test_a_container_that_comes_after_the_launcher_has_ended(pipe):
     os.mkfifo(pipe)
     container = tail(pipe)
-    assert container.communicate(timeout=20) == (b"", b"")
+    assert container.communicate(timeout=60) == (b"", b"")
     assert container.returncode == 0
 
 
@@ -117,7 +117,7 @@ def test_what_it_cannot_read(tmp_path, arguments, code, said):
     (tmp_path / "file").touch()
     program = "import sys; from turtles.launcher.tail import main; sys.exit(main())"
     done = subprocess.run(
-        [sys.executable, "-c", program, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=20
+        [sys.executable, "-c", program, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=60
     )
     assert done.returncode == code
     assert said in done.stderr

@@ -75,7 +75,7 @@ def test_it_ends_when_no_launcher_came(program: subprocess.Popen) -> None:
 @pytest.mark.parametrize("arguments", [[], ["x" * 108], ["/nonexistent/s"], ["a", "b"]])
 def test_it_says_what_is_wrong(folder: Path, arguments: list[str]) -> None:
     install(folder)
-    done = subprocess.run([folder / "container-disk", *arguments], capture_output=True, text=True, timeout=5)
+    done = subprocess.run([folder / "container-disk", *arguments], capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
     assert "can't listen" in done.stderr
 

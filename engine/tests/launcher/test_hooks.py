@@ -269,5 +269,5 @@ def test_the_program_of_sidecars_without_an_image(folder, shim):
     error = define(folder, vmi=make_vmi(hostname="fail"))["error"]
     assert "INTERNAL: onDefineDomain failed with exit code 4" in error
     hooks.Hooks(1, folder=folder).shut_down()
-    assert shim.wait(10) == 0
+    assert shim.wait(60) == 0
     assert not list(folder.glob("*.sock"))

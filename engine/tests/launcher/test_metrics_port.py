@@ -28,7 +28,7 @@ class Rig:
         self.listener.listen(1)
         self.port.open()
         qemu, _ = self.listener.accept()
-        qemu.settimeout(10)
+        qemu.settimeout(60)
         return qemu
 
     def on_readable(self, descriptor: int, call: Callable[[], None]) -> Callable[[], None]:
@@ -99,7 +99,7 @@ def test_qemu_comes_and_goes(rig):
     assert rig.readable is None
     rig.port.open()
     again, _ = rig.listener.accept()
-    again.settimeout(10)
+    again.settimeout(60)
     assert rig.ask(again, b"GET /metrics/XML\n\n").endswith(b"\n\n")
     again.close()
 

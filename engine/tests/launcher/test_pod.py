@@ -130,7 +130,7 @@ def test_what_the_guest_writes_to_its_serial_console(pod, tmp_path):
         domain.destroy()
         domain.undefine()
         assert pod.exit_status() == 0
-        container.communicate(timeout=20)
+        container.communicate(timeout=60)
     assert container.returncode == 0
 
 
@@ -309,7 +309,7 @@ def udhcpc(pod: Pod, tmp_path: Path, *options: str) -> dict[str, str]:
     script.chmod(0o755)
     pod.nsenter(
         "busybox", "udhcpc", "-i", "guest0", "-q", "-n", "-f", "-t", "5", "-T", "1", "-s", str(script), *options,
-        "-O", "mtu", "-O", "search", "-O", "hostname", "-O", "121", timeout=20, capture_output=True,
+        "-O", "mtu", "-O", "search", "-O", "hostname", "-O", "121", timeout=60, capture_output=True,
     )  # fmt: skip
     return dict(line.split("=", 1) for line in (tmp_path / "lease").read_text().splitlines() if "=" in line)
 

@@ -87,5 +87,5 @@ def test_sidecars_change_the_machine_and_are_told_of_its_end(
     connection.close()
     os.kill(pod.pid, signal.SIGTERM)
     assert pod.exit_status() == 0
-    assert shim.wait(20) == 0
+    assert shim.wait(60) == 0
     assert not Path(pod.volume(paths.HOOKS_VOLUME), "shim-s.sock").exists()

@@ -53,7 +53,7 @@ class Devices:
         self.query = query
         ours, self.device = socket.socketpair()
         ours.setblocking(False)
-        self.device.settimeout(10)
+        self.device.settimeout(60)
         self._connected.set()
         return await asyncio.open_unix_connection(sock=ours)
 
@@ -229,7 +229,7 @@ async def test_a_port(tmp_path, url, suffix):
 async def test_datagrams_stay_what_they_are(tmp_path):
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as guest:
         guest.bind(("127.0.0.1", 0))
-        guest.settimeout(10)
+        guest.settimeout(60)
         async with (
             serving(tmp_path, vmi(**ADDRESS)) as server,
             server.connect(f"{VMI_URL}/portforward/{guest.getsockname()[1]}/udp") as user,

@@ -119,7 +119,7 @@ class Uploads:
 
         self.thread = threading.Thread(target=upload.run, args=(job, Progress("uid"), listening), daemon=True)
         self.thread.start()
-        assert ready.wait(10)
+        assert ready.wait(60)
         self.token = self.tokens.request("ns", REQUEST)["status"]["token"]
 
     def put_pod(self, ready: bool = True, name: str = "cdi-upload-disk") -> None:
@@ -154,7 +154,7 @@ class Uploads:
         await runner.cleanup()
 
     def disk(self) -> bytes:
-        self.thread.join(20)
+        self.thread.join(60)
         return (self.claim / "disk.img").read_bytes()
 
 

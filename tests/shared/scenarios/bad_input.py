@@ -161,7 +161,7 @@ def test_images_that_cannot_be_disks(
             timeout=60,
             what="printableStatus that tells of the broken image",
         )
-        cluster.wait_event(namespace, name, words, timeout=20)
+        cluster.wait_event(namespace, name, words, timeout=60)
         cluster.delete(namespace, name)
     for name in cases:
         cluster.wait_gone(namespace, name)
@@ -175,7 +175,7 @@ def test_a_disk_that_does_not_fit(cluster: Engine, namespace: str) -> None:
     spec["volumes"].append({"name": "scratch", "emptyDisk": {"capacity": "50Ti"}})
     cluster.create(namespace, vm)
     cluster.wait_status(namespace, "web", "CrashLoopBackOff")
-    cluster.wait_event(namespace, "web", ["scratch", "free"], timeout=20)
+    cluster.wait_event(namespace, "web", ["scratch", "free"], timeout=60)
     failed = cluster.get(namespace, "virtualmachines", "web")
     assert failed is not None
     assert "scratch" in condition(failed, "Failure")["message"]

@@ -118,11 +118,11 @@ def test_acpi_shutdown_is_graceful_and_ends_with_the_grace_period(cluster: Engin
             plural,
             "deaf",
             lambda o: o and condition(o, "Ready").get("reason") == "PodTerminating",
-            timeout=20,
+            timeout=60,
             what="not ready while it shuts down",
         )
-    cluster.wait_stopped(namespace, "polite", timeout=20)
-    cluster.wait_stopped(namespace, "deaf", timeout=20)
+    cluster.wait_stopped(namespace, "polite", timeout=45)
+    cluster.wait_stopped(namespace, "deaf", timeout=60)
 
 
 def test_a_paused_guest_is_switched_off_at_once(cluster: Engine, namespace: str) -> None:
@@ -131,7 +131,7 @@ def test_a_paused_guest_is_switched_off_at_once(cluster: Engine, namespace: str)
     cluster.subresource(namespace, "web", "start", {"paused": True})
     cluster.wait_status(namespace, "web", "Paused")
     cluster.subresource(namespace, "web", "stop")
-    cluster.wait_stopped(namespace, "web", timeout=30)
+    cluster.wait_stopped(namespace, "web", timeout=60)
 
 
 @pytest.mark.parametrize(("strategy", "runs"), [("Halted", False), ("Manual", False), ("Once", True)])
@@ -165,7 +165,7 @@ def test_orphan_deletion_leaves_the_instance(cluster: Engine, namespace: str) ->
         "virtualmachineinstances",
         "web",
         lambda o: o and not o["metadata"].get("ownerReferences"),
-        timeout=20,
+        timeout=60,
         what="orphaned VMI",
     )
     assert left is not None
@@ -178,7 +178,7 @@ def test_orphan_deletion_leaves_the_instance(cluster: Engine, namespace: str) ->
 
     def wait_for(kind: str) -> Object:
         found = cluster.wait(
-            namespace, "virtualmachines", "web", lambda o: o and condition(o, kind), timeout=20, what=kind
+            namespace, "virtualmachines", "web", lambda o: o and condition(o, kind), timeout=60, what=kind
         )
         assert found is not None
         return found

@@ -248,7 +248,7 @@ def test_a_server_that_goes_away_for_a_while_is_waited_for(api, fleet):
     threading.Timer(0.5, bounce).start()
     # The delayed work is lost with the server's loop, so the controller looks again.
     threading.Timer(2.0, lambda: [setattr(api, "delay", 0), api.reconcile("default", "a")]).start()
-    assert fleet(*vms("a"), wait_timeout=20)["summary"] == {"created": 1}
+    assert fleet(*vms("a"), wait_timeout=60)["summary"] == {"created": 1}
 
 
 def test_a_forbidden_list_of_all_namespaces_is_no_obstacle(api, fleet):
@@ -270,11 +270,11 @@ def test_who_may_not_watch_looks_again(api, run, module):
     api.delay = 0.5
     machine = {"name": "web", "namespace": "default", "state": "running", **WEB}
     options = {"vms": [machine], "progress": 0} if module == "fleet" else machine
-    done = run(module, **options, wait_timeout=20)
+    done = run(module, **options, wait_timeout=60)
     assert done["changed"], done
     assert api.get("virtualmachineinstances", "default", "web")["status"]["phase"] == "Running"
     api.forbidden = lambda method, path: method in ("GET", "WATCH") and "instances" in path
-    refused = run(module, **options, wait_timeout=20).msg
+    refused = run(module, **options, wait_timeout=60).msg
     assert "VirtualMachineInstance" in refused
     assert "by the ClusterRole kubevirt.io:edit and a RoleBinding in the namespace" in refused
 

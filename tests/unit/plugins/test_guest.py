@@ -194,7 +194,7 @@ def test_an_agent_that_comes_is_waited_for(api, run):
     api.guests = {"guestosinfo": INFO, "userlist": {"items": []}, "filesystemlist": {"items": []}}
     timer = threading.Timer(0.3, api.instance, ("default", "web"), {"conditions": CONNECTED})
     timer.start()
-    assert run("guest_info", wait=True, wait_timeout=5, **GUEST)["hostname"] == "web"
+    assert run("guest_info", wait=True, wait_timeout=60, **GUEST)["hostname"] == "web"
     timer.join()
 
 

@@ -163,7 +163,7 @@ def test_what_is_being_deleted_is_made_anew_when_it_is_gone(api, run):
     assert api.written() == []
     leaving = threading.Timer(0.2, api.put, ("configmaps", old, "DELETED"))
     leaving.start()
-    done = run("manifest", definition=CONFIGMAP, wait_timeout=5)
+    done = run("manifest", definition=CONFIGMAP, wait_timeout=60)
     assert done["changed"]
     leaving.join()
     assert done["resources"][0]["metadata"]["uid"] != old["metadata"]["uid"]

@@ -70,7 +70,7 @@ def test_it_waits_until_everything_is_available(api, run):
         put_object(api, conditions(Available="True", Progressing="False"), configuration={"cpuModel": "Nehalem"})
 
     threading.Timer(0.5, later).start()
-    found = run("kubevirt", wait_timeout=10)
+    found = run("kubevirt", wait_timeout=60)
     assert found["result"]["spec"]["configuration"] == {"cpuModel": "Nehalem"}
     assert not found["changed"]
 
@@ -141,7 +141,7 @@ def test_rollout_is_waited_for_before_the_object_is_declared(api, run):
     assert "Deployment virt-api: 0 of 2 available" in run("kubevirt", wait_for="rollout", wait_timeout=1).msg
     assert not api.written()
     threading.Timer(0.3, put_deployment, (api, 2)).start()
-    found = run("kubevirt", wait_for="rollout", wait_timeout=10)
+    found = run("kubevirt", wait_for="rollout", wait_timeout=60)
     assert found["changed"]
     written = [path for _method, path, _query in api.written()]
     assert written == ["/apis/kubevirt.io/v1/namespaces/kubevirt/kubevirts"]
@@ -159,7 +159,7 @@ def test_rollout_of_one_component_is_waited_for(api, run):
     put_deployment(api, 0)
     put_daemonset(api, 2, updated=1)
     threading.Timer(0.3, put_daemonset, (api, 2)).start()
-    assert not run("kubevirt", wait_for="rollout", components=["virt-handler"], wait_timeout=10)["changed"]
+    assert not run("kubevirt", wait_for="rollout", components=["virt-handler"], wait_timeout=60)["changed"]
     assert run("kubevirt", wait_for="rollout", components=["virt-api"], wait_timeout=1)["failed"]
 
 
@@ -227,7 +227,7 @@ def test_an_object_nobody_looks_after_goes_as_well(api, run):
     stuck = api.get("kubevirts", "kubevirt", "kubevirt")
     stuck["metadata"].update(deletionTimestamp="2026-01-01T00:00:00Z", finalizers=["foregroundDeleteKubeVirt"])
     api.put("kubevirts", stuck)
-    assert run("kubevirt", state="absent", wait_timeout=5)["changed"]
+    assert run("kubevirt", state="absent", wait_timeout=60)["changed"]
     assert api.get("kubevirts", "kubevirt", "kubevirt") is None
 
 

@@ -187,7 +187,7 @@ def test_hidden_fields(api, run, module):
 def test_waiting_for_what_comes_later(api, run, module):
     begin = threading.Timer(0.3, lambda: run("vm", state="running", wait=False, **WEB))
     begin.start()
-    done = run(module, name="web", namespace="default", wait=True, wait_timeout=5)
+    done = run(module, name="web", namespace="default", wait=True, wait_timeout=60)
     begin.join()
     assert [obj["metadata"]["name"] for obj in done["resources"]] == ["web"]
 
@@ -196,7 +196,7 @@ def test_waiting_for_a_stop(api, run):
     run("vm", state="running", **WEB)
     api.delay = 0.3
     run("vm", state="stopped", wait=False, **OPTIONS)
-    done = run("vm_info", namespace="default", running=False, wait=True, wait_timeout=5)
+    done = run("vm_info", namespace="default", running=False, wait=True, wait_timeout=60)
     assert done["resources"][0]["status"]["printableStatus"] == "Stopped"
 
 

@@ -75,7 +75,7 @@ def test_it_waits_until_all_are_ready(api, run):
     run("pool", wait=False, **WEB)
     report(api, 0)
     threading.Timer(0.5, report, (api, 2)).start()
-    assert run("pool", wait_timeout=10, **WEB)["result"]["status"]["readyReplicas"] == 2
+    assert run("pool", wait_timeout=60, **WEB)["result"]["status"]["readyReplicas"] == 2
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_it_waits_until_all_are_ready(api, run):
 def test_guests_that_nobody_starts_arent_waited_for(api, run, options, ready, replicas, conditions):
     run("pool", wait=False, **WEB, **options)
     report(api, ready, replicas, conditions=conditions)
-    assert not run("pool", wait_timeout=5, **WEB, **options).get("failed")
+    assert not run("pool", wait_timeout=60, **WEB, **options).get("failed")
 
 
 def test_what_keeps_them_from_being_ready_is_told(api, run):

@@ -58,10 +58,10 @@ def server() -> Iterator[Server]:
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
-    assert ready.wait(10)
+    assert ready.wait(60)
     yield found
     loop.call_soon_threadsafe(loop.stop)
-    thread.join(10)
+    thread.join(60)
 
 
 def forward(options: dict, name: str, data: bytes) -> subprocess.CompletedProcess:

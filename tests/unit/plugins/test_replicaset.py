@@ -44,13 +44,13 @@ def test_it_waits_until_all_are_ready(api, run):
     run("replicaset", wait=False, **WEB)
     report(api, 0)
     threading.Timer(0.5, report, (api, 2)).start()
-    assert run("replicaset", wait_timeout=10, **WEB)["result"]["status"]["readyReplicas"] == 2
+    assert run("replicaset", wait_timeout=60, **WEB)["result"]["status"]["readyReplicas"] == 2
 
 
 def test_a_paused_set_is_waited_for_no_longer_than_it_takes_to_pause(api, run):
     run("replicaset", wait=False, **WEB)
     report(api, 0, 0, conditions=[{"type": "ReplicaPaused", "status": "True"}])
-    assert run("replicaset", name="web", paused=True, wait_timeout=5)["changed"]
+    assert run("replicaset", name="web", paused=True, wait_timeout=60)["changed"]
 
 
 def test_what_keeps_them_from_being_ready_is_told(api, run):

@@ -96,8 +96,8 @@ def test_the_older_form_of_the_run_strategy(api, run):
 
 
 def test_another_run_strategy_replaces_the_older_form(api, run):
-    run("vm", definition=TESTVM, wait_timeout=5)
-    done = run("vm", definition=TESTVM, run_strategy="Always", wait_timeout=5)
+    run("vm", definition=TESTVM, wait_timeout=60)
+    done = run("vm", definition=TESTVM, run_strategy="Always", wait_timeout=60)
     assert done["result"]["spec"]["runStrategy"] == "Always"
     assert "running" not in done["result"]["spec"]
 

@@ -142,7 +142,7 @@ class Registry:
         headers = {"Content-Type": kind}
         if self._private:
             headers["Authorization"] = "Basic " + base64.b64encode(f"alice:{PASSWORD}".encode()).decode()
-        return urllib.request.urlopen(urllib.request.Request(url, body, headers, method=method), timeout=10)
+        return urllib.request.urlopen(urllib.request.Request(url, body, headers, method=method), timeout=60)
 
 
 class Misbehaving:
@@ -233,7 +233,7 @@ class Misbehaving:
         if handler.command != "HEAD":
             handler.wfile.write(content or b"")
 
-    def wait_asked(self, part, seconds=10, count=1):
+    def wait_asked(self, part, seconds=60, count=1):
         """Wait until something was asked for."""
         with self.seen:
             assert self.seen.wait_for(lambda: sum(part in path for path in self.asked) >= count, seconds), self.asked

@@ -170,7 +170,7 @@ def test_unpacking_is_cancelled(store, hostile):
         thread.join(0.01)
         assert thread.is_alive(), said
     attempt.cancel()
-    thread.join(5)
+    thread.join(60)
     assert said == [f"ErrImagePull: image {reference}: no Pod waits for it any more"]
 
 

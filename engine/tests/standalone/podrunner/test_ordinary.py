@@ -379,7 +379,7 @@ def test_a_pod_serves_and_nothing_of_it_is_left(node, run):
         container={"readinessProbe": {"tcpSocket": {"port": 80}, "periodSeconds": 1}},
     )
     pod = node.wait(lambda pod: pod["status"].get("containerStatuses") and status_of(pod)["ready"])
-    with urllib.request.urlopen(f"http://{pod['status']['podIP']}/", timeout=5) as answer:
+    with urllib.request.urlopen(f"http://{pod['status']['podIP']}/", timeout=60) as answer:
         assert answer.read() == b"welcome\n"
     node.client.delete(POD, "default", "pod1", grace_period=0)
     node.wait(lambda _: names(node.config.pods_dir) == [])

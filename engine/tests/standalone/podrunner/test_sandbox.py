@@ -69,7 +69,7 @@ def execute(node, pod, *argv, **fields):
     ) as connection:
         os.close(writing)
         os.close(null)
-        connection.settimeout(20)
+        connection.settimeout(60)
         assert json.loads(connection.recv(4096)) == {"started": True}
         with os.fdopen(reading, "rb") as output:
             text = output.read()

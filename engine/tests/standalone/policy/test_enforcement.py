@@ -82,7 +82,7 @@ def places(version: int) -> Iterator[dict[str, Place]]:
     ip("link", "set", BRIDGE, "up")
     found = {name: Place(name, str(NETWORKS[version][10 + index])) for index, name in enumerate(NAMES)}
     # A neighbour that isn't known is asked for again after a second, should its first answer be lost.
-    assert all(one.reaches(other, timeout=10) for one, other in permutations(found.values(), 2))
+    assert all(one.reaches(other, timeout=60) for one, other in permutations(found.values(), 2))
     yield found
     for place in found.values():
         place.close()

@@ -304,7 +304,7 @@ def test_datagrams_follow_when_their_endpoint_goes(world):
     for pod, address in ((p1, "10.9.0.11"), (p2, "10.9.0.12")):
         server = pod.call(socket.socket, socket.AF_INET, socket.SOCK_DGRAM)
         server.bind((address, 53))
-        server.settimeout(10)
+        server.settimeout(60)
         servers[address] = server
     udp = service("dns", "10.96.0.53", 30053)
     udp["spec"]["ports"][0] |= {"protocol": "UDP", "port": 53}
@@ -383,7 +383,7 @@ def test_datagrams_of_the_other_family(world):
     for pod, address in ((p1, "fd00:9::11"), (p2, "fd00:9::12")):
         server = pod.call(socket.socket, socket.AF_INET6, socket.SOCK_DGRAM)
         server.bind((address, 53))
-        server.settimeout(10)
+        server.settimeout(60)
         servers[address] = server
     udp = service("dns", "fd00:96::53")
     udp["spec"]["ports"][0] |= {"protocol": "UDP", "port": 53}

@@ -177,7 +177,7 @@ def test_a_port_that_nobody_listens_on(run):
             assert sock.recv(10) == b""
     finally:
         process.terminate()
-        said = process.communicate(timeout=20)[0]
+        said = process.communicate(timeout=60)[0]
     assert "failed to connect to localhost:9 inside" in said
 
 
@@ -267,7 +267,7 @@ def test_only_root_may_ask_the_node(rig):
 
 def upgraded(rig, path, header):
     """Return a connection after its upgrade to SPDY."""
-    raw = socket.create_connection(("127.0.0.1", rig.port), timeout=20)
+    raw = socket.create_connection(("127.0.0.1", rig.port), timeout=60)
     sock = rig.tls.wrap_socket(raw, server_hostname="localhost")
     sock.sendall(
         f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {rig.token()}\r\nConnection: Upgrade\r\n"

@@ -63,7 +63,7 @@ class Backend:
     def stop(self) -> None:
         asyncio.run_coroutine_threadsafe(self.runner.cleanup(), self.loop).result(60)
         self.loop.call_soon_threadsafe(self.loop.stop)
-        self.thread.join(10)
+        self.thread.join(60)
 
     async def hook(self, request: web.Request) -> web.Response:
         review = await request.json()
@@ -285,7 +285,7 @@ def test_address_with_a_host_reaches_the_service(server: Server, backend: Backen
     """RFC 9112, section 3.2.2: a server must accept the absolute form."""
     register(server, backend)
     path = "/apis/sub.example.io/v1/namespaces/default/things/x?a=b"
-    connection = http.client.HTTPSConnection("127.0.0.1", server.port, context=server.tls, timeout=10)
+    connection = http.client.HTTPSConnection("127.0.0.1", server.port, context=server.tls, timeout=60)
     with contextlib.closing(connection):
         headers = {"Authorization": f"Bearer {server.token()}"}
         connection.request("GET", f"http://elsewhere.example{path}", headers=headers)
