@@ -38,6 +38,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
+import history
 import turtles
 from turtles.api import crd
 from turtles.api.kinds.vmi import VMI
@@ -703,6 +704,10 @@ def main() -> None:
         results = run(options, root)
     if options.json:
         options.json.write_text(json.dumps(results, indent=1))
+    ratios = {f"{one['what']} ({one['unit']})": one["ratio"] for one in results if one["ratio"] is not None}
+    if ratios:
+        chosen = {name: getattr(options, name) for name in ("objects", "rounds", "block", "each")}
+        history.record("apiserver", chosen, ratios, more_is_better=[name for name in ratios if name.endswith("(1/s)")])
     missed = [one["what"] for one in results if one["met"] == "MISSED"]
     if missed:
         print("missed: " + ", ".join(missed))

@@ -23,6 +23,7 @@ import time
 from functools import partial
 from pathlib import Path
 
+import history
 from turtles.importer import http as importer
 from turtles.importer.progress import Progress
 from turtles.importer.request import Request
@@ -116,6 +117,7 @@ def main() -> int:
         server = multiprocessing.Process(target=serve, args=(files, there), daemon=True)
         server.start()
         port = here.recv()
+        ratios: dict[str, float] = {}
         try:
             for format_ in FORMATS:
                 best: dict[str, float] = {}
@@ -129,6 +131,7 @@ def main() -> int:
                     if not same:
                         raise SystemExit(f"{format_}: the disks differ")
                     best = {key: min(value, best.get(key, value)) for key, value in seconds.items()}
+                ratios[format_] = best["importer"] / best["qemu-img"]
                 print(
                     json.dumps(
                         {
@@ -146,6 +149,7 @@ def main() -> int:
         finally:
             server.kill()
             server.join()
+    history.record("import", {"size": options.size, "data": options.data, "rounds": options.rounds}, ratios)
     return 0
 
 

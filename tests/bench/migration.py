@@ -34,6 +34,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+import history
 import libvirt
 from kubernetes import client, config
 from kubernetes.watch import Watch
@@ -391,8 +392,9 @@ class Peer:
         return Move(total, downtime, self.pings.longest_gap(begun, peer=True), transfer)
 
 
-def report(title: str, engine: list[Move], peer: list[Move]) -> None:
-    """One row per measure: medians and the longest of both, and the ratio of the medians."""
+def report(title: str, engine: list[Move], peer: list[Move]) -> dict[str, float]:
+    """Print one row per measure: medians and the longest of both, and the ratio of the medians, which is returned."""
+    ratios = {}
     for measure, ours, theirs in (
         ("total", [each.total for each in engine], [each.total for each in peer]),
         ("  transfer", [each.transfer for each in engine], [each.transfer for each in peer]),
@@ -400,12 +402,14 @@ def report(title: str, engine: list[Move], peer: list[Move]) -> None:
         ("without a ping", [each.outage for each in engine], [each.outage for each in peer]),
     ):
         one, other = statistics.median(ours), statistics.median(theirs)
+        ratios[f"{title}, {measure.strip()}"] = one / other
         print(
             f"{title:>8}  {measure:<15} {one:7.2f} {max(ours):7.2f} {other:9.2f} {max(theirs):7.2f} {one / other:7.2f}"
         )
     seen = {phase: statistics.median(move.phases.get(phase, 0.0) for move in engine) for phase in PHASES}
     print(f"{title:>8}  the engine's phases, seconds from the creation: ", end="")
     print(", ".join(f"{phase} {moment:.2f}" for phase, moment in seen.items()), flush=True)
+    return ratios
 
 
 def main() -> int:
@@ -431,6 +435,7 @@ def main() -> int:
             xml = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
         peer = stack.enter_context(Peer(folder / "peer", base, seed, xml, key, pings))
         print(f"{'seconds':>8}  {'':<15} {'engine':>7} {'max':>7} {'libvirt':>9} {'max':>7} {'ratio':>7}")
+        ratios: dict[str, float] = {}
         for title, command in (("idle", PING), ("writer", WRITER)):
             found: dict[str, list[Move]] = {"engine": [], "peer": []}
             for guest in (engine, peer):
@@ -438,7 +443,8 @@ def main() -> int:
             for _round in range(options.rounds):
                 for name, guest in (("engine", engine), ("peer", peer)):
                     found[name].append(guest.migrate())
-            report(title, found["engine"], found["peer"])
+            ratios |= report(title, found["engine"], found["peer"])
+    history.record("migration", {"rounds": options.rounds}, ratios)
     return 0
 
 

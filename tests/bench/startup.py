@@ -32,6 +32,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+import history
 import libvirt
 from kubernetes import client, config
 from kubernetes.watch import Watch
@@ -405,17 +406,20 @@ def quantile(values: list[float], share: float) -> float:
     return sorted(values)[min(len(values) - 1, round(share * (len(values) - 1)))]
 
 
-def report(title: str, engine: Times, peer: Times) -> None:
-    """One row per measure: p50 and p95 of both, and the ratio of the medians."""
+def report(title: str, engine: Times, peer: Times) -> dict[str, float]:
+    """Print one row per measure: p50 and p95 of both, and the ratio of the medians, which is returned."""
+    ratios = {}
     for index, measure in enumerate(("create → Running", "create → SSH")):
         ours, theirs = ([value for t in times if (value := t[index]) is not None] for times in (engine, peer))
         if ours and theirs:
+            ratio = ratios[f"{title}, {measure}"] = statistics.median(ours) / statistics.median(theirs)
             print(
                 f"{title:>8}  {measure:<17} {statistics.median(ours):7.2f} {quantile(ours, 0.95):7.2f}"
                 f" {statistics.median(theirs):9.2f} {quantile(theirs, 0.95):7.2f}"
-                f" {statistics.median(ours) / statistics.median(theirs):7.2f}",
+                f" {ratio:7.2f}",
                 flush=True,
             )
+    return ratios
 
 
 def main() -> int:
@@ -453,14 +457,14 @@ def main() -> int:
                 peer_ones += peer.start([name], ssh=ssh)
                 peer.remove([name])
             print(f"{'seconds':>8}  {'':<17} {'engine':>7} {'p95':>7} {'libvirt':>9} {'p95':>7} {'ratio':>7}")
-            report("1 VM", ones, peer_ones)
+            figures = report("1 VM", ones, peer_ones)
             engine_many = engine.start(many)
             spent = engine.spent
             memory, components = engine.memory(), engine.components()
             engine.remove(many)
             peer_many = peer.start(many)
             peer.remove(many)
-            report(f"{options.many} VMs", engine_many, peer_many)
+            figures |= report(f"{options.many} VMs", engine_many, peer_many)
     print(f"\nprivate memory a VM beside QEMU, {options.many} running: {sum(memory.values()):.1f} MiB")
     for program, value in sorted(memory.items()):
         print(f"  {program:<24} {value:6.1f} MiB")
@@ -471,6 +475,11 @@ def main() -> int:
     print(f"\nthe engine itself, once a machine: {sum(components.values()):.0f} MiB")
     for program, value in sorted(components.items()):
         print(f"  {program:<34} {value:6.1f} MiB")
+    figures["MiB a VM beside QEMU"] = sum(memory.values())
+    figures["MiB of the engine"] = sum(components.values())
+    figures["requests a VM"] = spent.requests / options.many
+    figures["ms of processor a VM"] = sum(each.seconds for each in spent.used.values()) * 1000 / options.many
+    history.record("vm", {"rounds": options.rounds, "many": options.many}, figures)
     return 0
 
 
