@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 import re
 
 # The labels of the Cluster API, which the cloud provider looks for as well.
@@ -16,7 +17,12 @@ _LABEL = re.compile(r"[a-z]([a-z0-9-]*[a-z0-9])?")
 _VERSION = re.compile(r"v?(1\.[0-9]+\.[0-9]+)")
 # kubeadm refuses a control plane with fewer.
 _CONTROL_PLANE_CORES = 2
-_GROUP_KEYS = ("count", "cores", "memory", "machine")
+_GROUP_KEYS = ("count", "cores", "memory", "machine", "labels", "taints")
+# What the role has set of a node, so that it removes what is no longer declared and nothing else.
+APPLIED = "workload-cluster.turtles.kubevirt/applied"
+_QUALIFIED = re.compile(r"([a-z0-9]([a-z0-9.-]*[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
+_LABEL_VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?")
+_EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 # What the role itself decides about its machines.
 _OWN_KEYS = (
     "name",
@@ -55,12 +61,12 @@ def plan(declaration, existing=(), recorded=None, available=None, used=()):
             "workload_cluster_image is missing: name a containerDisk image of a guest with cloud-init, Python and "
             "containerd; docs/workload-clusters.md has one."
         )
-    control_plane = _group(declaration, "control_plane", name)
-    workers = _group(declaration, "workers", name)
-    machines = [
-        _machine(machine, declaration, group) for group in (control_plane, workers) for machine in group["names"]
-    ]
-    wanted = control_plane["names"] + workers["names"]
+    control_plane = _control_plane(declaration, name)
+    pools = _pools(declaration, name)
+    groups = [control_plane, *pools]
+    machines = [_machine(machine, declaration, group) for group in groups for machine in group["names"]]
+    workers = [machine for group in pools for machine in group["names"]]
+    wanted = control_plane["names"] + workers
     return {
         "version": version,
         "config_api": _config_api(version),
@@ -68,10 +74,50 @@ def plan(declaration, existing=(), recorded=None, available=None, used=()):
         "ranges": ranges,
         "machines": machines,
         "control_plane": control_plane["names"],
-        "workers": workers["names"],
+        "workers": workers,
+        "nodes": {machine: group["node"] for group in groups for machine in group["names"]},
         "new": [machine for machine in wanted if machine not in existing],
         "surplus": sorted(set(existing) - set(wanted)),
     }
+
+
+def node_patches(planned, nodes):
+    """Return the merge patches that give nodes their declared labels and taints, by name.
+
+    :param planned: what :func:`plan` returned.
+    :param nodes: Node objects of the workload cluster.
+    """
+    patches = {}
+    for node in nodes:
+        wanted = planned["nodes"].get(node["metadata"]["name"])
+        if wanted is None:
+            continue
+        metadata = node["metadata"]
+        annotation = (metadata.get("annotations") or {}).get(APPLIED)
+        applied = json.loads(annotation) if annotation else {"labels": [], "taints": []}
+        current = metadata.get("labels") or {}
+        labels = {key: None for key in applied["labels"] if key in current and key not in wanted["labels"]}
+        labels.update((key, value) for key, value in wanted["labels"].items() if current.get(key) != value)
+        tainted = (node.get("spec") or {}).get("taints") or []
+        declared = {_taint_key(taint) for taint in wanted["taints"]}
+        gone = {tuple(each) for each in applied["taints"]} | declared
+        taints = [taint for taint in tainted if _taint_key(taint) not in gone] + wanted["taints"]
+        change = sorted(map(_taint_parts, taints)) != sorted(map(_taint_parts, tainted))
+        now = {"labels": sorted(wanted["labels"]), "taints": sorted(list(each) for each in declared)}
+        if labels or change or now != applied:
+            patches[metadata["name"]] = {
+                "metadata": {"labels": labels, "annotations": {APPLIED: json.dumps(now)}},
+                **({"spec": {"taints": taints}} if change else {}),
+            }
+    return patches
+
+
+def _taint_key(taint):
+    return taint["key"], taint["effect"]
+
+
+def _taint_parts(taint):
+    return taint["key"], taint["effect"], taint.get("value") or ""
 
 
 def labels(cluster, role):
@@ -155,36 +201,110 @@ def _ranges(declaration, used):
     return {kind: str(network) for kind, network in ranges.items()}
 
 
-def _group(declaration, kind, name):
-    """Return the machines of one kind, `control_plane` or `workers`."""
-    variable = f"workload_cluster_{kind}"
-    group = declaration.get(kind) or {}
+def _control_plane(declaration, name):
+    variable = "workload_cluster_control_plane"
+    group = _group(variable, declaration.get("control_plane") or {}, _GROUP_KEYS)
+    if group["count"] != 1:
+        even = " etcd needs an odd number of members, and" if group["count"] % 2 == 0 else ""
+        raise DeclarationError(
+            f"{variable}.count is {group['count']}:{even} the role makes control planes of one machine. Give 1."
+        )
+    if group["cores"] < _CONTROL_PLANE_CORES:
+        raise DeclarationError(
+            f"{variable}.cores is {group['cores']}: kubeadm needs {_CONTROL_PLANE_CORES}. Give at least as many."
+        )
+    return _named(group, "control-plane", name, "control-plane")
+
+
+def _pools(declaration, name):
+    """Return the groups of workers: the pools, or the one that `workers` describes."""
+    pools, workers = declaration.get("pools") or [], declaration.get("workers") or {}
+    if not pools:
+        return [_named(_group("workload_cluster_workers", workers, _GROUP_KEYS), "worker", name, "worker")]
+    if workers:
+        raise DeclarationError(
+            "workload_cluster_workers and workload_cluster_pools are both given: describe all workers as pools."
+        )
+    if not isinstance(pools, list):
+        raise DeclarationError(f"workload_cluster_pools is {pools!r}: give a list of pools, each with a name.")
+    groups = {}
+    for index, pool in enumerate(pools):
+        variable = f"workload_cluster_pools[{index}]"
+        group = _group(variable, pool, ("name", *_GROUP_KEYS))
+        own = pool.get("name")
+        longest = LONGEST_NAME + len("control-plane") - len(name)
+        if not isinstance(own, str) or not _LABEL.fullmatch(own) or len(own) > longest or own == "control-plane":
+            raise DeclarationError(
+                f"{variable}.name is {own!r}: give at most {longest} small letters, digits and hyphens, a letter first "
+                "and no hyphen last, and not control-plane."
+            )
+        if own in groups:
+            raise DeclarationError(f"{variable}.name is {own!r}, as that of another pool: give each a name of its own.")
+        groups[own] = _named(group, "worker", name, own)
+    return list(groups.values())
+
+
+def _named(group, role, cluster, pool):
+    names = [f"{cluster}-{pool}-{number}" for number in range(1, group["count"] + 1)]
+    return {**group, "role": role, "names": names}
+
+
+def _group(variable, group, keys):
+    """Return what machines of one kind have in common."""
+    if not isinstance(group, dict):
+        raise DeclarationError(f"{variable} is {group!r}: give a dictionary with {', '.join(keys)}.")
     for key in group:
-        if key not in _GROUP_KEYS:
-            raise DeclarationError(f"{variable}.{key}: there is no such key. There are {', '.join(_GROUP_KEYS)}.")
-    count = _number(f"{variable}.count", group.get("count", 1), 0)
-    if kind == "control_plane" and count != 1:
-        even = " etcd needs an odd number of members, and" if count % 2 == 0 else ""
-        raise DeclarationError(
-            f"{variable}.count is {count}:{even} the role makes control planes of one machine. Give 1."
-        )
-    cores = _number(f"{variable}.cores", group.get("cores", 2), 1)
-    if kind == "control_plane" and cores < _CONTROL_PLANE_CORES:
-        raise DeclarationError(
-            f"{variable}.cores is {cores}: kubeadm needs {_CONTROL_PLANE_CORES}. Give at least as many."
-        )
+        if key not in keys:
+            raise DeclarationError(f"{variable}.{key}: there is no such key. There are {', '.join(keys)}.")
     machine = group.get("machine") or {}
     for key in machine:
         if key in _OWN_KEYS:
             raise DeclarationError(f"{variable}.machine.{key}: the role decides that itself. Leave it out.")
-    role = "control-plane" if kind == "control_plane" else "worker"
     return {
-        "role": role,
-        "names": [f"{name}-{role}-{number}" for number in range(1, count + 1)],
-        "cores": cores,
+        "count": _number(f"{variable}.count", group.get("count", 1), 0),
+        "cores": _number(f"{variable}.cores", group.get("cores", 2), 1),
         "memory": group.get("memory", "2Gi"),
         "machine": machine,
+        "node": {
+            "labels": _node_labels(f"{variable}.labels", group.get("labels") or {}),
+            "taints": _taints(f"{variable}.taints", group.get("taints") or []),
+        },
     }
+
+
+def _node_labels(variable, given):
+    if not isinstance(given, dict):
+        raise DeclarationError(f"{variable} is {given!r}: give a dictionary of labels.")
+    for key, value in given.items():
+        if not isinstance(key, str) or not _QUALIFIED.fullmatch(key):
+            raise DeclarationError(f"{variable}: {key!r} is no name of a label. Give one such as example.com/disk.")
+        if not isinstance(value, str) or not _LABEL_VALUE.fullmatch(value):
+            raise DeclarationError(
+                f"{variable}.{key} is {value!r}: give a text of at most 63 letters, digits, dots, hyphens and "
+                "underscores, in quotes if it looks like a number or a truth value."
+            )
+    return dict(given)
+
+
+def _taints(variable, given):
+    if not isinstance(given, list):
+        raise DeclarationError(f"{variable} is {given!r}: give a list of taints with key, value and effect.")
+    taints = []
+    for index, taint in enumerate(given):
+        where = f"{variable}[{index}]"
+        if not isinstance(taint, dict) or not set(taint) <= {"key", "value", "effect"}:
+            raise DeclarationError(f"{where} is {taint!r}: give key, value and effect.")
+        key, value, effect = taint.get("key"), taint.get("value", ""), taint.get("effect")
+        if not isinstance(key, str) or not _QUALIFIED.fullmatch(key):
+            raise DeclarationError(f"{where}.key is {key!r}: give the name of a taint, such as example.com/gpu.")
+        if not isinstance(value, str) or not _LABEL_VALUE.fullmatch(value):
+            raise DeclarationError(f"{where}.value is {value!r}: give a text as for a label, or leave it out.")
+        if effect not in _EFFECTS:
+            raise DeclarationError(f"{where}.effect is {effect!r}: give {', '.join(_EFFECTS[:-1])} or {_EFFECTS[-1]}.")
+        if (key, effect) in map(_taint_key, taints):
+            raise DeclarationError(f"{where}: {key} with {effect} is there twice. Leave one out.")
+        taints.append({"key": key, **({"value": value} if value else {}), "effect": effect})
+    return taints
 
 
 def _number(variable, value, least):

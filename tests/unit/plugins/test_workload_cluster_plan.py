@@ -6,8 +6,12 @@ from __future__ import annotations
 
 import pytest
 from ansible.errors import AnsibleFilterError
+from ansible_collections.turtles.kubevirt.plugins.filter.workload_cluster_node_patches import (
+    workload_cluster_node_patches,
+)
 from ansible_collections.turtles.kubevirt.plugins.filter.workload_cluster_plan import workload_cluster_plan
 
+TAINT = {"key": "example.com/gpu", "value": "yes", "effect": "NoSchedule"}
 DECLARATION = {
     "name": "dev",
     "version": "1.33.2",
@@ -42,6 +46,63 @@ def test_machines_have_the_size_and_the_options_of_their_kind():
         ("dev-worker-2", {"cores": 4}, "8Gi"),
     ]
     assert [m.get("node_selector") for m in machines] == [None, {"disk": "ssd"}, {"disk": "ssd"}]
+
+
+def test_pools_of_workers():
+    pools = [{"name": "web", "count": 2}, {"name": "gpu", "cores": 8, "labels": {"gpu": "yes"}, "taints": [TAINT]}]
+    planned = plan({"existing": ["dev-worker-1", "dev-web-1", "dev-web-3"]}, pools=pools)
+    assert planned["workers"] == ["dev-web-1", "dev-web-2", "dev-gpu-1"]
+    assert planned["surplus"] == ["dev-web-3", "dev-worker-1"]
+    assert planned["machines"][-1]["cpu"] == {"cores": 8}
+    assert planned["nodes"]["dev-gpu-1"] == {"labels": {"gpu": "yes"}, "taints": [TAINT]}
+    assert planned["nodes"]["dev-web-1"] == {"labels": {}, "taints": []}
+
+
+def node(name, labels=None, taints=None):
+    return {"metadata": {"name": name, "labels": dict(labels or {})}, "spec": {"taints": list(taints or [])}}
+
+
+def patched(found, patch):
+    """Return a node after a merge patch."""
+    metadata, spec = found["metadata"], found["spec"]
+    labels = {**metadata["labels"], **patch["metadata"]["labels"]}
+    return {
+        "metadata": {
+            "name": metadata["name"],
+            "labels": {key: value for key, value in labels.items() if value is not None},
+            "annotations": {**metadata.get("annotations", {}), **patch["metadata"]["annotations"]},
+        },
+        "spec": {**spec, **patch.get("spec", {})},
+    }
+
+
+def test_nodes_get_the_labels_and_taints_of_their_pools():
+    pools = [{"name": "gpu", "labels": {"gpu": "yes"}, "taints": [TAINT]}]
+    planned = plan(pools=pools)
+    foreign = {"key": "node.kubernetes.io/unreachable", "effect": "NoExecute"}
+    found = [
+        node("dev-control-plane-1", {"mine": "1"}),
+        node("dev-gpu-1", {"mine": "1"}, [foreign]),
+        node("other", {"gpu": "no"}),
+    ]
+    patches = workload_cluster_node_patches(found, planned)
+    assert list(patches) == ["dev-gpu-1"]
+    after = patched(found[1], patches["dev-gpu-1"])
+    assert after["metadata"]["labels"] == {"mine": "1", "gpu": "yes"}
+    assert after["spec"]["taints"] == [foreign, TAINT]
+    assert workload_cluster_node_patches([after], planned) == {}
+
+    # Others are put in their place, and what others have set stays.
+    changed = {**TAINT, "value": "no"}
+    planned = plan(pools=[{"name": "gpu", "labels": {"disk": "ssd"}, "taints": [changed]}])
+    after = patched(after, workload_cluster_node_patches([after], planned)["dev-gpu-1"])
+    assert after["metadata"]["labels"] == {"mine": "1", "disk": "ssd"}
+    assert after["spec"]["taints"] == [foreign, changed]
+
+    planned = plan(pools=[{"name": "gpu"}])
+    after = patched(after, workload_cluster_node_patches([after], planned)["dev-gpu-1"])
+    assert (after["metadata"]["labels"], after["spec"]["taints"]) == ({"mine": "1"}, [foreign])
+    assert workload_cluster_node_patches([after], planned) == {}
 
 
 @pytest.mark.parametrize(
@@ -92,6 +153,21 @@ def test_what_each_version_of_kubeadm_reads(version, config_api, socket):
         ({"workers": {"count": "many"}}, {}, "workload_cluster_workers.count is 'many'"),
         ({"workers": {"number": 2}}, {}, "workload_cluster_workers.number: there is no such key. There are count"),
         ({"workers": {"machine": {"image": "x"}}}, {}, "workload_cluster_workers.machine.image: the role decides that"),
+        ({"workers": 2}, {}, "workload_cluster_workers is 2: give a dictionary with count"),
+        ({"workers": {"count": 1}, "pools": [{"name": "a"}]}, {}, "both given: describe all workers as pools"),
+        ({"pools": {"a": {}}}, {}, "workload_cluster_pools is {'a': {}}: give a list of pools"),
+        ({"pools": ["a"]}, {}, "workload_cluster_pools[0] is 'a': give a dictionary with name, count"),
+        ({"pools": [{"count": 1}]}, {}, "workload_cluster_pools[0].name is None"),
+        ({"pools": [{"name": "control-plane"}]}, {}, "and not control-plane"),
+        ({"pools": [{"name": "a"}, {"name": "a"}]}, {}, "workload_cluster_pools[1].name is 'a', as that of another"),
+        ({"pools": [{"name": "a", "size": 1}]}, {}, "workload_cluster_pools[0].size: there is no such key"),
+        ({"workers": {"labels": ["a"]}}, {}, "workload_cluster_workers.labels is ['a']: give a dictionary"),
+        ({"workers": {"labels": {"a b": "c"}}}, {}, "workload_cluster_workers.labels: 'a b' is no name of a label"),
+        ({"workers": {"labels": {"a": True}}}, {}, "workload_cluster_workers.labels.a is True: give a text"),
+        ({"workers": {"taints": {"a": "b"}}}, {}, "workload_cluster_workers.taints is {'a': 'b'}: give a list"),
+        ({"workers": {"taints": [{"key": "a"}]}}, {}, "workload_cluster_workers.taints[0].effect is None: give NoSch"),
+        ({"workers": {"taints": [{"key": "", "effect": "NoExecute"}]}}, {}, "taints[0].key is ''"),
+        ({"workers": {"taints": [TAINT, TAINT]}}, {}, "taints[1]: example.com/gpu with NoSchedule is there twice"),
         ({"pod_cidr": "172.20.0.1/16"}, {}, "workload_cluster_pod_cidr is '172.20.0.1/16': give an IPv4 network"),
         ({"pod_cidr": "172.20.0.0/25"}, {}, "give at least a /24"),
         ({"service_cidr": "172.20.128.0/20"}, {}, "which overlaps workload_cluster_pod_cidr (172.20.0.0/16)"),
