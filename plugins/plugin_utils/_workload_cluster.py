@@ -112,6 +112,63 @@ def node_patches(planned, nodes):
     return patches
 
 
+def drain_obstacles(planned, pods, budgets):
+    """Return why the machines that are to go can't be drained, a sentence for each reason.
+
+    An eviction waits while a PodDisruptionBudget doesn't allow it, which it never does if it allows no disruption at
+    all, or if there is no other node on which a Pod becomes ready in place of the evicted one.
+
+    :param planned: what :func:`plan` returned.
+    :param pods: Pods of the workload cluster.
+    :param budgets: its PodDisruptionBudgets.
+    """
+    surplus = set(planned["surplus"])
+    reasons = []
+    for budget in budgets:
+        metadata, status = budget["metadata"], budget.get("status") or {}
+        evicted = [
+            pod["metadata"]["name"]
+            for pod in pods
+            if pod["metadata"]["namespace"] == metadata["namespace"]
+            and pod["spec"].get("nodeName") in surplus
+            and (pod.get("status") or {}).get("phase") not in ("Succeeded", "Failed")
+            and _selects((budget.get("spec") or {}).get("selector"), pod["metadata"].get("labels") or {})
+        ]
+        healthy = status.get("desiredHealthy", 0)
+        if not evicted or not healthy:
+            continue
+        if healthy >= status.get("expectedPods", 0):
+            why = "which allows none of its Pods to be evicted"
+        elif not planned["workers"]:
+            why = f"which wants {healthy} Pods to be healthy, and no worker is left on which they could be"
+        else:
+            continue
+        reasons.append(
+            f"{', '.join(planned['surplus'])} would be drained, but {', '.join(sorted(evicted))} there belong to the "
+            f"PodDisruptionBudget {metadata['namespace']}/{metadata['name']}, {why}: keep more workers, or change the "
+            "budget or the number of its Pods."
+        )
+    return reasons
+
+
+def _selects(selector, labels):
+    """Whether a LabelSelector of Kubernetes selects these: an empty one does, none doesn't."""
+    if selector is None:
+        return False
+    if any(labels.get(key) != value for key, value in (selector.get("matchLabels") or {}).items()):
+        return False
+    return all(_meets(labels, each) for each in selector.get("matchExpressions") or [])
+
+
+def _meets(labels, requirement):
+    key, operator, values = requirement["key"], requirement["operator"], requirement.get("values") or []
+    if operator == "In":
+        return labels.get(key) in values
+    if operator == "NotIn":
+        return labels.get(key) not in values
+    return (key in labels) == (operator == "Exists")
+
+
 def _taint_key(taint):
     return taint["key"], taint["effect"]
 

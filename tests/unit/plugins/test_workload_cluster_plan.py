@@ -6,6 +6,9 @@ from __future__ import annotations
 
 import pytest
 from ansible.errors import AnsibleFilterError
+from ansible_collections.turtles.kubevirt.plugins.filter.workload_cluster_drain_obstacles import (
+    workload_cluster_drain_obstacles,
+)
 from ansible_collections.turtles.kubevirt.plugins.filter.workload_cluster_node_patches import (
     workload_cluster_node_patches,
 )
@@ -103,6 +106,54 @@ def test_nodes_get_the_labels_and_taints_of_their_pools():
     after = patched(after, workload_cluster_node_patches([after], planned)["dev-gpu-1"])
     assert (after["metadata"]["labels"], after["spec"]["taints"]) == ({"mine": "1"}, [foreign])
     assert workload_cluster_node_patches([after], planned) == {}
+
+
+def pod(name, on, phase="Running", **labels):
+    return {
+        "metadata": {"name": name, "namespace": "shop", "labels": labels},
+        "spec": {"nodeName": on},
+        "status": {"phase": phase},
+    }
+
+
+def budget(healthy, pods, selector=None):
+    return {
+        "metadata": {"name": "web", "namespace": "shop"},
+        "spec": {"selector": selector or {"matchLabels": {"app": "web"}}},
+        "status": {"desiredHealthy": healthy, "expectedPods": pods},
+    }
+
+
+@pytest.mark.parametrize(
+    ("count", "budgets", "words"),
+    [
+        (1, [budget(1, 2)], None),
+        (1, [budget(0, 2)], None),
+        (1, [budget(2, 2)], "web-b there belong to the PodDisruptionBudget shop/web, which allows none of its Pods"),
+        (0, [budget(1, 2)], "which wants 1 Pods to be healthy, and no worker is left"),
+        (1, [budget(2, 2, {"matchExpressions": [{"key": "app", "operator": "In", "values": ["db"]}]})], None),
+        (1, [budget(2, 2, {"matchExpressions": [{"key": "app", "operator": "NotIn", "values": ["db"]}]})], "web-b"),
+        (1, [budget(2, 2, {"matchExpressions": [{"key": "app", "operator": "Exists"}]})], "web-b"),
+        (1, [budget(2, 2, {"matchExpressions": [{"key": "app", "operator": "DoesNotExist"}]})], None),
+        (1, [{**budget(2, 2), "metadata": {"name": "web", "namespace": "other"}}], None),
+    ],
+)
+def test_budgets_that_keep_workers(count, budgets, words):
+    pods = [
+        pod("web-a", "dev-worker-1", app="web"),
+        pod("web-b", "dev-worker-2", app="web"),
+        pod("job", "dev-worker-2", "Succeeded", app="web"),
+        pod("db", "dev-worker-2", app="base"),
+    ]
+    planned = plan({"existing": ["dev-worker-1", "dev-worker-2"]}, workers={"count": count})
+    reasons = workload_cluster_drain_obstacles(planned, pods, budgets)
+    if words is None:
+        assert reasons == []
+        return
+    [reason] = reasons
+    assert words in reason
+    assert "job" not in reason
+    assert reason.startswith("dev-worker-2 would" if count else "dev-worker-1, dev-worker-2 would be drained")
 
 
 @pytest.mark.parametrize(
