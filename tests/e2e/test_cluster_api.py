@@ -59,8 +59,7 @@ class Provider:
         token = cluster.core.create_namespaced_service_account_token("capk", namespace, {"spec": {}}).status.token
         configuration = copy.copy(admin.configuration)
         configuration.cert_file = configuration.key_file = None
-        configuration.api_key = {"authorization": token}
-        configuration.api_key_prefix = {"authorization": "Bearer"}
+        configuration.api_key = {"BearerToken": f"Bearer {token}"}
         self._api = client.ApiClient(configuration)
         self._custom = client.CustomObjectsApi(self._api)
         self.core = client.CoreV1Api(self._api)
