@@ -28,7 +28,7 @@ def as_component(cluster: Deployed, name: str) -> client.ApiClient:
     admin = cluster.core.api_client.configuration
     configuration = client.Configuration()
     configuration.host, configuration.ssl_ca_cert = admin.host, admin.ssl_ca_cert
-    configuration.api_key = {"authorization": f"Bearer {token}"}
+    configuration.api_key = {"BearerToken": f"Bearer {token}"}
     return client.ApiClient(configuration)
 
 

@@ -58,7 +58,7 @@ class Provider:
         rights.create_namespaced_role_binding(namespace, binding)
         token = cluster.core.create_namespaced_service_account_token("capk", namespace, {"spec": {}}).status.token
         configuration = copy.copy(admin.configuration)
-        configuration.cert_file = configuration.key_file = None
+        configuration.cert_file = configuration.key_file = configuration.refresh_api_key_hook = None
         configuration.api_key = {"BearerToken": f"Bearer {token}"}
         self._api = client.ApiClient(configuration)
         self._custom = client.CustomObjectsApi(self._api)
