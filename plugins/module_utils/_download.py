@@ -13,20 +13,14 @@ import ssl
 from urllib.parse import urlsplit
 
 from ._errors import KubeError
+from ._transfer import CHUNK, TIMEOUT, Broken, tls_context
 
 HEADER = "x-kubevirt-export-token"
-CHUNK = 1 << 20
-# Seconds to connect, and for which a server may be silent.
-TIMEOUT = 60
 # Answers after which it is tried again: the server is being replaced.
 AGAIN = (502, 503, 504)
 # Longest manifest.
 _LONGEST = 32 << 20
 MODE = 0o600
-
-
-class Broken(Exception):
-    """The download can be gone on with. The message says why it is necessary."""
 
 
 class Server:
@@ -39,14 +33,7 @@ class Server:
 
     def __init__(self, token, authorities=None, verify=True):
         self._token = token
-        self._context = ssl.create_default_context()
-        if not verify:
-            self._context.check_hostname, self._context.verify_mode = False, ssl.CERT_NONE
-        elif authorities:
-            try:
-                self._context.load_verify_locations(cadata=authorities)
-            except (ssl.SSLError, ValueError) as exc:
-                raise KubeError("The CA certificates of the export's server can't be used: %s." % exc) from exc
+        self._context = tls_context(authorities, verify, "the export's server")
 
     def head(self, url):
         """Return what there is to say of a disk: its size in bytes, and its tag.

@@ -10,6 +10,12 @@ KIND = "VirtualMachineExport"
 GROUP = "export.kubevirt.io"
 # Those that servers have, the newest first; KubeVirt has the first from 1.9 on.
 VERSIONS = ("v1", "v1beta1")
+# By option: kind and group of what is exported.
+SOURCES = {
+    "vm": ("VirtualMachine", "kubevirt.io"),
+    "snapshot": ("VirtualMachineSnapshot", "snapshot.kubevirt.io"),
+    "claim": ("PersistentVolumeClaim", None),
+}
 
 
 def resource_of(client):

@@ -161,7 +161,7 @@ duration:
 
 import time
 
-from ..module_utils import _data_volume, _resources, _upload, _wait
+from ..module_utils import _data_volume, _resources, _transfer, _upload, _wait
 from ..module_utils._errors import KubeError
 from ..module_utils._resource_module import ResourceModule
 from ..module_utils._vm_status import phase_of
@@ -287,13 +287,13 @@ class ImageUpload(ResourceModule):
 
     def _send(self):
         proxy = self._proxy()
-        show = _upload.Meter(self.source.size, self._say, self.params["progress"])
+        show = _transfer.Meter(self.source.size, self._say, self.params["progress"])
         for left in range(self.params["retries"], -1, -1):
             try:
                 proxy.send(self._token(), self.source, show, self.deadline.seconds)
                 self.sent = self.source.size
                 return
-            except _upload.Broken as exc:
+            except _transfer.Broken as exc:
                 if not left:
                     raise KubeError(
                         "%s couldn't be uploaded into %s: %s (retries)."
@@ -303,9 +303,8 @@ class ImageUpload(ResourceModule):
                 time.sleep(PAUSE)
 
     def _say(self, text):
-        show = getattr(self.module, "progress", None)
-        if show and self.params["progress"]:
-            show("%s: %s" % (_resources.name_of(*self.where), text))
+        if self.params["progress"]:
+            _transfer.show(self.module, "%s: %s" % (_resources.name_of(*self.where), text))
 
     def _token(self):
         request = {
@@ -329,12 +328,7 @@ class ImageUpload(ResourceModule):
         if not address:
             raise KubeError("upload_proxy_url: missing. The cluster's object CDIConfig doesn't say where its proxy is.")
         authorities = status.get("uploadProxyCA")
-        if path:
-            try:
-                with open(path, encoding="utf-8") as file:
-                    authorities = file.read()
-            except (OSError, ValueError) as exc:
-                raise KubeError("upload_proxy_ca: %s can't be read: %s." % (path, exc)) from exc
+        authorities = _transfer.read_authorities("upload_proxy_ca", path) or authorities
         return _upload.Proxy(address, authorities, not self.params["upload_proxy_insecure"])
 
     def is_ready(self, obj):
