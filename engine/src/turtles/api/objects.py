@@ -32,6 +32,16 @@ def controller_of(obj: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return None
 
 
+def is_controlled_by(obj: Mapping[str, Any] | None, owner: Mapping[str, Any]) -> bool:
+    """Tell whether an object exists and another one is its controlling owner."""
+    return obj is not None and (controller_of(obj) or {}).get("uid") == owner["metadata"]["uid"]
+
+
+def own(owner: Mapping[str, Any], obj: Object | None) -> Object | None:
+    """Return an object if the owner controls it, None otherwise."""
+    return obj if is_controlled_by(obj, owner) else None
+
+
 def owner_reference(owner: Mapping[str, Any]) -> Object:
     """Return the reference that makes an object the controlling owner of another."""
     metadata = owner["metadata"]

@@ -14,7 +14,7 @@ from turtles.api.kinds.cdi import BLOCK, ERROR
 from turtles.api.language import DUPLICATE, INVALID, NOT_FOUND, NOT_SUPPORTED, Cause
 from turtles.api.objects import Object, get
 from turtles.kube import copy_rights
-from turtles.kube.client import Client, NotFound
+from turtles.kube.client import Client
 from turtles.kube.kubevirt import DATA_VOLUME, KUBEVIRT, VM, VMI
 from turtles.kube.lookup import Lookup
 from turtles.kube.resources import PVC
@@ -97,11 +97,7 @@ class DataVolumeCheck:
         return causes or self._of_source(obj, namespace, request.get("userInfo") or {}, may_be_missing=is_filled)
 
     def _of_claim(self, namespace: str, name: str | None) -> list[Cause]:
-        if not name:
-            return []
-        try:
-            self._client.get(PVC, namespace, name)
-        except NotFound:
+        if not name or self._client.find(PVC, namespace, name) is None:
             return []
         return [Cause(DUPLICATE, f"Destination PVC {namespace}/{name} already exists", "DataVolume.Name")]
 

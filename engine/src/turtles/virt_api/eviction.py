@@ -52,9 +52,8 @@ class EvictionReview:
             return _denied(f"can't determine which machine owns Pod {namespace}/{name} is: {error.message}")
 
     def _review(self, namespace: str, name: str, *, dry_run: bool) -> Object:
-        try:
-            pod = self._client.get(POD, namespace, name)
-        except NotFound:
+        pod = self._client.find(POD, namespace, name)
+        if pod is None:
             return dict(_ALLOWED)
         app = (pod["metadata"].get("labels") or {}).get(labels.APP)
         if app == labels.APP_HOTPLUG_DISK:
@@ -66,10 +65,8 @@ class EvictionReview:
         """Keep the volumes of a guest that runs: they leave the node along with it."""
         metadata = attachment["metadata"]
         owners = metadata.get("ownerReferences") or ()
-        try:
-            vmi = self._vmi_of(self._client.get(POD, metadata["namespace"], owners[0]["name"])) if owners else None
-        except NotFound:
-            vmi = None
+        launcher = self._client.find(POD, metadata["namespace"], owners[0]["name"]) if owners else None
+        vmi = self._vmi_of(launcher) if launcher else None
         if vmi is None:
             return dict(_ALLOWED)
         return _denied(
@@ -82,13 +79,9 @@ class EvictionReview:
         of_pod = pod["metadata"]
         if is_final(pod) or (of_pod.get("labels") or {}).get(labels.APP) != labels.APP_LAUNCHER:
             return None
-        try:
-            vmi = self._client.get(
-                VMI, of_pod["namespace"], (of_pod.get("annotations") or {}).get(labels.DOMAIN) or "-"
-            )
-        except NotFound:
-            return None
-        if not _has_guest(vmi, of_pod):
+        name = (of_pod.get("annotations") or {}).get(labels.DOMAIN)
+        vmi = self._client.find(VMI, of_pod["namespace"], name) if name else None
+        if vmi is None or not _has_guest(vmi, of_pod):
             # One that a guest left, or is on its way to: that migration fails, and the guest stays where it is
             return None
         return vmi if vmi["metadata"]["uid"] == of_pod["labels"].get(labels.CREATED_BY) else None

@@ -15,8 +15,8 @@ import aiohttp
 from aiohttp import hdrs, web
 
 from turtles.api import exports
-from turtles.api.objects import Object, controller_of, get
-from turtles.kube.client import Client, NotFound
+from turtles.api.objects import Object, get, own
+from turtles.kube.client import Client
 from turtles.kube.kubevirt import EXPORT
 from turtles.kube.resources import POD
 from turtles.virt_api.nodes import Nodes
@@ -67,17 +67,12 @@ class ExportProxy:
 
     def _look(self, namespace: str, name: str) -> tuple[Object, ssl.SSLContext]:
         called = f"{exports.KIND} {namespace}/{name}"
-        try:
-            export = self._client.get(EXPORT, namespace, name)
-        except NotFound:
-            raise Failure(404, f"{called} not found") from None
-        try:
-            pod = self._client.get(POD, namespace, exports.name_of(export))
-        except NotFound:
-            pod = {"metadata": {}}
-        is_own = (controller_of(pod) or {}).get("uid") == export["metadata"]["uid"]
-        certificate = certificate_of(pod, exports.CERTIFICATE) if is_own else None
-        if certificate is None or get(export, "status", "phase") != exports.READY:
+        export = self._client.find(EXPORT, namespace, name)
+        if export is None:
+            raise Failure(404, f"{called} not found")
+        pod = own(export, self._client.find(POD, namespace, exports.name_of(export)))
+        certificate = certificate_of(pod, exports.CERTIFICATE) if pod is not None else None
+        if pod is None or certificate is None or get(export, "status", "phase") != exports.READY:
             raise Failure(503, f"{called} is not ready: its status says why")
         return pod, context_of(self._nodes, certificate, f"the server of {called}")
 

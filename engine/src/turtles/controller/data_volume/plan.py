@@ -14,7 +14,7 @@ from typing import Any
 from turtles.api import cdi, quantity, uploads
 from turtles.api.conditions import get_condition
 from turtles.api.data_sources import CopySource
-from turtles.api.objects import Object, controller_of, get, is_deleted
+from turtles.api.objects import Object, controller_of, get, is_controlled_by, is_deleted
 from turtles.api.phases import phase_of
 from turtles.controller.data_volume import claim as claims
 from turtles.controller.data_volume import transfer
@@ -71,7 +71,7 @@ def restarts_of(target: Object | None, pod: Object | None) -> int:
 
 def is_foreign(data_volume: Object, target: Object) -> bool:
     """Say whether a claim of the DataVolume's name isn't the DataVolume's."""
-    return bool((controller_of(target) or {}).get("uid") != data_volume["metadata"]["uid"])
+    return not is_controlled_by(target, data_volume)
 
 
 def failed(message: str) -> Running:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from turtles.api import cdi, exports, labels, uploads
-from turtles.api.objects import Object, controller_of, get, is_deleted
+from turtles.api.objects import Object, controller_of, get, is_controlled_by, is_deleted
 from turtles.api.phases import is_final
 from turtles.api.snapshots import is_ready
 from turtles.controller.pod import state
@@ -208,7 +208,7 @@ def _of_snapshot(export: Object, situation: Situation) -> Source:
                 return without(NOT_ALL_CREATED, f"VolumeSnapshot {backup['volumeSnapshotName']} is not ready to use")
             claim = _restored(export, backup, volume_snapshot, is_disk=original in disks)
             create.append(claim)
-        elif (controller_of(claim) or {}).get("uid") != export["metadata"]["uid"]:
+        elif not is_controlled_by(claim, export):
             theirs = claim["metadata"]["name"]
             return without(
                 NOT_ALL_CREATED, f"PersistentVolumeClaim {theirs} exists and is not of this export; delete it"

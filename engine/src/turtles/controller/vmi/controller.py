@@ -17,7 +17,7 @@ from turtles.api.conditions import set_condition
 from turtles.api.configuration import ClusterConfiguration
 from turtles.api.import_settings import ImportSettings
 from turtles.api.kinds.cdi_config import NAME as CDI_CONFIG_NAME
-from turtles.api.objects import Object, controller_of
+from turtles.api.objects import Object, controller_of, own
 from turtles.api.phases import PENDING, phase_of, set_phase
 from turtles.controller import remedies
 from turtles.controller.caches import (
@@ -149,10 +149,7 @@ class VMIController:
 
     def _definition(self, namespace: str, name: str) -> Object | None:
         """Return a NetworkAttachmentDefinition, None if there is none."""
-        try:
-            return self._client.get(NETWORK, namespace, name)
-        except NotFound:
-            return None
+        return self._client.find(NETWORK, namespace, name)
 
     def _doubles(self, vmi: Object) -> dict[str, Object]:
         """Return other VMIs with the MAC address of an interface on the same network, by the interface's name.
@@ -169,11 +166,7 @@ class VMIController:
 
     def _live_pod(self, vmi: Object) -> Object | None:
         """Return the VMI's Pod as the server has it now; caches of different kinds may be apart."""
-        try:
-            pod = self._client.get(POD, vmi["metadata"]["namespace"], pod_name(vmi))
-        except NotFound:
-            return None
-        return pod if (controller_of(pod) or {}).get("uid") == vmi["metadata"]["uid"] else None
+        return own(vmi, self._client.find(POD, vmi["metadata"]["namespace"], pod_name(vmi)))
 
     def _create_pod(self, vmi: Object, planned: Object) -> None:
         name = pod_name(vmi)

@@ -6,13 +6,12 @@ from __future__ import annotations
 import logging
 
 from turtles.api import cdi
-from turtles.api.objects import Object, is_deleted
+from turtles.api.objects import Object, is_deleted, own
 from turtles.api.phases import phase_of
 from turtles.api.populators import prime_name, reference_of
 from turtles.controller.data_volume.populator.plan import CREATED, Observed, Plan, plan, refused
 from turtles.controller.data_volume.volumes import give, volume_of
 from turtles.controller.definition import Definition
-from turtles.controller.owned import create, own
 from turtles.controller.shared import Shared
 from turtles.kube.client import ApiError, Unavailable
 from turtles.kube.informer import Informer, Key, key_of
@@ -101,7 +100,7 @@ class PopulatorController:
         )
 
     def _carry_out(self, claim: Object, decided: Plan, observed: Observed) -> None:
-        if decided.create is not None and create(self._writer, self._data_volumes, decided.create) is not None:
+        if decided.create is not None and self._writer.add(self._data_volumes, decided.create) is not None:
             self._recorder.event(claim, *CREATED)
             log.info("claim is filled in the place of another one", extra=about("claim", claim))
         if decided.give and observed.volume is not None:
