@@ -19,6 +19,16 @@ def get(value: Any, *keys: str) -> Any:
     return value
 
 
+def annotations_of(obj: Mapping[str, Any] | None) -> Mapping[str, str]:
+    """Return an object's annotations; none if there is no object."""
+    return get(obj, "metadata", "annotations") or {}
+
+
+def labels_of(obj: Mapping[str, Any] | None) -> Mapping[str, str]:
+    """Return an object's labels; none if there is no object."""
+    return get(obj, "metadata", "labels") or {}
+
+
 def is_deleted(obj: Mapping[str, Any]) -> bool:
     """Tell whether the deletion of an object has been requested."""
     return bool(get(obj, "metadata", "deletionTimestamp"))

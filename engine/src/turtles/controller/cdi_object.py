@@ -18,7 +18,7 @@ from turtles.api.changes import merge_diff
 from turtles.api.conditions import set_condition
 from turtles.api.kinds.cdi import DEPLOYED, ERROR
 from turtles.api.kinds.cdi_config import NAME
-from turtles.api.objects import Object, get, is_deleted
+from turtles.api.objects import Object, annotations_of, get, is_deleted
 from turtles.controller.definition import Definition
 from turtles.controller.shared import Shared
 from turtles.kube.client import NotFound
@@ -76,7 +76,7 @@ def plan(cdi: Object, counts: Object | None, config: Object | None, now: str) ->
         set_condition(conditions, type_, value, "DeployCompleted", "Deployment Completed", now)
     settings, take_over = cdi["spec"].get("config"), None
     before = get(config, "spec") or {}
-    if AUTHORITY not in (cdi["metadata"].get("annotations") or {}):
+    if AUTHORITY not in annotations_of(cdi):
         take_over = {"metadata": {"annotations": {AUTHORITY: ""}}}
         if settings is None and before:
             settings = before

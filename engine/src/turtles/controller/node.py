@@ -19,7 +19,7 @@ from typing import Any
 
 from turtles.api import labels, times
 from turtles.api.conditions import GUEST_NOT_RUNNING, get_condition, set_condition
-from turtles.api.objects import Object, controller_of
+from turtles.api.objects import Object, annotations_of, controller_of, labels_of
 from turtles.api.phases import FAILED, HANDED_OVER, is_final, phase_of, set_phase
 from turtles.controller.caches import BY_NODE, BY_OWNER
 from turtles.controller.shared import Shared
@@ -72,7 +72,7 @@ def is_news(old: Object | None, new: Object | None) -> bool:
 
 
 def _has_heartbeat(node: Mapping[str, Any]) -> bool:
-    return bool((node["metadata"].get("annotations") or {}).get(labels.NODE_HEARTBEAT))
+    return bool(annotations_of(node).get(labels.NODE_HEARTBEAT))
 
 
 def failed(vmi: Object, message: str, now: str) -> Object:
@@ -126,7 +126,7 @@ class NodeController:
             return HEARTBEAT_TIMEOUT - silence + 1
         if (heard := time.monotonic() - self._hearing_since()) < SETTLE:
             return SETTLE - heard
-        if (node["metadata"].get("labels") or {}).get(labels.NODE_SCHEDULABLE) == "true":
+        if labels_of(node).get(labels.NODE_SCHEDULABLE) == "true":
             # Unless it has changed: a heartbeat of this very moment is not overruled.
             self._writer.patch(self._nodes, node, {"metadata": {"labels": {labels.NODE_SCHEDULABLE: "false"}}})
             log.warning("node unresponsive", extra={"node": name, "seconds": round(silence)})

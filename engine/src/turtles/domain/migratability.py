@@ -13,6 +13,7 @@ from typing import Any
 
 from turtles.api import labels
 from turtles.api.kinds.vmi.hotplug import is_hotpluggable
+from turtles.api.objects import annotations_of
 from turtles.domain import paths
 from turtles.domain.interface_names import POD_INTERFACE
 from turtles.domain.network import InterfacePlan
@@ -96,7 +97,7 @@ def _interfaces(
 ) -> Iterator[tuple[str, str]]:
     spec = vmi["spec"]
     pod_networks = {network["name"] for network in spec.get("networks") or () if network.get("pod") is not None}
-    if labels.ALLOW_POD_BRIDGE_MIGRATION in (vmi["metadata"].get("annotations") or {}):
+    if labels.ALLOW_POD_BRIDGE_MIGRATION in annotations_of(vmi):
         return
     for interface in ((spec.get("domain") or {}).get("devices") or {}).get("interfaces") or ():
         migrates = interface.get("masquerade") is not None or (interface.get("binding") or {}).get("name") in plugins

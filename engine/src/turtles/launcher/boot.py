@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from turtles.api import labels
+from turtles.api.objects import annotations_of
 from turtles.domain import paths
 from turtles.launcher.errors import LaunchError
 
@@ -26,7 +27,7 @@ def prepare(vmi: Mapping[str, Any], root: Path = Path("/")) -> None:
         for field, link in _FILES:
             if container.get(field):
                 _link(_in_root(root, link), _find(container["image"], image_dir, container[field]))
-    configuration = (vmi["metadata"].get("annotations") or {}).get(labels.IGNITION)
+    configuration = annotations_of(vmi).get(labels.IGNITION)
     if configuration:
         file = _in_root(root, paths.IGNITION)
         file.parent.mkdir(parents=True, exist_ok=True)

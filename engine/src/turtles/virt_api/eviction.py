@@ -20,7 +20,7 @@ from typing import Any
 
 from turtles.api import labels
 from turtles.api.conditions import get_condition, is_true
-from turtles.api.objects import Object
+from turtles.api.objects import Object, labels_of
 from turtles.api.phases import is_final
 from turtles.kube.client import JSON, ApiError, Client, Invalid, NotFound
 from turtles.kube.events import Recorder
@@ -55,7 +55,7 @@ class EvictionReview:
         pod = self._client.find(POD, namespace, name)
         if pod is None:
             return dict(_ALLOWED)
-        app = (pod["metadata"].get("labels") or {}).get(labels.APP)
+        app = labels_of(pod).get(labels.APP)
         if app == labels.APP_HOTPLUG_DISK:
             return self._judge_attachment(pod)
         vmi = self._vmi_of(pod) if app == labels.APP_LAUNCHER else None

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import jwt
 
 from turtles.api import uploads
-from turtles.api.objects import Object
+from turtles.api.objects import Object, annotations_of
 from turtles.api.populators import uploaded_into
 from turtles.kube.client import AlreadyExists, Client, NotFound
 from turtles.kube.resources import PVC, SECRET
@@ -64,7 +64,7 @@ class Tokens:
             claim = self._client.get(PVC, namespace, name)
         except NotFound:
             raise Failure(404, f'persistentvolumeclaims "{name}" not found') from None
-        is_target = uploads.TARGET in (claim["metadata"].get("annotations") or {})
+        is_target = uploads.TARGET in annotations_of(claim)
         if not is_target and uploaded_into(claim) is None:
             message = f"PersistentVolumeClaim {namespace}/{name} is not filled by an upload: it needs the annotation "
             message += f"{uploads.TARGET}, a VolumeUploadSource as its dataSourceRef, or a DataVolume with the source "

@@ -17,7 +17,7 @@ import aiohttp
 from aiohttp import hdrs, web
 
 from turtles.api import cdi, uploads
-from turtles.api.objects import Object
+from turtles.api.objects import Object, annotations_of
 from turtles.api.populators import uploaded_into
 from turtles.kube.client import Client, NotFound
 from turtles.kube.resources import POD, PVC
@@ -107,7 +107,7 @@ class UploadProxy:
             pvc = self._client.get(PVC, claim.namespace, claim.name)
         except NotFound:
             raise Failure(404, f"PersistentVolumeClaim {name} is gone") from None
-        noted = pvc["metadata"].get("annotations") or {}
+        noted = annotations_of(pvc)
         if pvc["metadata"]["uid"] != claim.uid:
             raise Failure(
                 401, f"the token is for another PersistentVolumeClaim than {name} is now: request another one"

@@ -7,15 +7,13 @@ made of it at any time.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 from turtles.api import cdi, quantity, uploads
 from turtles.api.conditions import get_condition
 from turtles.api.data_sources import CopySource
-from turtles.api.objects import Object, controller_of, get, is_controlled_by, is_deleted
-from turtles.api.phases import phase_of
+from turtles.api.objects import Object, annotations_of, controller_of, get, is_controlled_by, is_deleted
+from turtles.api.phases import FAILED, SUCCEEDED, phase_of
 from turtles.controller.data_volume import claim as claims
 from turtles.controller.data_volume import transfer
 from turtles.controller.data_volume.phase_events import events
@@ -62,9 +60,9 @@ def restarts_of(target: Object | None, pod: Object | None) -> int:
 
     Those of a Pod are noted on the claim when it is deleted, or has succeeded.
     """
-    noted = _annotations(target).get(cdi.POD_RESTARTS, "0")
+    noted = annotations_of(target).get(cdi.POD_RESTARTS, "0")
     before = int(noted) if noted.isascii() and noted.isdigit() else 0
-    if pod is None or is_deleted(pod) or cdi.POD_PHASE in _annotations(target):
+    if pod is None or is_deleted(pod) or cdi.POD_PHASE in annotations_of(target):
         return before
     return before + int((_container(pod) or {}).get("restartCount") or 0)
 
@@ -82,14 +80,14 @@ def failed(message: str) -> Running:
 def _step(data_volume: Object, observed: Observed) -> Step:
     target = observed.target
     if target is None:
-        if _annotations(data_volume).get(cdi.PRE_POPULATED) == data_volume["metadata"]["name"]:
+        if annotations_of(data_volume).get(cdi.PRE_POPULATED) == data_volume["metadata"]["name"]:
             return Step(cdi.PENDING)
         return _begin(data_volume, observed)
     if is_foreign(data_volume, target):
         return _foreign(data_volume, target)
     if is_deleted(target):
         return Step(cdi.PENDING, delete_pod=observed.pod is not None, delete_scratch=observed.scratch is not None)
-    outcome = _annotations(target).get(cdi.POD_PHASE)
+    outcome = annotations_of(target).get(cdi.POD_PHASE)
     if outcome in (cdi.SUCCEEDED, cdi.FAILED):
         return _done(data_volume, observed, outcome)
     if get(target, "status", "phase") == "Lost":
@@ -162,7 +160,7 @@ def _handed_over(data_volume: Object, observed: Observed, target: Object) -> Ste
 
 def _foreign(data_volume: Object, target: Object) -> Step:
     name = data_volume["metadata"]["name"]
-    if _annotations(data_volume).get(cdi.PRE_POPULATED) == name:
+    if annotations_of(data_volume).get(cdi.PRE_POPULATED) == name:
         return Step(cdi.SUCCEEDED if get(target, "status", "phase") == "Bound" else cdi.PENDING)
     owner = controller_of(target)
     whose = f"belongs to {owner.get('kind')} {owner.get('name')}" if owner else "belongs to nobody"
@@ -175,10 +173,10 @@ def _foreign(data_volume: Object, target: Object) -> Step:
 
 def _done(data_volume: Object, observed: Observed, outcome: str) -> Step:
     """The claim says how it ended: what was there for it goes."""
-    keep = outcome == cdi.SUCCEEDED and _annotations(data_volume).get(cdi.RETAIN_POD) == "true"
+    keep = outcome == cdi.SUCCEEDED and annotations_of(data_volume).get(cdi.RETAIN_POD) == "true"
     running = Running()
     if outcome == cdi.FAILED:
-        running = failed(_annotations(observed.target).get(cdi.FAILURE_MESSAGE) or "the import failed")
+        running = failed(annotations_of(observed.target).get(cdi.FAILURE_MESSAGE) or "the import failed")
     return Step(
         outcome,
         running,
@@ -190,7 +188,7 @@ def _done(data_volume: Object, observed: Observed, outcome: str) -> Step:
 
 def _uploading(data_volume: Object, observed: Observed, target: Object) -> Step:
     """Say what becomes of the upload, which is seen to for the claim (:mod:`turtles.controller.data_volume.upload`)."""
-    noted = _annotations(target)
+    noted = annotations_of(target)
     words = noted.get(cdi.FAILURE_REASON, ""), noted.get(cdi.FAILURE_MESSAGE, "")
     running = Running(noted.get(cdi.RUNNING_CONDITION) == "true", *words)
     if noted.get(uploads.READY) == "true":
@@ -201,7 +199,7 @@ def _uploading(data_volume: Object, observed: Observed, target: Object) -> Step:
     if get(target, "status", "phase") == "Bound":
         return Step(cdi.PVC_BOUND, running)
     storage_class = claims.storage_class_of(target["spec"].get("storageClassName"), observed.classes)
-    immediately = _annotations(data_volume).get(cdi.BIND_IMMEDIATELY) == "true"
+    immediately = annotations_of(data_volume).get(cdi.BIND_IMMEDIATELY) == "true"
     waits = claims.waits_for_consumer(storage_class) and not immediately
     return Step(cdi.WAIT_FOR_FIRST_CONSUMER if waits else cdi.PENDING, running)
 
@@ -219,7 +217,7 @@ def _start(data_volume: Object, observed: Observed, target: Object) -> Step:
         return Step(_phase(data_volume, cdi.PENDING), failed(message))
     bound = get(target, "status", "phase") == "Bound"
     if not bound:
-        immediately = _annotations(data_volume).get(cdi.BIND_IMMEDIATELY) == "true"
+        immediately = annotations_of(data_volume).get(cdi.BIND_IMMEDIATELY) == "true"
         storage_class = claims.storage_class_of(target["spec"].get("storageClassName"), observed.classes)
         if not claims.waits_for_consumer(storage_class):
             return Step(cdi.PENDING)
@@ -239,7 +237,7 @@ def _unusable(data_volume: Object, observed: Observed) -> str:
         return f"{name} not found"
     if observed.users:
         return f"{name} is in use by VirtualMachineInstance {observed.users[0]}; stop it, and it is copied"
-    noted = _annotations(observed.source)
+    noted = annotations_of(observed.source)
     if cdi.IMPORT_SOURCE in noted and noted.get(cdi.POD_PHASE) != cdi.SUCCEEDED:
         return f"{name} has no content so far"
     return ""
@@ -258,7 +256,7 @@ def _watch(data_volume: Object, observed: Observed, target: Object, pod: Object)
     """There is an importer: how far it is, and what it says."""
     container, restarts = _container(pod) or {}, restarts_of(target, pod)
     noted = {cdi.POD_RESTARTS: str(restarts)}
-    if get(pod, "status", "phase") == "Succeeded":
+    if phase_of(pod) == SUCCEEDED:
         return replace(_done(data_volume, observed, cdi.SUCCEEDED), note={**noted, cdi.POD_PHASE: cdi.SUCCEEDED})
     ended = get(container, "state", "terminated") or get(container, "lastState", "terminated") or {}
     message = str(ended.get("message") or "").strip() or f"the importer ended with status {ended.get('exitCode')}"
@@ -271,7 +269,7 @@ def _watch(data_volume: Object, observed: Observed, target: Object, pod: Object)
         return _give_up(data_volume, observed, message)
     if ended and restarts >= MAX_RESTARTS:
         return _give_up(data_volume, observed, f"{message} (after {restarts} restarts)")
-    if get(pod, "status", "phase") == "Failed":
+    if phase_of(pod) == FAILED:
         # Its node evicted or lost it: the next one counts as another start
         words = get(pod, "status", "message") or get(pod, "status", "reason") or message
         if restarts + 1 >= MAX_RESTARTS:
@@ -311,10 +309,6 @@ def _give_up(data_volume: Object, observed: Observed, message: str) -> Step:
 
 def _phase(data_volume: Object, otherwise: str) -> str:
     return phase_of(data_volume) or otherwise
-
-
-def _annotations(obj: Mapping[str, Any] | None) -> Mapping[str, str]:
-    return ((obj or {}).get("metadata") or {}).get("annotations") or {}
 
 
 def _container(pod: Object | None) -> Object | None:

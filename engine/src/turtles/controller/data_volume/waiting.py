@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable
 
 from turtles.api.objects import Object, get
+from turtles.api.phases import PENDING, phase_of
 from turtles.controller.vmi.status import container_trouble
 
 #: Reason of events about volumes that a Pod can't have.
@@ -29,7 +30,7 @@ def waits_silently(pod: Object) -> bool:
     """Say whether a Pod that has a node doesn't start, and its status doesn't say why: its events may."""
     statuses = get(pod, "status", "containerStatuses") or ()
     return (
-        get(pod, "status", "phase") == "Pending"
+        phase_of(pod) == PENDING
         and bool(get(pod, "spec", "nodeName"))
         and all(get(each, "state", "waiting") is not None for each in statuses)
         and container_trouble(pod) is None

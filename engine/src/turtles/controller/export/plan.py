@@ -14,6 +14,7 @@ from datetime import datetime
 from turtles.api import exports
 from turtles.api.conditions import set_condition
 from turtles.api.objects import Object, get, is_deleted
+from turtles.api.phases import FINAL_PHASES, RUNNING, SUCCEEDED
 from turtles.api.times import rest_of, rfc3339
 from turtles.controller.export import pod as pods
 from turtles.controller.export.sources import INITIALIZING, Source, Volume
@@ -118,11 +119,11 @@ def _watch(pod: Object, source: Source, decided: Plan) -> tuple[str, tuple[str, 
     phase, metadata = get(pod, "status", "phase"), pod["metadata"]
     if is_deleted(pod):
         return exports.PENDING, ("False", POD_PENDING, "the Pod is being replaced")
-    if phase in ("Succeeded", "Failed"):
+    if phase in FINAL_PHASES:
         decided.delete_pod = True
         message = f"Exporter pod {metadata['namespace']}/{metadata['name']} is in phase {phase}"
         decided.event = ("Warning", ENDED_POD, message)
-        if phase == "Succeeded":
+        if phase == SUCCEEDED:
             return exports.TERMINATED, ("False", POD_COMPLETED, "")
         return exports.PENDING, ("False", POD_PENDING, get(pod, "status", "message") or message)
     if not pods.serves(pod, source.volumes):
@@ -133,7 +134,7 @@ def _watch(pod: Object, source: Source, decided: Plan) -> tuple[str, tuple[str, 
         decided.identify = True
         return exports.PENDING, ("False", POD_PENDING, "")
     container: Object = next(iter(get(pod, "status", "containerStatuses") or ()), {})
-    if phase == "Running" and container.get("ready"):
+    if phase == RUNNING and container.get("ready"):
         return exports.READY, ("True", POD_READY, "")
     return exports.PENDING, ("False", POD_PENDING, _trouble(pod, container))
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from turtles.api import cdi, exports, labels, uploads
-from turtles.api.objects import Object, controller_of, get, is_controlled_by, is_deleted
+from turtles.api.objects import Object, annotations_of, controller_of, get, is_controlled_by, is_deleted
 from turtles.api.phases import is_final
 from turtles.api.snapshots import is_ready
 from turtles.controller.pod import state
@@ -262,7 +262,7 @@ def _is_populated(claim: Object, situation: Situation) -> bool:
     data_volume = _filler(claim, situation)
     if data_volume is not None:
         return cdi.is_populated(data_volume)
-    annotations = claim["metadata"].get("annotations") or {}
+    annotations = annotations_of(claim)
     return uploads.TARGET not in annotations or annotations.get(cdi.POD_PHASE) == cdi.SUCCEEDED
 
 

@@ -17,7 +17,7 @@ from turtles.api import labels, migrations
 from turtles.api.conditions import get_condition, is_true, set_condition
 from turtles.api.configuration import ClusterConfiguration
 from turtles.api.kinds.migration_policy import applied
-from turtles.api.objects import Object, get, is_deleted
+from turtles.api.objects import Object, get, is_deleted, labels_of
 from turtles.api.phases import is_final, phase_of, set_phase
 from turtles.api.times import parse_time, rest_of, rfc3339
 from turtles.controller.pod import end
@@ -233,7 +233,7 @@ def _schedule(draft: Plan, migration: Object, situation: Situation, now: datetim
 
 def _changed(vmi: Object) -> Object:
     """Return a copy of a VMI that may be changed."""
-    metadata = {**vmi["metadata"], "labels": dict(vmi["metadata"].get("labels") or {})}
+    metadata = {**vmi["metadata"], "labels": dict(labels_of(vmi))}
     return {**vmi, "metadata": metadata, "status": copy.deepcopy(vmi["status"])}
 
 
@@ -350,7 +350,7 @@ def _clean_up(draft: Plan, migration: Object, situation: Situation, now: datetim
         if vmi is not None and pod["metadata"]["uid"] in (vmi["status"].get("activePods") or {}):
             draft.vmi = _changed(vmi)
             del draft.vmi["status"]["activePods"][pod["metadata"]["uid"]]
-    if vmi is not None and ours and labels.MIGRATION_TARGET_NODE_NAME in (vmi["metadata"].get("labels") or {}):
+    if vmi is not None and ours and labels.MIGRATION_TARGET_NODE_NAME in labels_of(vmi):
         draft.vmi = draft.vmi or _changed(vmi)
         del draft.vmi["metadata"]["labels"][labels.MIGRATION_TARGET_NODE_NAME]
     source = situation.source

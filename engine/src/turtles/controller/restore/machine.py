@@ -10,7 +10,7 @@ import jsonpatch
 
 from turtles.api import labels
 from turtles.api.kinds.vm import VM
-from turtles.api.objects import Object, get
+from turtles.api.objects import Object, annotations_of, get, labels_of
 from turtles.api.run_strategies import HALTED
 from turtles.api.snapshots import (
     IN_PLACE,
@@ -101,21 +101,17 @@ def restored(restore: Object, content: Object, entries: Sequence[Object], target
     _use_claims(spec, {entry["volumeName"]: entry["persistentVolumeClaim"] for entry in entries})
     mark = {LAST_RESTORE: restored_by(restore)}
     if target is not None:
-        metadata = {**target["metadata"], "annotations": {**(target["metadata"].get("annotations") or {}), **mark}}
+        metadata = {**target["metadata"], "annotations": {**annotations_of(target), **mark}}
         return _checked({**target, "metadata": metadata, "spec": spec})
     _forget_identity(spec["template"]["spec"])
-    annotations = {
-        key: value
-        for key, value in (source["metadata"].get("annotations") or {}).items()
-        if key not in (APPLIED, LAST_RESTORE)
-    }
+    annotations = {key: value for key, value in annotations_of(source).items() if key not in (APPLIED, LAST_RESTORE)}
     vm: Object = {
         "apiVersion": VM.api_version,
         "kind": VM.kind,
         "metadata": {
             "name": restore["spec"]["target"]["name"],
             "namespace": restore["metadata"]["namespace"],
-            "labels": dict(source["metadata"].get("labels") or {}),
+            "labels": dict(labels_of(source)),
             "annotations": {**annotations, **mark},
         },
         "spec": spec,

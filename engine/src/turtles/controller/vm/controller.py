@@ -9,7 +9,7 @@ from typing import Any
 
 from turtles.api import labels
 from turtles.api.conditions import get_condition
-from turtles.api.objects import Object, controller_of, get, is_deleted
+from turtles.api.objects import Object, annotations_of, controller_of, get, is_deleted
 from turtles.api.phases import is_final
 from turtles.api.run_strategies import ALWAYS, HALTED, run_strategy
 from turtles.controller.caches import users_of_claim, users_of_data_volume
@@ -212,7 +212,7 @@ def _missing_metadata(vm: Object) -> Object:
     missing: Object = {}
     if finalizers := with_finalizer(vm["metadata"], labels.VM_FINALIZER, labels.VM_FINALIZER_OLD):
         missing["finalizers"] = finalizers
-    annotations = vm["metadata"].get("annotations") or {}
+    annotations = annotations_of(vm)
     if observed := {key: value for key, value in labels.OBSERVED_VERSIONS.items() if annotations.get(key) != value}:
         missing["annotations"] = observed
     return missing

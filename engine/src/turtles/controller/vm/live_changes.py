@@ -10,7 +10,7 @@ from turtles.api.configuration import ClusterConfiguration
 from turtles.api.feature_gates import HOTPLUG_VOLUMES
 from turtles.api.kinds.instancetype.expansion import has_matchers
 from turtles.api.kinds.instancetype.matchers import instance_annotations, instance_annotations_of
-from turtles.api.objects import Object
+from turtles.api.objects import Object, annotations_of
 from turtles.api.times import rfc3339
 from turtles.controller.caches import BY_OWNER, Caches
 from turtles.controller.vm import interfaces, larger_pod, live_update, memory_dump
@@ -99,7 +99,7 @@ class LiveChanges:
     def _annotate_claim(self, namespace: str, name: str, text: str) -> None:
         """Say on a claim which of its files is the memory."""
         pvc = self._pvcs.get(namespace, name)
-        if pvc is None or (pvc["metadata"].get("annotations") or {}).get(memory_dump.ANNOTATION) == text:
+        if pvc is None or annotations_of(pvc).get(memory_dump.ANNOTATION) == text:
             return
         patch = {"metadata": {"annotations": {memory_dump.ANNOTATION: text}}}
         with contextlib.suppress(NotFound):

@@ -11,7 +11,7 @@ from turtles.api import cdi
 from turtles.api.conditions import TERMINATING, get_condition, is_true, remove_condition, set_condition
 from turtles.api.kinds.instancetype.matchers import MATCHERS
 from turtles.api.objects import Object, is_deleted
-from turtles.api.phases import RUNNING, is_final, phase_of
+from turtles.api.phases import PENDING, RUNNING, is_final, phase_of
 from turtles.api.run_strategies import ALWAYS, RERUN_ON_FAILURE, WAIT_AS_RECEIVER, run_strategy
 from turtles.api.times import rfc3339
 from turtles.controller.vm.data_volumes import FAILED_CREATE as FAILED_DATA_VOLUME
@@ -199,7 +199,7 @@ def printable_status(
         return "ErrorUnschedulable"
     if any(phase_of(each) not in cdi.AWAITS_CONSUMER for each in filling):
         return "Provisioning"
-    if alive and any((pvc.get("status") or {}).get("phase") == "Pending" for pvc in pvcs.values() if pvc):
+    if alive and any(phase_of(pvc) == PENDING for pvc in pvcs.values() if pvc):
         return "WaitingForVolumeBinding"
     if alive and unsynchronized in _IMAGE_TROUBLE:
         return _IMAGE_TROUBLE[unsynchronized]

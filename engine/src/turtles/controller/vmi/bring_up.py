@@ -9,7 +9,7 @@ from turtles.api import cdi, labels
 from turtles.api.conditions import get_condition, remove_condition, set_condition
 from turtles.api.guests import QEMU_UID
 from turtles.api.kinds.vmi.hotplug import is_hotpluggable
-from turtles.api.objects import Object, is_deleted
+from turtles.api.objects import Object, is_deleted, labels_of
 from turtles.api.phases import (
     FAILED,
     PENDING,
@@ -183,7 +183,7 @@ def _hand_over(draft: Plan, pod: Object, node: str, now: str) -> None:
         status["interfaces"] = interfaces
     if qos := (pod.get("status") or {}).get("qosClass"):
         status["qosClass"] = qos
-    vmi["metadata"]["labels"] = {**(vmi["metadata"].get("labels") or {}), labels.NODE_NAME: node}
+    vmi["metadata"]["labels"] = {**labels_of(vmi), labels.NODE_NAME: node}
     # Set before the guest runs, so that being ready costs no further round trip then.
     if vmi["spec"].get("startStrategy") != "Paused":
         draft.gate = conditions_of.GATE_OPEN

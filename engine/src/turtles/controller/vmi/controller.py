@@ -17,7 +17,7 @@ from turtles.api.conditions import set_condition
 from turtles.api.configuration import ClusterConfiguration
 from turtles.api.import_settings import ImportSettings
 from turtles.api.kinds.cdi_config import NAME as CDI_CONFIG_NAME
-from turtles.api.objects import Object, controller_of, own
+from turtles.api.objects import Object, controller_of, labels_of, own
 from turtles.api.phases import PENDING, phase_of, set_phase
 from turtles.controller import remedies
 from turtles.controller.caches import (
@@ -289,11 +289,7 @@ class VMIController:
 
     def _schedulable(self) -> list[Object]:
         """Return the nodes that take machines."""
-        return [
-            node
-            for node in self._nodes.list()
-            if (node["metadata"].get("labels") or {}).get(labels.NODE_SCHEDULABLE) == "true"
-        ]
+        return [node for node in self._nodes.list() if labels_of(node).get(labels.NODE_SCHEDULABLE) == "true"]
 
     def launcher_config(self, vmi: Object) -> LauncherConfig:
         """Return the configuration in force with what the nodes offer, and the VMI's namespace asks for, now."""

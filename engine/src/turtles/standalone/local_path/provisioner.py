@@ -7,7 +7,7 @@ import re
 import shutil
 from pathlib import Path
 
-from turtles.api.objects import Object
+from turtles.api.objects import Object, annotations_of
 from turtles.api.quantity import parse
 from turtles.kube.client import AlreadyExists, Client
 from turtles.kube.resources import PV, STORAGECLASS, VOLUMESNAPSHOTCLASS
@@ -36,7 +36,7 @@ class ProvisioningError(Exception):
 
 def is_provisioned(volume: Object) -> bool:
     """Say whether this provisioner created a volume."""
-    return bool((volume["metadata"].get("annotations") or {}).get(_PROVISIONED_BY) == PROVISIONER)
+    return annotations_of(volume).get(_PROVISIONED_BY) == PROVISIONER
 
 
 def storage_class(default: bool) -> Object:

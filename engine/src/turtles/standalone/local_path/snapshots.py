@@ -8,8 +8,9 @@ Kubernetes documentation, "Volume Snapshots".
 import contextlib
 from datetime import UTC, datetime
 
-from turtles.api.objects import Object
+from turtles.api.objects import Object, annotations_of
 from turtles.api.quantity import to_int
+from turtles.api.times import now, rfc3339
 from turtles.kube.client import Client, NotFound
 from turtles.kube.events import Recorder
 from turtles.kube.informer import Informer, Key, key_of
@@ -20,7 +21,6 @@ from turtles.standalone.local_path.copies import CopyError
 from turtles.standalone.local_path.provisioner import PROVISIONER, Provisioner, is_provisioned
 from turtles.standalone.local_path.snapshot_kinds import DEFAULT_CLASS
 from turtles.standalone.local_path.sources import data_source
-from turtles.standalone.times import now, rfc3339
 
 _BOUND = "snapshot.storage.kubernetes.io/volumesnapshot-bound-protection"
 _AS_SOURCE = "snapshot.storage.kubernetes.io/volumesnapshot-as-source-protection"
@@ -144,7 +144,7 @@ class SnapshotController:
                 return None, f"VolumeSnapshotClass {name} is of the driver {of_class.get('driver')}, not {PROVISIONER}"
             return of_class, ""
         for of_class in self._classes.list():
-            marks = of_class["metadata"].get("annotations") or {}
+            marks = annotations_of(of_class)
             if of_class.get("driver") == PROVISIONER and marks.get(DEFAULT_CLASS) == "true":
                 return of_class, ""
         return None, f"no default VolumeSnapshotClass of {PROVISIONER}: set spec.volumeSnapshotClassName"

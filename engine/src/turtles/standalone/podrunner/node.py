@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from turtles import __version__
+from turtles.api.objects import labels_of
+from turtles.api.times import now
 from turtles.endpoint import outgoing_address
 from turtles.kube.client import AlreadyExists, ApiError, Client, NotFound
 from turtles.kube.resources import LEASE, NODE
 from turtles.standalone.podrunner.config import Config
 from turtles.standalone.podrunner.status import condition, merge_conditions
-from turtles.standalone.times import now
 
 log = logging.getLogger(__name__)
 
@@ -129,7 +130,7 @@ class NodeKeeper:
                 )
             except AlreadyExists:
                 node = self._client.get(NODE, None, name)
-        have = node["metadata"].get("labels") or {}
+        have = labels_of(node)
         if any(have.get(key) != value for key, value in labels.items()):
             node = self._client.patch(NODE, None, name, {"metadata": {"labels": labels}})
         stamp = now()

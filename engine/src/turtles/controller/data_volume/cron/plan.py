@@ -22,8 +22,8 @@ from turtles.api.data_sources import CLAIM, CopySource
 from turtles.api.kinds.data_import_cron import KEPT, NEVER, RETAIN_NONE
 from turtles.api.kinds.data_source import DATA_SOURCE
 from turtles.api.kinds.data_volume import DATA_VOLUME
-from turtles.api.objects import Object, get, is_deleted, owner_reference
-from turtles.api.phases import phase_of
+from turtles.api.objects import Object, get, is_deleted, labels_of, owner_reference
+from turtles.api.phases import SUCCEEDED, is_final, phase_of
 from turtles.api.schedules import ScheduleError, next_time
 from turtles.controller.data_volume.waiting import missing
 from turtles.controller.vmi.status import container_trouble
@@ -182,12 +182,11 @@ def _poll(cron: Object, observed: Observed, decided: Plan, now: datetime) -> str
     container: Object = next(iter(get(pod, "status", "containerStatuses") or ()), {})
     ended = get(container, "state", "terminated") or get(container, "lastState", "terminated") or {}
     message = str(ended.get("message") or "").strip()
-    phase = get(pod, "status", "phase")
-    if phase == "Succeeded" and _DIGEST.fullmatch(message):
+    if phase_of(pod) == SUCCEEDED and _DIGEST.fullmatch(message):
         decided.delete_poller = True
         _answered(message, decided, now, following)
         return ""
-    if phase in ("Succeeded", "Failed"):
+    if is_final(pod):
         decided.delete_poller, decided.wait = True, _AGAIN
         return str(message or get(pod, "status", "message") or "the poller ended without a digest")
     trouble = ": ".join(container_trouble(pod) or ())
@@ -321,7 +320,7 @@ def _source(cron: Object, data_source: Object | None, decided: Plan) -> None:
             "spec": {"source": source},
         }
         return
-    labels = data_source["metadata"].get("labels") or {}
+    labels = labels_of(data_source)
     if not labels.get(cdi.IMPORT_CRON):
         return
     patch: Object = {}

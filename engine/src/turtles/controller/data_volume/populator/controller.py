@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 
 from turtles.api import cdi
-from turtles.api.objects import Object, is_deleted, own
+from turtles.api.objects import Object, annotations_of, is_deleted, own
 from turtles.api.phases import phase_of
 from turtles.api.populators import prime_name, reference_of
 from turtles.controller.data_volume.populator.plan import CREATED, Observed, Plan, plan, refused
@@ -111,7 +111,7 @@ class PopulatorController:
             self._writer.delete(self._data_volumes, observed.data_volume)
 
     def _tell(self, claim: Object, decided: Plan) -> None:
-        before = claim["metadata"].get("annotations") or {}
+        before = annotations_of(claim)
         new = {key: value for key, value in decided.note.items() if before.get(key) != value}
         if new:
             self._writer.patch(self._claims, claim, {"metadata": {"annotations": new}}, unchanged=False)

@@ -17,7 +17,7 @@ from turtles import pki
 from turtles.api import cdi, uploads
 from turtles.api.import_settings import ImportSettings
 from turtles.api.kinds.cdi_config import NAME as CDI_CONFIG_NAME
-from turtles.api.objects import Object, controller_of, get, is_deleted, own
+from turtles.api.objects import Object, annotations_of, controller_of, get, is_deleted, own
 from turtles.controller.data_volume.claim import scratch_name
 from turtles.controller.data_volume.pod import ImporterConfig
 from turtles.controller.data_volume.progress import ask
@@ -153,7 +153,7 @@ class UploadController:
         self._writer.patch(self._pods, pod, patch, unchanged=False)
 
     def _note(self, claim: Object, note: Mapping[str, str]) -> None:
-        before = claim["metadata"].get("annotations") or {}
+        before = annotations_of(claim)
         new = {key: value for key, value in note.items() if before.get(key) != value}
         if new:
             self._writer.patch(self._claims, claim, {"metadata": {"annotations": new}}, unchanged=False)

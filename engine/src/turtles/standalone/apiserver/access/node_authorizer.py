@@ -8,6 +8,7 @@ NodeRestriction, whose messages these are.
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from turtles.api.objects import annotations_of
 from turtles.standalone.apiserver.access.auth import User
 from turtles.standalone.apiserver.storage.entries import Entry, Key
 from turtles.standalone.apiserver.storage.store import Store
@@ -221,7 +222,7 @@ def _pod(store: Store, node: str, change: Change) -> str:
         before = ((change.old or {}).get("metadata") or {}).get("labels")
         same = (obj.get("metadata") or {}).get("labels") == before
         return "" if same else f'node "{node}" cannot update labels through pod status'
-    if MIRROR not in ((obj.get("metadata") or {}).get("annotations") or {}):
+    if MIRROR not in annotations_of(obj):
         return f'pod does not have "{MIRROR}" annotation, node "{node}" can only create mirror pods'
     spec = obj.get("spec") or {}
     if spec.get("nodeName") != node:

@@ -6,6 +6,7 @@ Source: Kubernetes' pkg/apis/core/validation.
 
 from typing import Any
 
+from turtles.api.times import now
 from turtles.standalone.apiserver.builtin.columns import (
     AGE,
     NAME,
@@ -30,7 +31,6 @@ from turtles.standalone.apiserver.wire.errors import (
     not_supported,
     required,
 )
-from turtles.standalone.times import now
 
 _VOLUME = "@core.v1.PersistentVolumeSpec."
 _ACCESS_MODES = ["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"]

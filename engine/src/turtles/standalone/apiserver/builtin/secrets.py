@@ -8,6 +8,7 @@ import base64
 import json
 from typing import Any
 
+from turtles.api.objects import annotations_of
 from turtles.standalone.apiserver.builtin.columns import AGE, NAME, as_map, column, created, name_of
 from turtles.standalone.apiserver.builtin.config_maps import MAX_DATA, frozen_causes
 from turtles.standalone.apiserver.builtin.fields import IMMUTABLE
@@ -58,7 +59,7 @@ class Secrets(Strategy):
         if kind == "kubernetes.io/basic-auth" and "username" not in data and "password" not in data:
             causes += [required("data[username]"), required("data[password]")]
         name = "kubernetes.io/service-account.name"
-        if kind == "kubernetes.io/service-account-token" and not (obj["metadata"].get("annotations") or {}).get(name):
+        if kind == "kubernetes.io/service-account-token" and not annotations_of(obj).get(name):
             causes.append(required(f"metadata.annotations[{name}]"))
         if old is not None and kind != old.get("type"):
             causes.append(invalid_value("type", kind, IMMUTABLE))

@@ -9,6 +9,7 @@ import base64
 from collections.abc import Iterable
 from pathlib import Path
 
+from turtles.api.objects import annotations_of
 from turtles.standalone.apiserver.access.auth import INTERNAL
 from turtles.standalone.apiserver.access.context import Context
 from turtles.standalone.apiserver.access.tokens import Tokens
@@ -111,7 +112,7 @@ class SecretTokens:
         if entry is None or entry.metadata.deletion_timestamp:
             return
         secret = entry.object()
-        annotations = secret["metadata"].get("annotations") or {}
+        annotations = annotations_of(secret)
         name, uid = annotations.get(NAME), annotations.get(UID)
         if secret.get("type") != TYPE or not name:
             return
