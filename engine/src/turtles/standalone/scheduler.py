@@ -24,6 +24,8 @@ from turtles.standalone.pods import has_ended
 
 log = logging.getLogger(__name__)
 
+#: Annotation of the StorageClass that serves claims which name none.
+DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
 SELECTED_NODE = "volume.kubernetes.io/selected-node"
 _NAME = "default-scheduler"
 
@@ -194,7 +196,7 @@ def choose(pod: Object, nodes: list[Object], on_node: dict[str, list[Object]]) -
 def is_default(storage_class: Object) -> bool:
     """Say whether a StorageClass serves claims that name none."""
     annotations = annotations_of(storage_class)
-    return bool(annotations.get("storageclass.kubernetes.io/is-default-class") == "true")
+    return bool(annotations.get(DEFAULT_CLASS) == "true")
 
 
 class Scheduler:

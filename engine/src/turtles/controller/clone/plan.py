@@ -16,11 +16,10 @@ from turtles.api.clones import FAILED, RESTORE_IN_PROGRESS, SNAPSHOT, SNAPSHOT_I
 from turtles.api.clones import VM as MACHINE
 from turtles.api.conditions import set_condition
 from turtles.api.kinds import snapshot as kinds
+from turtles.api.labels import LAST_APPLIED
 from turtles.api.objects import Object, get, is_deleted, owner_reference
 from turtles.api.snapshots import OWNED_BY_VM, is_ready
 from turtles.api.times import rfc3339
-
-_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
 
 @dataclass(frozen=True)
@@ -196,7 +195,7 @@ def patches(clone: Object, vm: Object) -> list[str]:
 def _filtered(path: str, metadata: Mapping[str, Any], filters: Mapping[str, Sequence[str]]) -> Iterable[Object]:
     """Yield the operations that leave out labels and annotations."""
     for key, name in (("labels", "labelFilters"), ("annotations", "annotationFilters")):
-        values = {k: v for k, v in (metadata.get(key) or {}).items() if k != _APPLIED}
+        values = {k: v for k, v in (metadata.get(key) or {}).items() if k != LAST_APPLIED}
         left = kept(values, filters.get(name) or ())
         for gone in sorted(values.keys() - left.keys()):
             yield {"op": "remove", "path": f"{path}/{key}/{gone.replace('~', '~0').replace('/', '~1')}"}

@@ -10,6 +10,7 @@ import jsonpatch
 
 from turtles.api import labels
 from turtles.api.kinds.vm import VM
+from turtles.api.labels import LAST_APPLIED
 from turtles.api.objects import Object, annotations_of, get, labels_of
 from turtles.api.run_strategies import HALTED
 from turtles.api.snapshots import (
@@ -20,7 +21,7 @@ from turtles.api.snapshots import (
     RESTORE_UID,
     restored_by,
 )
-from turtles.controller.restored_claims import APPLIED, own_annotations, restored_spec
+from turtles.controller.restored_claims import own_annotations, restored_spec
 
 _SOURCE_NAME, _SOURCE_NAMESPACE = "restore.kubevirt.io/source-vm-name", "restore.kubevirt.io/source-vm-namespace"
 
@@ -104,7 +105,8 @@ def restored(restore: Object, content: Object, entries: Sequence[Object], target
         metadata = {**target["metadata"], "annotations": {**annotations_of(target), **mark}}
         return _checked({**target, "metadata": metadata, "spec": spec})
     _forget_identity(spec["template"]["spec"])
-    annotations = {key: value for key, value in annotations_of(source).items() if key not in (APPLIED, LAST_RESTORE)}
+    own = annotations_of(source).items()
+    annotations = {key: value for key, value in own if key not in (LAST_APPLIED, LAST_RESTORE)}
     vm: Object = {
         "apiVersion": VM.api_version,
         "kind": VM.kind,

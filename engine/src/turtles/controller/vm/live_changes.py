@@ -5,6 +5,7 @@ import contextlib
 import logging
 from datetime import UTC, datetime
 
+from turtles.api import labels
 from turtles.api.changes import merge_diff
 from turtles.api.configuration import ClusterConfiguration
 from turtles.api.feature_gates import HOTPLUG_VOLUMES
@@ -99,9 +100,9 @@ class LiveChanges:
     def _annotate_claim(self, namespace: str, name: str, text: str) -> None:
         """Say on a claim which of its files is the memory."""
         pvc = self._pvcs.get(namespace, name)
-        if pvc is None or annotations_of(pvc).get(memory_dump.ANNOTATION) == text:
+        if pvc is None or annotations_of(pvc).get(labels.MEMORY_DUMP) == text:
             return
-        patch = {"metadata": {"annotations": {memory_dump.ANNOTATION: text}}}
+        patch = {"metadata": {"annotations": {labels.MEMORY_DUMP: text}}}
         with contextlib.suppress(NotFound):
             self._writer.patch(self._pvcs, pvc, patch, unchanged=False)
 

@@ -16,14 +16,13 @@ from turtles.standalone.files import remove_tree, write_text
 from turtles.standalone.local_path import sources
 from turtles.standalone.local_path.copies import Copies, CopyError
 from turtles.standalone.local_path.snapshot_kinds import snapshot_class
-from turtles.standalone.scheduler import is_default
+from turtles.standalone.scheduler import DEFAULT_CLASS, is_default
 
 log = logging.getLogger(__name__)
 
 PROVISIONER = "turtles.kubevirt/local-path"
 CLASS = "local-path"
 VOLUME_FINALIZER = "kubernetes.io/pv-protection"
-_DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
 _PROVISIONED_BY = "pv.kubernetes.io/provisioned-by"
 #: Folder of snapshots among those of volumes, and what the one of a snapshot is called.
 _SNAPSHOTS, _SNAPSHOT_NAME = "snapshots", re.compile(r"snapshot-[0-9a-f-]{36}")
@@ -47,7 +46,7 @@ def storage_class(default: bool) -> Object:
     return {
         "apiVersion": "storage.k8s.io/v1",
         "kind": "StorageClass",
-        "metadata": {"name": CLASS, "annotations": {_DEFAULT_CLASS: "true" if default else "false"}},
+        "metadata": {"name": CLASS, "annotations": {DEFAULT_CLASS: "true" if default else "false"}},
         "provisioner": PROVISIONER,
         "reclaimPolicy": "Delete",
         "volumeBindingMode": "WaitForFirstConsumer",
