@@ -137,7 +137,7 @@ class Connection(ConnectionBase):
         """Run a command in the guest."""
         if sudoable and self.become and self.become.expect_prompt():
             raise AnsibleConnectionFailure(
-                "A password for become can't be entered on a console. Log in as that user, or let sudo ask for none."
+                "Passwords for become aren't supported. Log in as that user, or configure sudo without one."
             )
         return self._do(self._terminal.run, cmd, in_data)
 

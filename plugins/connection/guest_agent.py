@@ -145,7 +145,7 @@ class Connection(ConnectionBase):
         """Run a command in the guest."""
         if sudoable and self.become and self.become.expect_prompt():
             raise AnsibleConnectionFailure(
-                "A password for become can't be entered by the guest agent. Leave it out: the agent runs as root."
+                "Passwords for become aren't supported by the guest agent. Leave it out: the agent runs as root."
             )
         script, kept = _PROFILE + cmd, None
         if in_data is not None and len(in_data) > CHUNK:
@@ -177,7 +177,7 @@ class Connection(ConnectionBase):
             self._checked("cat >>%s" % where, data[start : start + CHUNK])
         checksum = self._checked("sha256sum <%s" % where).split()[0].decode()
         if checksum != hashlib.sha256(data).hexdigest():
-            raise AnsibleError("%s: what arrived in %s isn't what was sent" % (self._agent, path))
+            raise AnsibleError("%s: the data was corrupted on the way to %s" % (self._agent, path))
 
     @ensure_connect
     def fetch_file(self, in_path, out_path):

@@ -410,8 +410,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         for name in names:
             if names.count(name) > 1:
                 raise AnsibleParserError(
-                    "%s: clusters: %d of them are called %s. Give each a name of its own."
-                    % (path, names.count(name), name)
+                    "%s: clusters: %d of them are named %s. Give each a unique name." % (path, names.count(name), name)
                 )
         self._taken = {}
         try:
@@ -425,7 +424,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         variables = self.get_option("variables") or {}
         for name in variables:
             if not str(name).isidentifier():
-                raise ExpressionError("variables: %r can't be the name of a variable." % plain(str(name)))
+                raise ExpressionError("variables: %r isn't a valid variable name." % plain(str(name)))
         self._variables = [
             (str(name), Expression("variables.%s" % name, text)) for name, text in sorted(variables.items())
         ]
@@ -535,7 +534,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
                 cluster, snapshot, machine, services.get((machine.namespace, machine.name), ())
             )
             if required and not variables.get("ansible_host") and _machines.is_running(machine):
-                self.display.vvv("%s: %s runs but has no address yet" % (PLUGIN, identity))
+                self.display.vvv("%s: %s is running but has no address yet" % (PLUGIN, identity))
                 continue
             host = self._host_name(host_format, machine, name)
             identity = "%s of %s" % (identity, name) if several else identity
@@ -580,8 +579,8 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
             variables, refused = _machines.annotated_variables(machine, prefix)
             for key in refused:
                 self.display.warning(
-                    "%s: %s: annotation %s isn't a variable: names that begin with ansible_, and those that aren't "
-                    "names of variables, are ignored." % (PLUGIN, identity, key)
+                    "%s: %s: annotation %s is ignored: its name begins with ansible_, or isn't a valid "
+                    "variable name." % (PLUGIN, identity, key)
                 )
         if self._variables:
             document = {**_document(machine), "cluster": cluster}
@@ -627,7 +626,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
             return plain(template).format_map(values)
         except (KeyError, IndexError, ValueError, AttributeError) as exc:
             raise AnsibleParserError(
-                "host_format: %r can't be filled in (%s). Use %s and {cluster}."
+                "host_format: %r can't be formatted (%s). Use %s and {cluster}."
                 % (plain(template), exc, ", ".join("{%s}" % name for name in PLACEHOLDERS[:-1]))
             ) from None
 
@@ -635,7 +634,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         """Note whose host a name is; two machines can't have the same."""
         if host in self._taken:
             raise AnsibleParserError(
-                "host_format %r gives %s and %s the same name %s. Add what tells them apart, such as {namespace}%s."
+                "host_format %r gives %s and %s the same name %s. Add a distinguishing field, such as {namespace}%s."
                 % (plain(host_format), self._taken[host], identity, host, " or {cluster}" if " of " in identity else "")
             )
         self._taken[host] = identity

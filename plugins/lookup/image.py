@@ -65,5 +65,5 @@ class LookupModule(LookupBase):
     def _entry(name, images):
         entry = _catalogue.find("image", name, images)
         if entry is None:
-            raise KubeError("the catalogue of images has no %s. There are %s." % (name, ", ".join(sorted(images))))
+            raise KubeError("the catalogue of images has no %s; it has %s." % (name, ", ".join(sorted(images))))
         return entry

@@ -97,10 +97,10 @@ class Proxy:
             except (OSError, http.client.HTTPException) as exc:
                 if isinstance(exc, TimeoutError) and path != PATHS[0]:
                     raise KubeError(
-                        "The upload proxy %s took the image and didn't answer within %d seconds (wait_timeout)."
+                        "The upload proxy %s received the image but didn't answer within %d seconds (wait_timeout)."
                         % (self.url, max(TIMEOUT, patience))
                     ) from exc
-                raise Broken("the connection broke off: %s" % (broken or exc)) from exc
+                raise Broken("the connection was interrupted: %s" % (broken or exc)) from exc
         except OSError as exc:
             raise self._unreachable(exc) from exc
         finally:
@@ -108,7 +108,7 @@ class Proxy:
         if answer.status in AGAIN:
             raise Broken("the upload proxy answered %d: %s" % (answer.status, text))
         if answer.status != 200:
-            raise KubeError("The image isn't accepted (%d): %s" % (answer.status, text))
+            raise KubeError("The upload proxy rejected the image (%d): %s" % (answer.status, text))
 
     def _path(self, token):
         """Return the path that answers before an image is converted, if this proxy has it."""
@@ -117,7 +117,7 @@ class Proxy:
             connection.request("HEAD", self._root + PATHS[0], headers={"Authorization": "Bearer %s" % token})
             return PATHS[0] if connection.getresponse().status == 200 else PATHS[1]
         except http.client.HTTPException as exc:
-            raise Broken("the connection broke off: %s" % exc) from exc
+            raise Broken("the connection was interrupted: %s" % exc) from exc
         finally:
             connection.close()
 

@@ -262,8 +262,8 @@ class DataVolume(ResourceModule):
     def refused(self, exc, resource, namespace, name):
         if "Cannot update DataVolume Spec" in str(exc):
             return KubeError(
-                "%s %s/%s exists, and was created from something else: its spec can't be changed. Give another name, "
-                "or delete it first (state=absent), which deletes the disk." % (self.KIND, namespace, name),
+                "%s %s/%s exists, but was created from something else, and its spec can't be changed. Give another "
+                "name, or delete it first (state=absent), which deletes the disk." % (self.KIND, namespace, name),
                 **exc.facts,
             )
         return super().refused(exc, resource, namespace, name)

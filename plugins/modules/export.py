@@ -272,14 +272,14 @@ class Export(ResourceModule):
         self.resource = _exports.resource_of(self.client)
         self.files = []
         if self.params["dest"] and not self.params["wait"]:
-            raise KubeError("dest: needs wait=true: what isn't ready can't be downloaded.")
+            raise KubeError("dest: needs wait=true, as only ready exports can be downloaded.")
 
     def declare(self, live):
         option = next((each for each in SOURCES if self.params[each]), None)
         if option is not None:
             _resources.check_name(option, self.params[option])
         elif live is None:
-            raise KubeError("vm, snapshot or claim: missing for a new export. Name what it is of.")
+            raise KubeError("vm, snapshot or claim: missing for a new export. Give one of them.")
         spec = {"tokenSecretRef": self.params["token_secret"], "ttlDuration": self.params["ttl"]}
         if option is not None:
             kind, group = SOURCES[option]
@@ -316,7 +316,7 @@ class Export(ResourceModule):
         if phase_of(obj) == "Skipped":
             return {"there is nothing to export": 0}
         if reason in ("VMNotFound", "VMSnapshotNotFound") or condition(obj, "PVCReady").get("reason") == "PVCNotFound":
-            return {"what is to be exported does not exist": PATIENCE}
+            return {"the object to export does not exist": PATIENCE}
         return {}
 
     def explain(self, obj):

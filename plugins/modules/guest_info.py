@@ -179,7 +179,7 @@ class GuestInfo(KubeModule):
             )
         if vmi is None:
             raise KubeError(
-                "%s doesn't exist: no guest of that name runs. Start it (state=running of the module vm), or check "
+                "%s doesn't exist: no such guest is running. Start it (state=running of the module vm), or check "
                 "name and namespace." % _resources.name_of(VMI, self.namespace, self.name)
             )
         return vmi

@@ -219,7 +219,7 @@ class ImageUpload(ResourceModule):
         checksum = self.source.digest(algorithm)
         if digits and checksum != digits.lower():
             raise KubeError(
-                "checksum: %s has the %s checksum %s, not %s: it is another file, or it is damaged."
+                "checksum: %s has the %s checksum %s, not %s: it is another file, or is corrupt."
                 % (self.source.path, algorithm, checksum, digits)
             )
         return "%s:%s" % (algorithm, checksum)
@@ -244,7 +244,7 @@ class ImageUpload(ResourceModule):
         """Refuse a DataVolume that was created from something else."""
         where = _resources.label(live)
         if (live["spec"].get("source") or {}).get("upload") is None:
-            raise KubeError("%s exists, and isn't filled by an upload. Give another name, or delete it first." % where)
+            raise KubeError("%s exists, but not for an upload. Give another name, or delete it first." % where)
         checksum = (live["metadata"].get("annotations") or {}).get(CHECKSUM)
         if checksum == self.checksum:
             return
@@ -262,7 +262,7 @@ class ImageUpload(ResourceModule):
     def refused(self, exc, resource, namespace, name):
         if "Cannot update DataVolume Spec" in str(exc):
             return KubeError(
-                "%s %s/%s exists with another size or storage: that can't be changed. Give another name, or delete it "
+                "%s %s/%s exists with another size or storage, which can't be changed. Give another name, or delete it "
                 "first, which deletes the disk." % (self.KIND, namespace, name),
                 **exc.facts,
             )
@@ -326,7 +326,7 @@ class ImageUpload(ResourceModule):
         override = spec.get("uploadProxyURLOverride")
         address = url or override or status.get("uploadProxyURL")
         if not address:
-            raise KubeError("upload_proxy_url: missing. The cluster's object CDIConfig doesn't say where its proxy is.")
+            raise KubeError("upload_proxy_url: missing. The cluster's CDIConfig has no address for its proxy.")
         authorities = status.get("uploadProxyCA")
         authorities = _transfer.read_authorities("upload_proxy_ca", path) or authorities
         return _upload.Proxy(address, authorities, not self.params["upload_proxy_insecure"])

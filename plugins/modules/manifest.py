@@ -192,7 +192,7 @@ class Manifest(KubeModule):
 
     def run(self):
         if self.params["server_side_apply"] and not self.params["apply"]:
-            raise KubeError("server_side_apply says how objects are applied by the server, which needs apply=true")
+            raise KubeError("server_side_apply has no effect without apply=true")
         condition = Expression.of(self.params, "wait_for")
         objects = [
             self._checked(n, o) for n, o in enumerate(load_definitions(self.params["definition"], self.params["src"]))
@@ -358,7 +358,7 @@ class Manifest(KubeModule):
         named = ["%s on node %s" % (pod["metadata"]["name"], pod["spec"]["nodeName"]) for pod in pods[:SHOWN]]
         more = ", …" if len(pods) > SHOWN else ""
         return [
-            "it waits for Pods on nodes that aren't Ready: %s%s. They end when the node is back, or when its Node "
+            "it is waiting for Pods on nodes that aren't Ready: %s%s. They end when the node is back, or when its Node "
             "object is deleted because it won't come back. Run the task again then." % (", ".join(named), more)
         ]
 

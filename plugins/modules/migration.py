@@ -171,7 +171,7 @@ class Migration(KubeModule):
         vmi = self._instance()
         if vmi is None:
             raise KubeError(
-                "%s doesn't exist: only a machine that runs can be migrated. Start it (state=running of vm), "
+                "%s doesn't exist: only a running machine can be migrated. Start it (state=running of vm), "
                 "or check vm and namespace." % _resources.name_of(VMI, self.namespace, self.machine)
             )
         wanted, left = self.params["node"], self.params["from_node"]
@@ -222,7 +222,7 @@ class Migration(KubeModule):
         )
         if done is None:
             where = _resources.name_of(MIGRATION, self.namespace, name)
-            raise KubeError("%s was cancelled: somebody deleted it. Its guest keeps running where it was." % where)
+            raise KubeError("%s was cancelled: somebody deleted it. The guest keeps running on its node." % where)
         return done
 
     def _target_troubles(self, migration):

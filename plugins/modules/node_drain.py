@@ -145,7 +145,7 @@ class NodeDrain(KubeModule):
             if self.deadline.is_over():
                 names = ["%s/%s" % (each["metadata"]["namespace"], each["metadata"]["name"]) for each in left]
                 raise KubeError(
-                    "Node %s isn't drained within %d seconds (wait_timeout): %s. %s"
+                    "Node %s wasn't drained within %d seconds (wait_timeout): %s. %s"
                     % (self.node, self.deadline.seconds, ", ".join(names), " ".join(refusals))
                 )
             time.sleep(min(RETRY, self.deadline.left()))

@@ -213,7 +213,7 @@ class Restore(ResourceModule):
             self.refuse_change(have, {**wanted, "target": self.params["vm"] or have["target"]}, _OPTIONS)
             return {"spec": {}}
         if "virtualMachineSnapshotName" not in wanted:
-            raise KubeError("snapshot: missing for a new restore. Name the snapshot that is to be restored.")
+            raise KubeError("snapshot: missing for a new restore. Name the snapshot to restore.")
         source = self._source(wanted["virtualMachineSnapshotName"])
         vm = self.params["vm"] or source
         return {"spec": {**wanted, "target": {"apiGroup": "kubevirt.io", "kind": "VirtualMachine", "name": vm}}}

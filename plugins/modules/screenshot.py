@@ -154,11 +154,11 @@ class Screenshot(KubeModule):
         except ApiError as exc:
             if exc.status == 404 and self.client.get(_resources.path(VMI, namespace, name)) is None:
                 raise KubeError(
-                    "%s doesn't exist: no guest of that name runs. Start it (state=running of the module vm), or check "
+                    "%s doesn't exist: no such guest is running. Start it (state=running of the module vm), or check "
                     "name and namespace." % where,
                     **exc.facts,
                 ) from exc
-            raise KubeError("%s: the screen can't be shown: %s" % (where, explain_error(exc)), **exc.facts) from exc
+            raise KubeError("%s: can't take a screenshot: %s" % (where, explain_error(exc)), **exc.facts) from exc
         if not picture.startswith(SIGNATURE) or len(picture) < 24:
             raise KubeError("%s: the server's answer isn't a PNG image." % where)
         return picture
@@ -167,7 +167,7 @@ class Screenshot(KubeModule):
 def _read(dest):
     """Return what is in the file, None if there is none; raise OSError if none can be written there."""
     if os.path.isdir(dest):
-        raise IsADirectoryError(21, "it is a folder; name a file in it")
+        raise IsADirectoryError(21, "it is a folder; give the path of a file")
     if not os.path.isdir(os.path.dirname(dest) or "."):
         raise FileNotFoundError(2, "its folder doesn't exist")
     try:

@@ -183,7 +183,7 @@ class Service(ResourceModule):
         )
         if machine is None and not self.check_mode:
             raise KubeError(
-                "vm: VirtualMachine %s/%s doesn't exist. Create it first, or give the selector of the machines."
+                "vm: VirtualMachine %s/%s doesn't exist. Create it first, or give a selector for the machines."
                 % (self.namespace, vm)
             )
         return _service_spec.selector_of(vm, machine or {})
@@ -194,7 +194,7 @@ class Service(ResourceModule):
     def explain(self, obj):
         troubles, facts = super().explain(obj)
         if ((obj or {}).get("spec") or {}).get("type") == "LoadBalancer":
-            troubles = [*troubles, "The cluster's load balancer hasn't given it an address; look whether there is one"]
+            troubles = [*troubles, "The cluster has assigned it no address; check that the cluster has a load balancer"]
         return troubles, facts
 
 

@@ -183,7 +183,7 @@ class VolumeAttachment(KubeModule):
             remedy = (
                 "Check vm and namespace; for an instance without a VirtualMachine, set persistent=false"
                 if self.params["persistent"]
-                else "No guest of that name runs: start it (state=running of the module vm), or check vm and namespace"
+                else "No such guest is running: start it (state=running of the module vm), or check vm and namespace"
             )
             raise KubeError("%s doesn't exist. %s." % (self._where(), remedy))
         spec = obj["spec"]["template"]["spec"] if self.params["persistent"] else obj["spec"]

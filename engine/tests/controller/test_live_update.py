@@ -85,7 +85,7 @@ def test_updates(changes: dict[str, Any], patch: dict[str, Any], restart: str) -
         (
             {"cpu": {"sockets": 1, "maxSockets": 4, "dedicatedCpuPlacement": True}},
             {SOCKETS: 2},
-            "CPUs of the node that belong to a guest alone are given to it at its start",
+            "dedicated CPUs can only be assigned when the guest starts",
         ),
         (
             {"resources": {"limits": {"memory": "1536Mi"}}},

@@ -197,7 +197,7 @@ def refusal(call: Any) -> tuple[int, str]:
 
 def test_operations_that_fail(rig):
     call = rig.nodes.call
-    elsewhere = "the guest of VirtualMachineInstance default/vmi does not run on this node"
+    elsewhere = "the guest of VirtualMachineInstance default/vmi is not running on this node"
     assert refusal(lambda: call(vmi("another"), "pause")) == (404, elsewhere)
     assert refusal(lambda: call(vmi(), "fly")) == (404, "there is no operation 'fly'")
     assert refusal(lambda: call(vmi(phase="Pending"), "reset")) == (

@@ -148,7 +148,7 @@ def test_an_archive_that_is_cut_off_or_damaged(server: FileServer, claim: Path, 
         run(server, claim, whole[:cut])
     damaged = bytearray(whole)
     damaged[512 + 3 * MIB + 10] ^= 1
-    with pytest.raises(ImportRefused, match="a header is damaged"):
+    with pytest.raises(ImportRefused, match="a header is corrupt"):
         run(server, claim, bytes(damaged))
     assert names(claim) == set()
 

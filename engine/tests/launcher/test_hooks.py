@@ -239,7 +239,7 @@ def test_something_that_speaks_no_grpc(folder, data):
     listener.close()
     for connection in kept:
         connection.close()
-    assert error.startswith("hook sidecar 'a.sock' (a.sock): it does not say what it does: ")
+    assert error.startswith("hook sidecar 'a.sock' (a.sock): it does not report its hook points: ")
 
 
 @pytest.fixture

@@ -449,5 +449,5 @@ def test_a_quota_that_is_used_up_isnt_taken_for_a_missing_right(api, fleet):
     said = 'virtualmachines.kubevirt.io "a" is forbidden: exceeded quota: machines, requested: 1, used: 1, limited: 1'
     api.refuse = lambda _method, plural, _obj: Refused(403, "Forbidden", said) if plural == "virtualmachines" else None
     message = fleet(*vms("a")).msg
-    assert "limited: 1. Delete what isn't needed any more, or have the ResourceQuota raised." in message
+    assert "limited: 1. Delete objects that are no longer needed, or have the ResourceQuota raised." in message
     assert "Grant the user" not in message

@@ -200,7 +200,7 @@ def test_an_agent_that_does_not_come(api, run):
 def test_a_guest_that_does_not_exist(run, module, tmp_path):
     options = {"dest": str(tmp_path / "web.png")} if module == "screenshot" else {}
     failed = run(module, **GUEST, **options)
-    assert "VirtualMachineInstance default/web doesn't exist: no guest of that name runs. Start it" in failed.msg
+    assert "VirtualMachineInstance default/web doesn't exist: no such guest is running. Start it" in failed.msg
 
 
 def test_a_refusal_says_what_was_asked(api, run):

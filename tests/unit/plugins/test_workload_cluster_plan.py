@@ -77,7 +77,7 @@ def test_what_each_version_of_kubeadm_reads(version, config_api, socket):
         ({"name": "d" * 41}, {}, "workload_cluster_name is"),
         ({"version": 1.33}, {}, "workload_cluster_version is 1.33: give a version of Kubernetes with all three"),
         ({"version": "latest"}, {}, "workload_cluster_version is 'latest'"),
-        ({}, {"recorded": "1.32.0"}, "the cluster runs 1.32.0: the role upgrades no clusters. Leave it at 1.32.0"),
+        ({}, {"recorded": "1.32.0"}, "the cluster runs 1.32.0: the role doesn't upgrade clusters. Leave it at 1.32.0"),
         ({}, {"available": "v1.32.0"}, "the kubeadm in workload_cluster_programs is 1.32.0: name a folder"),
         ({"image": ""}, {}, "workload_cluster_image is missing: name a containerDisk image"),
         ({"control_plane": {"count": 2}}, {}, "workload_cluster_control_plane.count is 2: etcd needs an odd number"),

@@ -65,7 +65,7 @@ def plan(cdi: Object, counts: Object | None, config: Object | None, now: str) ->
     conditions = status.setdefault("conditions", [])
     if counts is None or counts["metadata"]["uid"] != cdi["metadata"]["uid"]:
         other = counts["metadata"]["name"] if counts else ""
-        message = f"CDI {other} is in force; there can be one only: delete this one, or that one"
+        message = f"CDI {other} is already in use; only one is allowed: delete one of the two"
         status["phase"] = ERROR
         for type_, value in (("Available", "False"), ("Progressing", "False"), ("Degraded", "True")):
             set_condition(conditions, type_, value, "ConfigError", message, now)

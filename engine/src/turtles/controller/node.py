@@ -148,7 +148,7 @@ class NodeController:
                     vmi,
                     (
                         f"node {name} is not responsive, marking VMI as failed; a new one can start when the Pod is "
-                        f"gone: bring the node back, or, if it is switched off, delete its object or taint it with "
+                        f"gone: bring the node back, or, if it is shut down, delete its Node object or taint it with "
                         f"{OUT_OF_SERVICE}:NoExecute"
                     ),
                 )

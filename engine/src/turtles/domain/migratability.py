@@ -66,7 +66,7 @@ def _obstacles(
     yield from _interfaces(vmi, plans, plugins)
     if cpu.get("model") == _PASSTHROUGH:
         message = (
-            "cannot migrate VMI which uses the CPU model host-passthrough: the guest sees this very node's processors; "
+            "cannot migrate VMI which uses the CPU model host-passthrough: the guest sees the processors of this node; "
             "use host-model or a named model"
         )
         yield "CPUModeLiveMigratable", message
@@ -75,7 +75,7 @@ def _obstacles(
     if any(each.get("sriov") is not None for each in devices.get("interfaces") or ()):
         yield (
             "HostDeviceNotLiveMigratable",
-            "VMI uses SR-IOV interfaces, which this engine doesn't bring to another node",
+            "VMI uses SR-IOV interfaces, which this engine can't migrate",
         )
     if domain.get("launchSecurity"):
         yield "SEVNotLiveMigratable", "VMI uses SEV"
@@ -83,12 +83,12 @@ def _obstacles(
         yield "HypervPassthroughNotLiveMigratable", "VMI uses hyperv passthrough"
     yield from _disks(vmi)
     if cpu.get("dedicatedCpuPlacement"):
-        message = "cannot migrate VMI with dedicated processors: this engine doesn't choose another node's for it"
+        message = "cannot migrate VMI with dedicated processors: this engine can't reassign them on another node"
         yield "DedicatedCPUNotLiveMigratable", message
     if devices.get("filesystems"):
         yield (
             "VirtIOFSNotLiveMigratable",
-            "cannot migrate VMI with virtiofs: files that its guest has open stay here",
+            "cannot migrate VMI with virtiofs: files opened by the guest would stay on this node",
         )
 
 
@@ -134,7 +134,7 @@ def _disks(vmi: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             elif is_hotpluggable(volume):
                 yield (
                     reason,
-                    f"cannot migrate VMI: volume {name} can be unplugged, and this engine doesn't bring such volumes "
+                    f"cannot migrate VMI: volume {name} is hot-plugged, which this engine can't move "
                     "to another node; unplug it first",
                 )
         if "hostDisk" in volume and not volume["hostDisk"].get("shared"):

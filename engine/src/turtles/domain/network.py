@@ -176,7 +176,7 @@ def plan(
     name = interface["name"]
     pod = network.get("pod")
     if pod is None and network.get("multus") is None:
-        raise ValueError(f"network {name!r} is neither the Pod network (pod) nor a further one (multus)")
+        raise ValueError(f"network {name!r} is neither the Pod network (pod) nor a secondary one (multus)")
     binding = binding_of(interface, attachments)
     if binding == "masquerade" and pod is None:
         raise ValueError(f"interface {name!r}: masquerade needs the Pod network; use bridge")

@@ -85,7 +85,7 @@ def _backing(volume: Mapping[str, Any], vmi: Mapping[str, Any], root: Path) -> t
     if block:
         _check_device(name, disk)
     elif not disk.is_file() or disk.is_symlink():
-        raise LaunchError(f"{what} has no disk.img; an ephemeral disk needs one to start from")
+        raise LaunchError(f"{what} has no disk.img; an ephemeral disk needs one as its backing file")
     try:
         with disk.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
@@ -95,7 +95,7 @@ def _backing(volume: Mapping[str, Any], vmi: Mapping[str, Any], root: Path) -> t
             f"give it to {QEMU_UID}:{QEMU_UID}"
         ) from error
     if not 0 < size <= images.MAX_VIRTUAL_SIZE:
-        raise LaunchError(f"{what} has a disk of {size} bytes, which isn't a disk's size")
+        raise LaunchError(f"{what} has a disk of {size} bytes, which is not a valid disk size")
     # What is on a claim is raw, whatever it looks like: a guest may have written it.
     return disk, images.Image("raw", size)
 
@@ -213,12 +213,12 @@ def prepare_claim(volume: Mapping[str, Any], requested: int | None, root: Path =
             )
         return
     if requested is None:
-        raise LaunchError(f"{what} has no disk.img, and its size isn't known yet; a new disk can't be created on it")
+        raise LaunchError(f"{what} has no disk.img, and no disk can be created because its size isn't known yet")
     free = _free(directory)
     if free < requested * (1 - CLAIM_TOLERANCE):
         raise LaunchError(
             f"{what} asks for a disk of {_mib(requested)}, but only {_mib(free)} are free on it, "
-            f"which is too little even with {CLAIM_TOLERANCE:.0%} tolerated"
+            f"which exceeds the tolerance of {CLAIM_TOLERANCE:.0%}"
         )
     size = min(requested, free) // _MIB * _MIB
     if size <= 0:

@@ -126,7 +126,7 @@ class DataVolumeCheck:
             return Cause(NOT_FOUND, message, "spec.sourceRef")
         except data_sources.Unresolved as error:
             return Cause(INVALID, f"SourceRef {data_sources.KIND}/{namespace}/{name}: {error}", "spec.sourceRef")
-        message = f"SourceRef {data_sources.KIND}/{namespace}/{name} has just been changed; try again"
+        message = f"SourceRef {data_sources.KIND}/{namespace}/{name} changed in the meantime; try again"
         return Cause(INVALID, message, "spec.sourceRef")
 
 
@@ -146,12 +146,12 @@ class KubeVirtCheck:
     def _place(self, request: Object) -> list[Cause]:
         namespace = request.get("namespace")
         if namespace != self._namespace:
-            message = f"a KubeVirt object belongs in the engine's namespace {self._namespace}, not in {namespace}"
+            message = f"the KubeVirt object must be in the engine's namespace {self._namespace}, not in {namespace}"
             return [Cause(INVALID, message, "metadata.namespace")]
         for kubevirt in self._client.list(KUBEVIRT, self._namespace)["items"]:
             name = kubevirt["metadata"]["name"]
             if name != request.get("name"):
-                message = f"KubeVirt object {self._namespace}/{name} already exists; change that one"
+                message = f"KubeVirt object {self._namespace}/{name} already exists; change it instead"
                 return [Cause(DUPLICATE, message, "metadata.name")]
         return []
 

@@ -49,7 +49,7 @@ class EvictionReview:
             return self._review(namespace, name, dry_run=bool(request.get("dryRun")))
         except ApiError as error:
             # Better kept a while longer than lost
-            return _denied(f"can't determine which machine owns Pod {namespace}/{name} is: {error.message}")
+            return _denied(f"can't determine which machine owns Pod {namespace}/{name}: {error.message}")
 
     def _review(self, namespace: str, name: str, *, dry_run: bool) -> Object:
         pod = self._client.find(POD, namespace, name)

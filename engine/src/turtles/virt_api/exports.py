@@ -96,9 +96,9 @@ class ExportProxy:
                     await answer.write_eof()
                 return answer
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            log.warning("a download broke off: %r", error, extra={"pod": pod["metadata"]["name"]})
+            log.warning("a download was interrupted: %r", error, extra={"pod": pod["metadata"]["name"]})
             if answer is None:
-                raise Failure(503, f"the export server doesn't answer ({error}); try again") from error
+                raise Failure(503, f"the export server isn't responding ({error}); try again") from error
             # Without its proper end, so that nobody takes it for all that there is
             if request.transport is not None:
                 request.transport.abort()

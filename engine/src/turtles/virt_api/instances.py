@@ -280,6 +280,6 @@ def _unfreeze_timeout(options: Object) -> float:
     except durations.DurationError as error:
         raise Failure(400, f"Can not unmarshal Request body to struct, error: unfreezeTimeout: {error}") from None
     if seconds < 0:
-        message = f"unfreezeTimeout must not be negative, but is {value}; 0s means until file systems are unfrozen"
+        message = f"unfreezeTimeout must not be negative, but is {value}; 0s means no time limit"
         raise Failure(400, message)
     return seconds

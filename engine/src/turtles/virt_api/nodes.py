@@ -119,14 +119,14 @@ class Nodes:
             node = self._client.get(NODE, None, name)
             return Endpoint.from_annotation(annotations_of(node)[labels.NODE_SERVER])
         except (NotFound, KeyError, ValueError):
-            message = f"node {name!r} has no virt-handler that takes requests (annotation {labels.NODE_SERVER})"
+            message = f"node {name!r} has no virt-handler that accepts requests (annotation {labels.NODE_SERVER})"
             raise Failure(503, message, VMI_KIND, vmi["metadata"]["name"]) from None
 
     def _context(self, server: Endpoint) -> ssl.SSLContext:
         try:
             return self.client_context(server.certificate)
         except ssl.SSLError as error:
-            raise Failure(503, f"the virt-handler at {server.host} has a certificate that can't be read") from error
+            raise Failure(503, f"the virt-handler at {server.host} has an unreadable certificate") from error
 
     def client_context(self, certificate: str) -> ssl.SSLContext:
         """Return a TLS context that identifies virt-api to a server of the engine's.

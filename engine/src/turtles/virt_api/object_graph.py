@@ -53,8 +53,8 @@ _REFERENCES = ("secretRef", "networkDataSecretRef")
 _NO_GATE = "ObjectGraph feature gate not enabled: Unable to return object graph."
 _OPTIONS = Struct(
     "KubeVirt's ObjectGraphOptions.",
-    field("includeOptionalNodes", BOOLEAN, "Whether objects count without which the machine works as well."),
-    field("labelSelector", LABEL_SELECTOR, "Which labels nodes have to have."),
+    field("includeOptionalNodes", BOOLEAN, "Whether to include optional objects."),
+    field("labelSelector", LABEL_SELECTOR, "Labels that the nodes must have."),
 )
 
 

@@ -203,9 +203,9 @@ class Registration:
     def _ensure(self) -> Certificates:
         def expired(secret: Object, end: datetime) -> None:
             message = (
-                f"the certificates of virt-api expired at {end:%Y-%m-%dT%H:%M:%SZ} and have been replaced: in the "
+                f"the certificates of virt-api expired at {end:%Y-%m-%dT%H:%M:%SZ} and have been replaced. In the "
                 "meantime virtual machines could not be changed, but running ones were not affected. virt-api replaces "
-                "its certificates in time as long as it runs; if it was running, check the clocks of its nodes"
+                "its certificates in time while it is running; if it was, check the clocks of its nodes"
             )
             self._tell({**secret, "apiVersion": "v1", "kind": "Secret"}, "Warning", "CertificatesExpired", message)
 

@@ -98,9 +98,9 @@ class Tokens:
             expired = float(claims["exp"]) < self._clock()
             claim = Claim(*(str(claims[key]) for key in ("namespace", "name", "uid")))
         except (jwt.InvalidTokenError, TypeError, ValueError) as error:
-            raise Failure(401, "the token is not valid: request one with an UploadTokenRequest") from error
+            raise Failure(401, "the token is not valid; request one with an UploadTokenRequest") from error
         if expired:
-            raise Failure(401, "the token has expired: request another one with an UploadTokenRequest")
+            raise Failure(401, "the token has expired; request a new one with an UploadTokenRequest")
         return claim
 
     def _signing_key(self) -> bytes:
@@ -128,6 +128,6 @@ def _read(secret: Object) -> bytes:
     except (KeyError, TypeError, binascii.Error):
         key = b""
     if len(key) < _KEY_BYTES:
-        message = f"Secret {UPLOAD_KEY_SECRET} has no key of {_KEY_BYTES} bytes; delete it, and virt-api makes another"
+        message = f"Secret {UPLOAD_KEY_SECRET} has no key of {_KEY_BYTES} bytes; delete it to have a new one created"
         raise Failure(503, message)
     return key

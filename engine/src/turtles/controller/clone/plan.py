@@ -81,7 +81,7 @@ def plan(clone: Object, situation: Situation, now: datetime) -> Plan:
         _follow(clone, situation.restore, situation, decided, stamp)
     elif situation.target is not None:
         name = situation.target["metadata"]["name"]
-        _fail(decided, stamp, f"VirtualMachine {name} exists: choose another target")
+        _fail(decided, stamp, f"VirtualMachine {name} already exists; choose another target")
     elif situation.snapshot is None and is_of_machine:
         if situation.source is None:
             _fail(decided, stamp, f"VirtualMachine {clone['spec']['source']['name']} does not exist")

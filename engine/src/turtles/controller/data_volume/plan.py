@@ -108,7 +108,7 @@ def _begin(data_volume: Object, observed: Observed) -> Step:
     if (source := transfer.source_elsewhere(data_volume)) is not None:
         return _from_elsewhere(data_volume, source, observed)
     if not source_of(data_volume):
-        message = "the DataSource of spec.sourceRef led to nothing when the DataVolume was created; create it again"
+        message = "the DataSource in spec.sourceRef had no source when the DataVolume was created; create it again"
         return Step(cdi.PENDING, failed(message))
     try:
         target = claims.claim(data_volume, observed.classes, observed.source, observed.profiles, observed.settings)
@@ -166,7 +166,7 @@ def _foreign(data_volume: Object, target: Object) -> Step:
     whose = f"belongs to {owner.get('kind')} {owner.get('name')}" if owner else "belongs to nobody"
     message = (
         f'Resource "{name}" already exists and is not managed by DataVolume: the PersistentVolumeClaim {whose}. '
-        "It is left as it is; give the DataVolume another name, or delete the claim"
+        "It is left unchanged; rename the DataVolume, or delete the claim"
     )
     return Step(cdi.PENDING, failed(message))
 
@@ -208,12 +208,12 @@ def _start(data_volume: Object, observed: Observed, target: Object) -> Step:
     """There is no importer: whether there is to be one."""
     if not observed.mounts_images and is_pulled_by_node(data_volume):
         message = "the source registry needs nodes that mount container images as volumes (Kubernetes 1.35, or 1.31 "
-        message += "with its gate ImageVolume): leave out pullMethod node, and the importer pulls the image"
+        message += "with its gate ImageVolume): remove pullMethod node to let the importer pull the image"
         return Step(_phase(data_volume, cdi.PENDING), failed(message))
     if source_of(data_volume) == "pvc" and (why := _unusable(data_volume, observed)):
         return Step(_scheduled(data_volume), failed(why))
     if observed.in_the_way:
-        message = f"{observed.in_the_way} exists and is not managed by the DataVolume; delete it, or give another name"
+        message = f"{observed.in_the_way} exists and is not managed by the DataVolume; delete it, or use another name"
         return Step(_phase(data_volume, cdi.PENDING), failed(message))
     bound = get(target, "status", "phase") == "Bound"
     if not bound:
@@ -236,10 +236,10 @@ def _unusable(data_volume: Object, observed: Observed) -> str:
     if observed.source is None:
         return f"{name} not found"
     if observed.users:
-        return f"{name} is in use by VirtualMachineInstance {observed.users[0]}; stop it, and it is copied"
+        return f"{name} is in use by VirtualMachineInstance {observed.users[0]}; stop it to let the copy begin"
     noted = annotations_of(observed.source)
     if cdi.IMPORT_SOURCE in noted and noted.get(cdi.POD_PHASE) != cdi.SUCCEEDED:
-        return f"{name} has no content so far"
+        return f"{name} has no content yet"
     return ""
 
 

@@ -111,7 +111,7 @@ def move(data_volume: Object, source: CopySource, aside: Aside) -> Move:
     if is_deleted(made):
         return Move(cdi.CLONE_SCHEDULED)
     if copied_for(made) != copied_for({"metadata": {**wanted["metadata"]}}) or made["spec"] != wanted["spec"]:
-        message = f"DataVolume {source.namespace}/{copy_name(data_volume)} exists and is not of this one; delete it"
+        message = f"DataVolume {source.namespace}/{copy_name(data_volume)} belongs to something else; delete it"
         return Move(cdi.CLONE_SCHEDULED, Running(False, cdi.ERROR, message))
     phase = phase_of(made)
     if phase == cdi.SUCCEEDED:
@@ -142,10 +142,10 @@ def _not_at_hand(aside: Aside) -> str:
     copy, claim, volume = aside.copy, aside.claim, aside.volume
     uid = get(copy, "metadata", "uid")
     if copy is None or claim is None or volume is None or (controller_of(claim) or {}).get("uid") != uid:
-        return "the copy beside the source is gone, or its claim is; delete the DataVolume, and create it again"
+        return "the intermediate copy or its claim is gone; delete the DataVolume and create it again"
     if get(volume, "spec", "claimRef", "uid") != claim["metadata"]["uid"]:
         name = volume["metadata"]["name"]
-        return f"PersistentVolume {name} is not of the copy's claim any more; delete the DataVolume"
+        return f"PersistentVolume {name} no longer belongs to the copy's claim; delete the DataVolume"
     return ""
 
 

@@ -57,7 +57,7 @@ def missing(pod: Object, told: Iterable[str], source: str) -> str:
                 field = _field(pod, kind, name)
                 named = f", which {source}.{field} names," if field else ""
                 whole = f"{pod['metadata']['namespace']}/{name}"
-                return f"{kind} {whole}{named} does not exist: create it, and the import begins"
+                return f"{kind} {whole}{named} does not exist; the import starts once it is created"
     return ""
 
 

@@ -143,7 +143,7 @@ class ExportController:
         observed = self._observe(export)
         decided = plan(export, source, observed, datetime.now(UTC))
         if decided.delete_export:
-            log.info("the time of an export is over", extra=about("export", export))
+            log.info("the export has expired", extra=about("export", export))
             self._writer.delete(self._exports, export)
             return None
         try:
@@ -293,7 +293,7 @@ class ExportController:
             )
         except (Missing, Unexpandable) as error:
             # As it is: the instance type may be there where it is created again
-            log.warning("an exported machine keeps its instance type: %s", error, extra=about("export", export))
+            log.warning("can't expand an exported machine's instance type: %s", error, extra=about("export", export))
         claims = {
             volume.name: claim["spec"]
             for volume in source.volumes

@@ -105,7 +105,7 @@ def _serve(export: Object, source: Source, observed: Observed, decided: Plan) ->
         return exports.SKIPPED if source.is_empty else exports.PENDING, ("False", reason, message)
     if pod is None:
         if observed.in_the_way:
-            message = f"{observed.in_the_way} exists and is not of this export; delete it"
+            message = f"{observed.in_the_way} exists and does not belong to this export; delete it"
             decided.wait = min(_LOOK, decided.wait or _LOOK)
             return exports.PENDING, ("False", INITIALIZING, message)
         decided.create_pod = True

@@ -211,7 +211,7 @@ def _of_snapshot(export: Object, situation: Situation) -> Source:
         elif not is_controlled_by(claim, export):
             theirs = claim["metadata"]["name"]
             return without(
-                NOT_ALL_CREATED, f"PersistentVolumeClaim {theirs} exists and is not of this export; delete it"
+                NOT_ALL_CREATED, f"PersistentVolumeClaim {theirs} exists and does not belong to this export; delete it"
             )
         else:
             claims.append(claim)

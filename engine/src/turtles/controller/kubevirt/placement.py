@@ -98,7 +98,7 @@ class ComponentPlacement:
                 continue  # its next event brings it here again
             except ApiError as error:
                 part = components.PART[name]
-                refusals.append(f"{name} can't be changed as spec.{part} of the KubeVirt object asks: {error}")
+                refusals.append(f"{name} can't be changed to match spec.{part} of the KubeVirt object: {error}")
                 continue
             self._written[name] = (_asked(wanted), int(stored["metadata"].get("generation") or 0))
             log.info("component placed", extra={"kind": informer.resource.kind, "object": name})

@@ -14,7 +14,7 @@ from turtles.controller.kubevirt.health import Component
 FINALIZER = "foregroundDeleteKubeVirt"
 DEPLOYING, DEPLOYED, DELETING, DELETED = "Deploying", "Deployed", "Deleting", "Deleted"
 #: Status, reason and message of the condition Synchronized while nothing was refused.
-_SYNCHRONIZED = ("True", "ComponentsArranged", "The components are deployed as the object says.")
+_SYNCHRONIZED = ("True", "ComponentsArranged", "The components match the object.")
 
 
 @dataclass(frozen=True)

@@ -20,13 +20,13 @@ _RUNNING, _OUTDATED = "kubevirt_vmi_number_of_running", "kubevirt_vmi_number_of_
 _MIGRATING = ("LiveMigrate", "LiveMigrateIfPossible")
 
 DESCRIPTIONS = (
-    Description(_RUNNING, "Number of VirtualMachineInstances that run."),
-    Description(_OUTDATED, "Number of VirtualMachineInstances whose launcher isn't of the present version."),
+    Description(_RUNNING, "Number of running VirtualMachineInstances."),
+    Description(_OUTDATED, "Number of VirtualMachineInstances with an outdated launcher."),
     Description(_INFO, "Information about VirtualMachineInstances."),
-    Description(_STUCK, "Whether a VirtualMachineInstance is to be migrated on eviction, and can't be."),
+    Description(_STUCK, "Whether a VirtualMachineInstance should be migrated on eviction but can't be."),
     Description(_ADDRESSES, "The addresses of a VirtualMachineInstance."),
     Description(_VNIC, "Details of the vNIC interfaces of a running instance."),
-    Description(_OVERHEAD, "Estimation of the memory that the launcher needs besides the guest's."),
+    Description(_OVERHEAD, "Estimated memory overhead of the launcher."),
 )
 
 Pods = Callable[[Mapping[str, Any]], Mapping[str, Any] | None]

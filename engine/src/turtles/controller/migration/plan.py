@@ -104,10 +104,10 @@ def _admit(draft: Plan, migration: Object, situation: Situation, now: datetime) 
     set_phase(draft.status, migrations.PENDING, rfc3339(now))
     vmi = situation.vmi
     if is_deleted(migration):
-        fail(draft, "the migration was cancelled before it began", now)
+        fail(draft, "the migration was cancelled before it started", now)
         return
     if vmi is None or is_final(vmi) or is_deleted(vmi):
-        fail(draft, f"the VMI {migration['spec']['vmiName']} does not run any more", now)
+        fail(draft, f"the VMI {migration['spec']['vmiName']} is no longer running", now)
         return
     condition = get_condition(vmi["status"].get("conditions"), "LiveMigratable") or {}
     if condition.get("status") == "False":
@@ -194,9 +194,9 @@ def _schedule(draft: Plan, migration: Object, situation: Situation, now: datetim
     vmi, pod = situation.vmi, situation.target
     reason = ""
     if is_deleted(migration):
-        reason = "the migration was cancelled before it began"
+        reason = "the migration was cancelled before it started"
     elif vmi is None or phase_of(vmi) != migrations.RUNNING or is_deleted(vmi):
-        reason = f"the VMI {migration['spec']['vmiName']} does not run any more"
+        reason = f"the VMI {migration['spec']['vmiName']} is no longer running"
     elif pod is None:
         reason = "the target's virt-launcher Pod is gone"
     elif end.has_ended(pod) or is_deleted(pod):
@@ -263,7 +263,7 @@ def _is_late(pod: Object, now: datetime) -> str:
     if _is_up(pod) or _rest(pod, now) > 0:
         return ""
     seconds, why = _limit(pod)
-    return f"{why} (given up after {seconds / 60:.0f} minutes)"
+    return f"{why} (gave up after {seconds / 60:.0f} minutes)"
 
 
 def _follow(draft: Plan, migration: Object, situation: Situation, now: datetime) -> None:
@@ -294,7 +294,7 @@ def _follow(draft: Plan, migration: Object, situation: Situation, now: datetime)
         phase = migrations.TARGET_READY if state.get("targetNodeAddress") else migrations.PREPARING_TARGET
     set_phase(draft.status, phase, rfc3339(now))
     if is_deleted(migration):
-        words = "the migration was deleted before its end"
+        words = "the migration was deleted before it finished"
         set_condition(
             draft.status.setdefault("conditions", []), migrations.ABORT_REQUESTED, "True", "", words, rfc3339(now)
         )
@@ -327,7 +327,7 @@ def _watch_target(draft: Plan, situation: Situation, vmi: Object, state: Object,
     else:
         draft.wait = rest_of(PENDING_SECONDS, parse_time(pod["metadata"].get("creationTimestamp")) or now, now)
         if draft.wait <= 0:
-            reason = f"virt-handler on node {state['targetNode']} did not make the target ready"
+            reason = f"virt-handler on node {state['targetNode']} did not prepare the target"
     if reason:
         draft.vmi = _changed(vmi)
         draft.vmi["status"]["migrationState"] |= {

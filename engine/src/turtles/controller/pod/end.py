@@ -61,7 +61,7 @@ def why(pod: Object) -> tuple[str, str]:
         if terminated.get("reason") == "OOMKilled":
             return "LauncherOOMKilled", (
                 f"container {container.get('name')} of the virt-launcher Pod reached its memory limit and was killed; "
-                "raise spec.domain.resources.limits.memory, or leave it out"
+                "raise or remove spec.domain.resources.limits.memory"
             )
     if status.get("reason"):
         # such as OutOfmemory, UnexpectedAdmissionError, NodeShutdown: a restarting kubelet admits its Pods again

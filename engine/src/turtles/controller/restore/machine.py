@@ -170,7 +170,7 @@ def _checked(vm: Object) -> Object:
     """Return a machine unless it has labels that admission refuses to users, but not to this engine."""
     template_labels = get(vm, "spec", "template", "metadata", "labels") or {}
     if reserved := [label for label in labels.RESERVED_VMI_LABELS if label in template_labels]:
-        raise NotPossible(f"spec.template.metadata.labels: {', '.join(reserved)} can be set by the engine only")
+        raise NotPossible(f"spec.template.metadata.labels: {', '.join(reserved)} can only be set by the engine")
     return vm
 
 

@@ -145,7 +145,7 @@ def _is_free(restore: Object, situation: Situation, decided: Plan, now: datetime
     runs = situation.vmi is not None and not (is_final(situation.vmi) and is_deleted(situation.vmi))
     policy = restore["spec"].get("targetReadinessPolicy") or WAIT_GRACE_PERIOD
     if runs and policy == FAIL_IMMEDIATE:
-        _fail(decided, stamp, f"the target runs and targetReadinessPolicy is {FAIL_IMMEDIATE}: stop it first")
+        _fail(decided, stamp, f"the target is running and targetReadinessPolicy is {FAIL_IMMEDIATE}: stop it first")
         return False
     for key, what in (("snapshotInProgress", "snapshot"), ("restoreInProgress", "restore")):
         if get(target, "status", key) not in (None, name):
@@ -165,7 +165,7 @@ def _is_free(restore: Object, situation: Situation, decided: Plan, now: datetime
     created = parse_time(restore["metadata"].get("creationTimestamp")) or now
     left = rest_of(GRACE_PERIOD, created, now)
     if left <= 0:
-        _fail(decided, stamp, f"the target still ran after {int(GRACE_PERIOD)} seconds: stop it and restore again")
+        _fail(decided, stamp, f"the target still ran after {int(GRACE_PERIOD)} seconds; stop it and restore again")
         decided.lock, decided.stop = False, False
         return False
     decided.wait = left + 0.1
@@ -215,16 +215,14 @@ def _restore_volumes(restore: Object, found: Situation, decided: Plan, stamp: st
 def _is_kept(restore: Object, found: Situation, name: str) -> str:
     """Return why a claim that exists may not be replaced, nothing if it may."""
     if restore["spec"].get("volumeRestorePolicy") != IN_PLACE:
-        return "isn't of this restore: choose another restoreName in spec.volumeRestoreOverrides"
+        return "doesn't belong to this restore; choose another restoreName in spec.volumeRestoreOverrides"
     if found.target is None:
-        return (
-            "isn't of the machine, which doesn't exist any more: delete it, or use volumeRestorePolicy RandomizeNames"
-        )
+        return "belonged to a machine that no longer exists; delete it, or use volumeRestorePolicy RandomizeNames"
     if users := found.users.get(name):
-        return f"belongs to {', '.join(users)} as well: use volumeRestorePolicy RandomizeNames"
+        return f"belongs to {', '.join(users)} as well; use volumeRestorePolicy RandomizeNames"
     volumes = found.target["spec"]["template"]["spec"].get("volumes") or ()
     if not any(name in (_claim_name(volume)) for volume in volumes):
-        return "isn't of the machine any more: delete it, or use volumeRestorePolicy RandomizeNames"
+        return "no longer belongs to the machine; delete it, or use volumeRestorePolicy RandomizeNames"
     return ""
 
 

@@ -205,7 +205,7 @@ def _succeed(decided: Plan, taken: str, stamp: str) -> None:
 
 
 def _fail(situation: Situation, decided: Plan, stamp: str) -> None:
-    why = (decided.status.get("error") or {}).get("message") or "it was not ready in time"
+    why = (decided.status.get("error") or {}).get("message") or "it was not ready before the deadline"
     message = f"snapshot deadline exceeded: {why}"
     decided.status.update({"phase": FAILED, "readyToUse": False, "error": {"time": stamp, "message": message}})
     conditions = _conditions(decided)

@@ -95,13 +95,13 @@ class VMController:
             vm = self._writer.patch(self._vms, vm, {"metadata": metadata})
         if foreign:
             # Its VM may be on its way out under the same name; otherwise somebody has to decide.
-            message = f"a VirtualMachineInstance {key[1]} exists that {_named(controller)} controls"
+            message = f"VirtualMachineInstance {key[1]} already exists and is controlled by {_named(controller)}"
             self._leave_alone(vm, FAILED_CREATE, message)
             return None
         if vmi is not None and controller is None and not is_deleted(vmi):
             if run_strategy(vm) == HALTED:
                 message = (
-                    f"a VirtualMachineInstance {key[1]} exists that nothing controls; it isn't adopted, because the "
+                    f"VirtualMachineInstance {key[1]} already exists without a controller; it isn't adopted, as the "
                     f"VirtualMachine is halted and would shut it down. Start the VirtualMachine to adopt it, or "
                     "delete the VirtualMachineInstance"
                 )

@@ -189,6 +189,6 @@ def _foreign(vm: Object, data_volume: Object) -> tuple[str, str] | None:
     whose = f"belongs to {owner.get('kind')} {owner.get('name')}" if owner else "belongs to nobody"
     return (
         FAILED_CREATE,
-        f"DataVolume {name} exists, and {whose}: it is left as it is. Give the template another name, or remove the "
+        f"DataVolume {name} exists, and {whose}. It is left unchanged; rename the template, or remove the "
         "template to use what is there",
     )

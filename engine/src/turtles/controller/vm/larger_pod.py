@@ -35,6 +35,6 @@ def needed(vmi: Object, why: str, now: str) -> list[Condition]:
     :param now: RFC 3339.
     """
     found = [dict(condition) for condition in get(vmi, "status", "conditions") or ()]
-    message = f"The machine is migrated to a larger Pod: {why}."
+    message = f"Migrating the machine to a larger Pod: {why}."
     set_condition(found, MIGRATION_REQUIRED, "True", AUTO_MIGRATION_PENDING, message, now)
     return found

@@ -176,7 +176,7 @@ def _sockets_obstacle(vmi: Object, wanted: Mapping[str, Any]) -> str:
     if sockets < (get(vmi, "status", "currentCPUTopology", "sockets") or 1):
         return "Reduction of CPU socket count requires a restart"
     if get(spec, "domain", "cpu", "dedicatedCpuPlacement"):
-        return "CPUs of the node that belong to a guest alone are given to it at its start"
+        return "dedicated CPUs can only be assigned when the guest starts"
     return ""
 
 

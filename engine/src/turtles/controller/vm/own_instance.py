@@ -110,7 +110,7 @@ class OwnInstance:
         )
         log.info("VMI adopted", extra=about("vm", vmi))
         self._recorder.event(
-            vm, "Normal", "SuccessfulAdopt", f"Adopted the virtual machine instance {metadata['name']}, which runs on"
+            vm, "Normal", "SuccessfulAdopt", f"Adopted the running virtual machine instance {metadata['name']}"
         )
         return adopted
 

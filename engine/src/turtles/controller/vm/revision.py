@@ -145,7 +145,7 @@ class Revisions:
             pass
         except ApiError as error:
             log.warning(
-                "no revision stored, a later change will not ask for a restart: %s",
+                "no revision stored, later changes will not be reported as requiring a restart: %s",
                 error,
                 extra=about("vm", vm),
             )

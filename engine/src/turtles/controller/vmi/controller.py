@@ -176,7 +176,7 @@ class VMIController:
         except AlreadyExists as error:
             found = self._live_pod(vmi)
             if found is None:
-                self._not_created(vmi, f"a Pod {name} exists that is not the machine's", remedies.POD_IN_THE_WAY)
+                self._not_created(vmi, f"Pod {name} exists and does not belong to the machine", remedies.POD_IN_THE_WAY)
                 raise error
             self._pods.observe(found)
             return

@@ -22,7 +22,7 @@ _NORMAL_WAITING = ("", "ContainerCreating", "PodInitializing")
 GATE_OPEN = ("True", "NotPaused", "the virtual machine is not paused")
 GATE_PAUSED = ("False", "Paused", "the virtual machine is paused")
 GATE_TERMINATING = ("False", "Terminating", "the virtual machine is shutting down")
-GATE_ENDED = ("False", "Ended", "the virtual machine has ended")
+GATE_ENDED = ("False", "Ended", "the virtual machine has stopped")
 #: What a kubelet says of a Pod whose containers are ready and whose readiness gates are not.
 _GATES_CLOSED = "ReadinessGatesNotReady"
 

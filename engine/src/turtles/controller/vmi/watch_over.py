@@ -42,7 +42,7 @@ def watch_over(draft: Plan, pod: Object | None, now: datetime) -> None:
                 "LauncherPodDeleted",
                 (
                     f"the virt-launcher Pod {pod['metadata']['name']} is being deleted ({end.disruption(pod)}): the "
-                    "guest is asked to shut down; a VirtualMachine with runStrategy Always starts a new instance, "
+                    "guest is asked to shut down; VirtualMachines with runStrategy Always start a new instance; "
                     "others have to be started again"
                 ),
             )

@@ -62,7 +62,7 @@ class Skopeo:
         with open(output, "rb") as file:
             raw = file.read(2 * image_manifest.MAX_MANIFEST)
         if wanted and digest_of(raw) != wanted:
-            raise PullError(f"{registry} sent another manifest than {wanted}")
+            raise PullError(f"{registry} sent a manifest other than {wanted}")
         return raw
 
     def download(

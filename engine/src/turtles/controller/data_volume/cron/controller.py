@@ -137,7 +137,7 @@ class DataImportCronController:
             return ""
         user = creator(cron)
         if user is None:
-            return "nobody knows who created the DataImportCron; delete it, and create it again"
+            return "the creator of the DataImportCron is unknown; delete the DataImportCron and create it again"
         return copy_rights.refusal(self._client, user, source, namespace)
 
     def _carry_out(self, cron: Object, decided: Plan, observed: Observed) -> None:

@@ -133,7 +133,7 @@ def plan(cron: Object, observed: Observed, now: datetime) -> Plan:
         elif is_complete or current is None:
             if observed.in_the_way is not None:
                 name = import_name(cron, digest)
-                message = f"DataVolume {name} exists and is not of this DataImportCron; delete it"
+                message = f"DataVolume {name} exists and does not belong to this DataImportCron; delete it"
                 state = ("False", "ImportFailed", message)
             elif observed.refusal:
                 state = ("False", "ImportFailed", trouble)
@@ -148,7 +148,7 @@ def plan(cron: Object, observed: Observed, now: datetime) -> Plan:
     else:
         state = ("False", "NoDigest", f"No source digest: {trouble}" if trouble else "No source digest")
     if trouble and state[1] == "UpToDate":
-        state = (*state[:2], f"{state[2]}, as far as is known: {trouble}")
+        state = (*state[:2], f"{state[2]}(last known state): {trouble}")
     _source(cron, observed.data_source, decided)
     last = decided.annotations.get(cdi.LAST_CRON_TIME) or _annotations(cron).get(cdi.LAST_CRON_TIME)
     if times.parse_time(last):
@@ -188,7 +188,7 @@ def _poll(cron: Object, observed: Observed, decided: Plan, now: datetime) -> str
         return ""
     if is_final(pod):
         decided.delete_poller, decided.wait = True, _AGAIN
-        return str(message or get(pod, "status", "message") or "the poller ended without a digest")
+        return str(message or get(pod, "status", "message") or "the poller ended without reporting a digest")
     trouble = ": ".join(container_trouble(pod) or ())
     decided.wait = _AGAIN
     return message or missing(pod, [trouble, *observed.told], "spec.template.spec.source.registry") or trouble

@@ -102,7 +102,7 @@ class PopulatorController:
     def _carry_out(self, claim: Object, decided: Plan, observed: Observed) -> None:
         if decided.create is not None and self._writer.add(self._data_volumes, decided.create) is not None:
             self._recorder.event(claim, *CREATED)
-            log.info("claim is filled in the place of another one", extra=about("claim", claim))
+            log.info("claim is populated on behalf of another one", extra=about("claim", claim))
         if decided.give and observed.volume is not None:
             give(self._client, observed.volume, claim)
             log.info("volume handed over", extra=about("claim", claim, volume=observed.volume["metadata"]["name"]))

@@ -137,8 +137,8 @@ def _begin(claim: Object, observed: Observed) -> Plan:
     metadata, spec = claim["metadata"], claim["spec"]
     name = f"{metadata['namespace']}/{metadata['name']}"
     if reference.namespace not in ("", metadata["namespace"]):
-        message = f"spec.dataSourceRef.namespace {reference.namespace!r} is another namespace than the claim's; "
-        return _impossible(claim, f"{message}leave it out, and have {reference.kind} {reference.name} beside the claim")
+        message = f"spec.dataSourceRef.namespace {reference.namespace!r}is not the claim's namespace; "
+        return _impossible(claim, f"{message}remove it, and use a {reference.kind} in the claim's namespace")
     if observed.source is None or not _is_for(observed.source, claim):
         why = "is for another claim (spec.targetClaim)" if observed.source else "doesn't exist: create it"
         return _impossible(claim, f"{reference.kind} {metadata['namespace']}/{reference.name} {why}")
@@ -158,7 +158,7 @@ def _begin(claim: Object, observed: Observed) -> Plan:
         was_wrong = annotations_of(claim).get(cdi.FAILURE_REASON) == cdi.ERROR
         return Plan(note={cdi.FAILURE_REASON: "", cdi.FAILURE_MESSAGE: ""} if was_wrong else {})
     if observed.in_the_way:
-        return _impossible(claim, f"DataVolume {prime_name(claim)} exists and is not of this claim; delete it")
+        return _impossible(claim, f"DataVolume {prime_name(claim)} exists and does not belong to this claim; delete it")
     return Plan(
         note={PRIME: prime_name(claim), **_state(reference.kind, PENDING)}, create=prime(claim, observed.source)
     )

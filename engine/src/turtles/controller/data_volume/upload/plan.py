@@ -103,7 +103,7 @@ def _start(claim: Object, observed: Observed) -> Plan:
         if not claims.waits_for_consumer(storage_class) or not immediately:
             return Plan()
     if observed.in_the_way:
-        message = f"{observed.in_the_way} exists and does not belong to the upload; delete it, or give another name"
+        message = f"{observed.in_the_way} exists and does not belong to the upload; delete it, or use another name"
         return Plan(note=_failing(message))
     if not observed.authorities:
         return Plan(wait=_LOOK)
