@@ -99,9 +99,9 @@ options:
       state:
         description:
           - Whether the interface has a link. Changes of it reach a guest that runs.
-          - V(absent) unplugs an interface from a guest that runs, if it is one with V(bridge) on a further network. The
+          - V(absent) unplugs an interface from a guest that runs, if it is one with V(bridge) on a secondary network. The
             server then removes it from the VirtualMachine. To leave it out at once takes a restart of the guest.
-          - An interface with V(bridge) on a further network that is added to a running VirtualMachine is plugged in.
+          - An interface with V(bridge) on a secondary network that is added to a running VirtualMachine is plugged in.
         type: str
         choices: [up, down, absent]
   cloud_init:

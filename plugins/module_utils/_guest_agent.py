@@ -174,7 +174,7 @@ class GuestAgent:
         missing = [command for command in _NEEDED if not enabled.get(command)]
         if missing:
             raise NotAllowed(
-                "%s: its guest agent isn't allowed to run commands (%s). Allow it in the guest; on RHEL and derivatives, in "
+                "%s: its guest agent may not run commands (%s). Allow it in the guest; on RHEL and the like in "
                 "/etc/sysconfig/qemu-ga." % (self, ", ".join(missing))
             )
 

@@ -56,7 +56,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Migrate a machine to some other node
+- name: Migrate a machine to another node
   turtles.kubevirt.migration:
     vm: web
     namespace: shop

@@ -43,7 +43,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Have the virtual machines leave a node
+- name: Drain a node
   turtles.kubevirt.node_drain:
     name: rack7-node3
     wait_timeout: 1800

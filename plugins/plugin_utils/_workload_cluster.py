@@ -99,7 +99,7 @@ def _version(version, recorded, available):
     wanted = match[1]
     if recorded and recorded != wanted:
         raise DeclarationError(
-            f"workload_cluster_version is {wanted}, and the cluster runs {recorded}: the role doesn't upgrade clusters. "
+            f"workload_cluster_version is {wanted}, and the cluster runs {recorded}: the role can't upgrade it. "
             f"Leave it at {recorded}, or create another cluster."
         )
     found = available.removeprefix("v") if available else None

@@ -165,7 +165,7 @@ def test_links(before: str | None, after: str | None, stored: str | None) -> Non
 
 
 def with_networks(*entries: dict[str, Any], name: str = "lan") -> dict[str, Any]:
-    """Return a VMI with these interfaces beside that of the Pod network; all are on further networks."""
+    """Return a VMI with these interfaces beside that of the Pod network; all are on secondary networks."""
     old = vmi(devices={"interfaces": [{"name": "default", "masquerade": {}}, *entries]})
     further = [{"name": each["name"], "multus": {"networkName": name}} for each in entries]
     old["spec"]["networks"] = [{"name": "default", "pod": {}}, *further]

@@ -91,7 +91,7 @@ PLAY = """
 
 def test_the_lookup_plugin(play_file, tmp_path, monkeypatch):
     assert play_file(PLAY, "-e", "name=debian:13")[0]["user"] == "debian"
-    with pytest.raises(AssertionError, match=re.escape("the catalogue of images has no web. There are almalinux:10, ")):
+    with pytest.raises(AssertionError, match=re.escape("the catalogue of images has no web; it has almalinux:10, ")):
         play_file(PLAY, "-e", "name=web")
     (tmp_path / "images.yml").write_text("web: {disk: 'https://images.example.com/web.img'}")
     monkeypatch.setenv("TURTLES_IMAGE_CATALOGUE", str(tmp_path / "images.yml"))

@@ -65,7 +65,7 @@ MEMORY_OVERHEAD = "kubevirt.io/memory-overhead-bytes"
 IGNITION = "kubevirt.io/ignitiondata"
 PCI_TOPOLOGY_VERSION = "kubevirt.io/pci-topology-version"
 PCI_TOPOLOGY_V3 = "v3"
-#: Annotations of a Pod for Multus, and of Multus: further networks, the one instead of the Pod network, what it got.
+#: Annotations of a Pod for Multus, and of Multus: secondary networks, the one instead of the Pod network, what it got.
 NETWORKS = "k8s.v1.cni.cncf.io/networks"
 DEFAULT_NETWORK = "v1.multus-cni.io/default-network"
 NETWORK_STATUS = "k8s.v1.cni.cncf.io/network-status"

@@ -4,7 +4,7 @@
 The node agent builds the devices and the domain XML from the plan, the launcher serves it by DHCP; both derive it from
 the same facts, so that nothing has to be passed between them. The rules are those of the KubeVirt user guide,
 "Interfaces and networks": with *bridge* the Pod's address and MAC move into the guest; with *masquerade* the guest has
-10.0.2.2 behind NAT. A further network (``multus``) has an interface of its own in the Pod, whose name is derived from
+10.0.2.2 behind NAT. A secondary network (``multus``) has an interface of its own in the Pod, whose name is derived from
 the network's as KubeVirt does it.
 """
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """How a running instance follows its VirtualMachine's network interfaces. Pure.
 
-A new interface with a bridge on a further network is plugged in; one whose state becomes ``absent`` is unplugged, and
+A new interface with a bridge on a secondary network is plugged in; one whose state becomes ``absent`` is unplugged, and
 then removed from instance and template. Source: KubeVirt user guide, "Hotplug Network Interfaces".
 """
 

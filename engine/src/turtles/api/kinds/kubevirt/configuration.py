@@ -72,7 +72,7 @@ DEVELOPER = Struct(
 )
 _BINDING_PLUGIN = Struct(
     "A network binding plugin: how guests' interfaces are connected by somebody else's parts.",
-    field("networkAttachmentDefinition", STRING, "A further network of the Pod, whose CNI plugin prepares it."),
+    field("networkAttachmentDefinition", STRING, "A secondary network of the Pod, whose CNI plugin prepares it."),
     field("sidecarImage", STRING, "Image of a hook sidecar, which changes the domain."),
     field(
         "domainAttachmentType",
