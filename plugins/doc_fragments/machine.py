@@ -98,10 +98,10 @@ options:
         elements: int
       state:
         description:
-          - Whether the interface has a link. Changes of it reach a guest that runs.
-          - V(absent) unplugs an interface from a guest that runs, if it is one with V(bridge) on a secondary network. The
-            server then removes it from the VirtualMachine. To leave it out at once takes a restart of the guest.
-          - An interface with V(bridge) on a secondary network that is added to a running VirtualMachine is plugged in.
+          - Whether the interface has a link. Changes apply to a running guest.
+          - V(absent) unplugs a V(bridge) interface on a secondary network from a running guest. The server then removes
+            it from the VirtualMachine. Just leaving it out requires a restart of the guest.
+          - A V(bridge) interface on a secondary network that is added to a running VirtualMachine is hot-plugged.
         type: str
         choices: [up, down, absent]
   cloud_init:

@@ -426,7 +426,7 @@ def test_bad_input_is_told_with_its_place(api, run, options, message):
 
 def test_mistakes_are_told_together(run):
     failed = run("fleet", vms=[{"name": "a", "memroy": 1}, {"name": "b", "imagge": 1}], namespace="default")
-    assert "vms[0].memroy: there is no such key. Did you mean memory? vms[1].imagge" in failed.msg.replace("?.", "?")
+    assert "vms[0].memroy: unknown key. Did you mean memory? vms[1].imagge" in failed.msg.replace("?.", "?")
 
 
 def test_what_the_server_refuses_is_told_for_each_machine(api, fleet):
