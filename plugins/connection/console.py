@@ -47,7 +47,7 @@ options:
 extends_documentation_fragment:
   - turtles.kubevirt.connection
 notes:
-  - A console has one session. A task ends the one that somebody else has, and is ended by the next one.
+  - A console has one session. A task closes an existing session, and is closed by the next one.
   - After each task the user is logged out.
   - Passwords for C(become) can't be entered. Log in as that user, or let C(sudo) ask for none.
   - Files and outputs are compared by checksum, since the kernel and other programs may write to the console as well.

@@ -12,7 +12,7 @@ author:
   - turtles.kubevirt contributors (!UNKNOWN)
 description:
   - Runs tasks on a guest by the QEMU guest agent. The guest needs neither a network nor an SSH server nor keys or
-    passwords, and unlike with the console nobody is logged in or out.
+    passwords, and unlike the console, it has no login sessions.
   - The KubeVirt API runs no commands in guests. The agent is asked by C(virsh) in the container C(compute) of the
     launcher's Pod, so the user of the API needs the rights to C(get) C(virtualmachineinstances), to C(list) C(pods) and
     to C(create) C(pods/exec), with Kubernetes before 1.35 also to C(get) C(pods/exec). The ClusterRole C(edit) of

@@ -204,7 +204,7 @@ options:
       - Further keys are C(revision_name), the ControllerRevision that counts instead of the object itself, and instead
         of C(name) C(infer_from_volume), a volume whose claim names the instance type in its labels, with
         C(infer_from_volume_failure_policy), V(Reject) or V(Ignore).
-      - The machine can't have O(memory) or O(cpu) of its own in addition. It keeps the instance type as it was when it
+      - The machine can't have O(memory) or O(cpu) in addition. It keeps the instance type as it was when it
         was first started with it.
     type: raw
   preference:

@@ -88,7 +88,7 @@ options:
   use_service:
     description:
       - Whether machines are reached through Services of type C(LoadBalancer) and C(NodePort), if there is one that
-        leads to port 22 of the guest (5986, else 5985, for C(winrm) and C(psrp)). It may have other ports too. From
+        forwards to port 22 of the guest (5986, else 5985, for C(winrm) and C(psrp)). It may have other ports too. From
         outside of a cluster there often is no other way.
       - With V(false) machines are reached at their own addresses, which is right where these can be reached, as on a
         machine in standalone mode, where ports of nodes are served on few addresses.

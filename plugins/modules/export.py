@@ -132,7 +132,7 @@ EXAMPLES = r"""
   ansible.builtin.debug:
     msg: "{{ db.files | map(attribute='path') }}"
 
-- name: Download a disk of a snapshot, and what makes the machine again
+- name: Download a disk of a snapshot, and the manifest of its machine
   turtles.kubevirt.export:
     name: before-upgrade
     namespace: shop
@@ -143,7 +143,7 @@ EXAMPLES = r"""
     manifest: true
     ttl: 8h
 
-- name: Let somebody else download a claim, from outside of a cluster
+- name: Let others download a claim from outside the cluster
   turtles.kubevirt.export:
     name: logs
     namespace: shop
@@ -151,7 +151,7 @@ EXAMPLES = r"""
     token_secret: logs-token
     ttl: 24h
 
-- name: Don't offer it any longer
+- name: Stop offering it
   turtles.kubevirt.export:
     name: logs
     namespace: shop

@@ -17,7 +17,7 @@ description:
   - Changes can be rolled out in batches, canaries first, with health checks and a roll-back; see O(rollout).
   - The present state of all machines is read at once, and one watch per kind tells of their progress, so the time
     the task takes hardly depends on their number.
-  - A task that was interrupted goes on when it is run again. What is as declared already is checked first.
+  - An interrupted task continues when it is run again. Machines that already match are checked first.
   - Machines that exist but aren't declared are left alone, unless O(prune) says otherwise.
 options:
   vms:
@@ -90,7 +90,7 @@ options:
           - V(stop) ends the task after the batch in which a machine fails; what hasn't been changed stays as it is.
           - V(rollback) also gives all machines that the task has changed the declaration that they had, restarts those
             that need it, and deletes those that the task has created.
-          - V(continue) goes on with the next batch, and fails in the end.
+          - V(continue) continues with the next batch, and fails at the end.
         type: str
         choices: [stop, rollback, continue]
         default: stop
@@ -98,7 +98,7 @@ options:
         description:
           - Whether guests are restarted that wouldn't see their changed declaration otherwise
             (C(RestartRequired)). Without, they see it when they are started next.
-          - In check mode every change of the template of a guest that runs counts as one that needs it.
+          - In check mode, every change of a running guest's template is assumed to need it.
         type: bool
         default: false
   probe:
@@ -117,7 +117,7 @@ options:
         type: int
         default: 60
   prune:
-    description: Deletion of machines that aren't declared (any more).
+    description: Deletion of machines that aren't declared.
     type: dict
     suboptions:
       label_selector:
@@ -155,7 +155,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Run three web servers with addresses and cloud-init data of their own
+- name: Run three web servers with individual addresses and cloud-init data
   turtles.kubevirt.fleet:
     namespace: shop
     labels:

@@ -45,7 +45,7 @@ options:
     default: false
   wait_for:
     description:
-      - JMESPath expression that has to be true for each of the objects in the end, with O(state=present) and
+      - JMESPath expression that must become true for each of the objects, with O(state=present) and
         O(wait=true), such as V(status.phase == 'Bound'). Without it, only CustomResourceDefinitions and APIServices are
         waited for.
       - Needs the Python package C(jmespath).
@@ -112,7 +112,7 @@ EXAMPLES = r"""
       field_manager: shop-playbook
       force_conflicts: true
 
-- name: Run a Pod, and go on when it is ready
+- name: Run a Pod and wait until it is ready
   turtles.kubevirt.manifest:
     src: /etc/turtles/pod.yaml
     wait_for: status.conditions[?type == 'Ready'] | [0].status == 'True'

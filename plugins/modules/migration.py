@@ -20,7 +20,7 @@ options:
     description:
       - V(migrated) migrates the machine, away from the node that it is on. A migration that is already under way is the
         one that is waited for.
-      - V(cancelled) cancels the migration that is under way; the guest goes on running where it is.
+      - V(cancelled) cancels the current migration; the guest keeps running on its node.
     type: str
     choices: [migrated, cancelled]
     default: migrated
@@ -38,7 +38,7 @@ options:
     description: Name of the node to go to. A machine that is there already stays there, and nothing is changed.
     type: str
   node_selector:
-    description: Labels that the node to go to must have, besides those that the machine itself asks for.
+    description: Labels that the target node must have, in addition to those that the machine requires.
     type: dict
 extends_documentation_fragment:
   - turtles.kubevirt.auth
@@ -48,7 +48,7 @@ extends_documentation_fragment:
   - turtles.kubevirt.wait
 notes:
   - Without O(from_node) and O(node), each run migrates the machine once more, as each restart restarts it.
-  - O(wait) waits until the guest runs at its target. A migration that fails makes the task fail; the guest goes on
+  - O(wait) waits until the guest runs at its target. If the migration fails, the task fails; the guest keeps
     running where it is.
   - Users need the role C(kubevirt.io:migrate).
 seealso:

@@ -124,7 +124,7 @@ options:
         description: Its PCI address, such as V(0000:00:1f.6).
         type: str
   ipam:
-    description: Where addresses come from. Without it, machines bring their own.
+    description: Address management. Without it, machines configure their own addresses.
     type: dict
     suboptions:
       type:
@@ -200,7 +200,7 @@ EXAMPLES = r"""
       subnet: 192.0.2.0/24
       range_start: 192.0.2.10
 
-- name: Have the network of the node's second interface, where machines bring their own addresses
+- name: Declare the network of the node's second interface, where machines configure their own addresses
   turtles.kubevirt.network:
     name: lan
     namespace: shop

@@ -32,7 +32,7 @@ options:
       - Needs the Python package C(jmespath).
     type: str
   wait_timeout:
-    description: Seconds after which waiting fails. The error says what was missing.
+    description: Seconds after which waiting fails. The error says why.
     type: int
     default: 300
 extends_documentation_fragment:

@@ -130,7 +130,7 @@ EXAMPLES = r"""
         selectionPolicy:
           sortPolicy: Newest
 
-- name: Give each machine a cloud-init Secret of its own, named web-init-0, web-init-1 and so on
+- name: Give each machine its own cloud-init Secret, named web-init-0, web-init-1 and so on
   turtles.kubevirt.pool:
     name: web
     namespace: shop
@@ -144,7 +144,7 @@ EXAMPLES = r"""
     name_generation:
       appendIndexToSecretRefs: true
 
-- name: Run two databases of a common size, each with a disk of its own that it is created with
+- name: Run two databases of a common size, each created with its own disk
   turtles.kubevirt.pool:
     name: db
     namespace: shop

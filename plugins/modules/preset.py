@@ -78,7 +78,7 @@ EXAMPLES = r"""
     - {name: small, memory: 128Mi, cores: 1}
     - {name: large, memory: 4Gi, cores: 4}
 
-- name: Run a small virtual machine; it declares no memory of its own
+- name: Run a small virtual machine that gets its memory from the preset
   turtles.kubevirt.vm:
     name: web
     namespace: shop

@@ -13,7 +13,7 @@ author:
   - turtles.kubevirt contributors (!UNKNOWN)
 description:
   - Restores the disks and the specification of a virtual machine from a snapshot, by a VirtualMachineRestore of the
-    KubeVirt API. If the machine doesn't exist, it becomes a copy with an identity of its own.
+    KubeVirt API. If the machine doesn't exist, it is created as a copy with its own identity.
   - Each name stands for one restore. Once that is complete, running the task again changes nothing.
   - The machine is stopped afterwards; start it with M(turtles.kubevirt.vm).
 options:

@@ -12,7 +12,7 @@ version_added: 0.1.0
 author:
   - turtles.kubevirt contributors (!UNKNOWN)
 description:
-  - Takes a picture of the screen of a running guest and saves it as a PNG file. It disturbs nobody who uses the screen.
+  - Takes a picture of the screen of a running guest and saves it as a PNG file. It doesn't disturb users of the screen.
 options:
   name:
     description: Name of the VirtualMachine, which is that of its instance.

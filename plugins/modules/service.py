@@ -44,7 +44,7 @@ options:
     type: str
     choices: [ClusterIP, NodePort, LoadBalancer]
   headless:
-    description: Whether a new Service has no address of its own, and its name leads to the machines themselves.
+    description: Whether a new Service has no address, so that its name resolves to the machines themselves.
     type: bool
   ports:
     description:

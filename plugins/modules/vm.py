@@ -39,7 +39,7 @@ options:
         running. The instance stays the same.
       - V(absent) deletes the VirtualMachine.
       - An instance that is to run but never did, for instance because its image doesn't exist, is replaced when the
-        template has changed since. A guest that runs is never restarted for a change, see RV(restart_required).
+        template has changed since. A running guest is never restarted for a change, see RV(restart_required).
     type: str
     choices: [present, running, started, stopped, restarted, paused, unpaused, soft_rebooted, reset, absent]
     default: present
@@ -113,7 +113,7 @@ options:
         type: str
         choices: [Foreground, Background, Orphan]
       preconditions:
-        description: What the VirtualMachine has to have. The task fails if it has another.
+        description: What the VirtualMachine must have. The task fails if it differs.
         type: dict
         suboptions:
           resourceVersion:
@@ -262,14 +262,14 @@ EXAMPLES = r"""
       name: large
       kind: VirtualMachineInstancetype
 
-- name: Run a machine, and go on when one can log in
+- name: Run a machine and wait until SSH is available
   turtles.kubevirt.vm:
     name: web
     namespace: shop
     state: running
     wait_for: ssh
 
-- name: Run a machine, and go on when cloud-init has installed and configured what it is to
+- name: Run a machine and wait until cloud-init has finished
   turtles.kubevirt.vm:
     name: web
     namespace: shop
@@ -297,7 +297,7 @@ EXAMPLES = r"""
     namespace: shop
     state: soft_rebooted
 
-- name: Give its guest a minute to shut down, and delete it, unless somebody has replaced it
+- name: Shut its guest down within a minute, and delete it unless it was replaced
   turtles.kubevirt.vm:
     name: db
     namespace: shop
@@ -307,7 +307,7 @@ EXAMPLES = r"""
       preconditions:
         uid: "{{ db.result.metadata.uid }}"
 
-- name: Create a machine with a name of its own each time
+- name: Create a machine with a generated name
   turtles.kubevirt.vm:
     generate_name: worker-
     namespace: shop

@@ -98,7 +98,7 @@ def test_device_names_leave_out_what_the_guest_does_not_see() -> None:
         (
             {"persistentVolumeClaim": {"claimName": "x"}},
             {"volumeMode": "Block"},
-            "disk 'a' is a LUN, which bus 'sata' can't have; use scsi",
+            "disk 'a' is a LUN, which bus 'sata' doesn't support; use scsi",
         ),
     ],
 )

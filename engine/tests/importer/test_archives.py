@@ -154,7 +154,7 @@ def test_an_archive_that_is_cut_off_or_damaged(server: FileServer, claim: Path, 
 
 
 def test_a_disk_is_no_archive(server: FileServer, claim: Path) -> None:
-    with pytest.raises(ImportRefused, match="the archive is damaged"):
+    with pytest.raises(ImportRefused, match="the archive is corrupt"):
         run(server, claim, b"MBR" * MIB)
 
 

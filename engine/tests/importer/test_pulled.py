@@ -178,7 +178,7 @@ def test_images_without_a_disk_that_can_be_used(
 
 def test_a_layer_that_is_no_archive(tmp_path: Path, server: ImageRegistry, image: Image) -> None:
     server.push("broken", gzip.compress(b"no archive" * 1000))
-    with pytest.raises(ImportRefused, match="the archive is damaged"):
+    with pytest.raises(ImportRefused, match="the archive is corrupt"):
         run(named(image, "broken:1"), tmp_path)
 
 

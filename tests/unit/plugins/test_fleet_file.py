@@ -112,7 +112,7 @@ def test_a_whole_fleet_comes_and_goes(api, role):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (("images:", "image:"), "image: there is no such key. Did you mean images?"),
+        (("images:", "image:"), "image: unknown key. Did you mean images?"),
         (("memory: 64Mi", "memroy: 64Mi"), "vms[0].memroy: unknown key. Did you mean memory?"),
         (
             ('memory: "{{ size', 'memroy: "{{ size'),

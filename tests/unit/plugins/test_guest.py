@@ -265,7 +265,7 @@ def test_a_guest_without_a_screen(api, run, tmp_path):
     api.instance("default", "web")
     api.guests = {"vnc/screenshot": Refused(400, "BadRequest", "No graphics devices are present.")}
     failed = run("screenshot", dest=str(tmp_path / "web.png"), **GUEST)
-    assert "default/web: the screen can't be shown: No graphics devices are present." in failed.msg
+    assert "default/web: can't take a screenshot: No graphics devices are present." in failed.msg
 
 
 def test_what_is_no_picture(api, run, tmp_path):

@@ -177,7 +177,7 @@ def test_an_image_that_turns_out_to_be_hostile(api, proxy, run, options):
         ({"src": "/nowhere"}, "src: /nowhere can't be read"),
         ({"size": None}, "size: missing for a new disk"),
         ({"checksum": "sha256:00"}, "doesn't have one of the forms"),
-        ({"checksum": f"sha256:{'0' * 64}"}, "it is another file, or it is damaged"),
+        ({"checksum": f"sha256:{'0' * 64}"}, "it is another file, or is corrupt"),
         ({"upload_proxy_url": "http://127.0.0.1"}, "isn't an https URL"),
         ({"upload_proxy_ca": "/nowhere"}, "upload_proxy_ca: /nowhere can't be read"),
     ],

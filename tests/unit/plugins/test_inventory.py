@@ -313,7 +313,7 @@ def test_expressions_make_variables_and_select(api, inventory):
         ({"select": "spec.["}, "inventory.kubevirt.yml: select: 'spec.[' isn't a JMESPath expression"),
         ({"variables": {"a": "to_number("}}, "variables.a: 'to_number(' isn't a JMESPath expression"),
         ({"variables": {"a": "abs(kind)"}}, "variables.a: 'abs(kind)' fails for default/web: "),
-        ({"variables": {"a b": "kind"}}, "variables: 'a b' can't be the name of a variable."),
+        ({"variables": {"a b": "kind"}}, "variables: 'a b' isn't a valid variable name."),
         ({"variables": {"a": 3}}, "variables.a: must be a JMESPath expression, but is the number 3."),
     ],
 )
