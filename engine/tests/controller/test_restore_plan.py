@@ -254,7 +254,7 @@ def test_in_place_the_machines_own_claim_goes_first() -> None:
         (situation(machine(), None, made("data", own=False), users={"data": ["other"]}), "belongs to other as well"),
         (
             situation(machine([{"name": "data", "emptyDisk": {}}]), None, made("data", own=False)),
-            "isn't of the machine any more",
+            "no longer belongs to the machine",
         ),
         (situation(None, None, made("data", own=False)), "which doesn't exist any more"),
     ],
