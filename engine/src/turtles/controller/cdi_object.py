@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from turtles import __version__
 from turtles.api import times
 from turtles.api.changes import merge_diff
-from turtles.api.conditions import set_condition
+from turtles.api.conditions import conditions_in, set_condition
 from turtles.api.kinds.cdi import DEPLOYED, ERROR
 from turtles.api.kinds.cdi_config import NAME
 from turtles.api.objects import Object, annotations_of, get, is_deleted
@@ -62,7 +62,7 @@ def plan(cdi: Object, counts: Object | None, config: Object | None, now: str) ->
     :param counts: the object that counts. :param config: the CDIConfig.
     """
     status = copy.deepcopy(cdi.get("status") or {})
-    conditions = status.setdefault("conditions", [])
+    conditions = conditions_in(status)
     if counts is None or counts["metadata"]["uid"] != cdi["metadata"]["uid"]:
         other = counts["metadata"]["name"] if counts else ""
         message = f"CDI {other} is already in use; only one is allowed: delete one of the two"

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from turtles.api import labels, times
-from turtles.api.conditions import GUEST_NOT_RUNNING, get_condition, set_condition
+from turtles.api.conditions import GUEST_NOT_RUNNING, condition_of, set_condition
 from turtles.api.objects import Object, annotations_of, controller_of, labels_of
 from turtles.api.phases import FAILED, HANDED_OVER, is_final, phase_of, set_phase
 from turtles.controller.caches import BY_NODE, BY_OWNER
@@ -50,7 +50,7 @@ def is_alive(pod: Mapping[str, Any]) -> bool:
 
 def is_ready(node: Mapping[str, Any]) -> bool:
     """Whether the node's kubelet reports, as far as is known."""
-    ready = get_condition((node.get("status") or {}).get("conditions"), "Ready")
+    ready = condition_of(node, "Ready")
     return ready is None or ready.get("status") == "True"
 
 

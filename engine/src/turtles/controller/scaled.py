@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from turtles.api.conditions import is_true, remove_condition, set_condition
+from turtles.api.conditions import has_condition, remove_condition, set_condition
 from turtles.api.objects import Object
 from turtles.api.selectors import as_text
 
@@ -18,7 +18,7 @@ def replicas_of(owner: Object) -> int:
 
 def is_ready(member: Object) -> bool:
     """Tell whether an instance or a machine is ready."""
-    return is_true((member.get("status") or {}).get("conditions"), "Ready")
+    return has_condition(member, "Ready")
 
 
 def scaled_status(

@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from turtles.api import labels
-from turtles.api.conditions import get_condition, is_true
+from turtles.api.conditions import condition_of, has_condition
 from turtles.api.objects import Object, labels_of
 from turtles.api.phases import is_final
 from turtles.kube.client import JSON, ApiError, Client, Invalid, NotFound
@@ -90,7 +90,7 @@ class EvictionReview:
         strategy = vmi["spec"].get("evictionStrategy")
         name = f"{vmi['metadata']['namespace']}/{vmi['metadata']['name']}"
         migrates = strategy in ("LiveMigrate", "LiveMigrateIfPossible")
-        if migrates and is_true((vmi.get("status") or {}).get("conditions"), "LiveMigratable"):
+        if migrates and has_condition(vmi, "LiveMigratable"):
             if not dry_run:
                 self._mark(vmi, f"Pod {pod} has to leave node {{node}}: its guest is migrated to another node")
             return _evacuation(vmi, name)
@@ -147,7 +147,7 @@ def _has_guest(vmi: Mapping[str, Any], of_pod: Mapping[str, Any]) -> bool:
 
 
 def _why_not(vmi: Mapping[str, Any]) -> str:
-    condition = get_condition((vmi.get("status") or {}).get("conditions"), "LiveMigratable") or {}
+    condition = condition_of(vmi, "LiveMigratable") or {}
     return str(condition.get("message") or "its guest has not been started yet")
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from turtles.api.clones import FAILED, RESTORE_IN_PROGRESS, SNAPSHOT, SNAPSHOT_IN_PROGRESS, SUCCEEDED, kept
 from turtles.api.clones import VM as MACHINE
-from turtles.api.conditions import set_condition
+from turtles.api.conditions import conditions_in, set_condition
 from turtles.api.kinds import snapshot as kinds
 from turtles.api.labels import LAST_APPLIED
 from turtles.api.objects import Object, get, is_deleted, owner_reference
@@ -218,6 +218,6 @@ def failed(decided: Plan, message: str, now: datetime) -> None:
 
 
 def _conditions(decided: Plan, ready: str, progressing: str, reason: str, message: str, stamp: str) -> None:
-    conditions: list[Object] = decided.status.setdefault("conditions", [])
+    conditions: list[Object] = conditions_in(decided.status)
     set_condition(conditions, "Ready", ready, reason, message, now=stamp)
     set_condition(conditions, "Progressing", progressing, reason, message, now=stamp)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from turtles.api import cdi, quantity, uploads
-from turtles.api.conditions import get_condition
+from turtles.api.conditions import condition_of
 from turtles.api.data_sources import CopySource
 from turtles.api.objects import Object, annotations_of, controller_of, get, is_controlled_by, is_deleted
 from turtles.api.phases import FAILED, SUCCEEDED, phase_of
@@ -289,7 +289,7 @@ def _watch(data_volume: Object, observed: Observed, target: Object, pod: Object)
     if trouble:
         return Step(_scheduled(data_volume), failed(": ".join(trouble)))
     waiting = get(container, "state", "waiting") or {}
-    scheduled = get_condition(get(pod, "status", "conditions"), "PodScheduled") or {}
+    scheduled = condition_of(pod, "PodScheduled") or {}
     why = scheduled if scheduled.get("status") == "False" else waiting
     running = Running(False, str(why.get("reason") or ""), str(why.get("message") or ""))
     return Step(_scheduled(data_volume), running, wait=_LOOK if waits_silently(pod) else None)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from turtles.api import cdi
-from turtles.api.conditions import get_condition
+from turtles.api.conditions import condition_of
 from turtles.api.data_sources import CopySource, copy_source
 from turtles.api.kinds.data_volume import DATA_VOLUME
 from turtles.api.objects import Object, controller_of, get, is_deleted
@@ -118,7 +118,7 @@ def move(data_volume: Object, source: CopySource, aside: Aside) -> Move:
         if why := _not_at_hand(aside):
             return Move(cdi.TRANSFER_IN_PROGRESS, Running(False, cdi.ERROR, why))
         return Move(cdi.TRANSFER_IN_PROGRESS, target=_target(aside))
-    told = get_condition(get(made, "status", "conditions"), cdi.RUNNING) or {}
+    told = condition_of(made, cdi.RUNNING) or {}
     running = Running(told.get("status") == "True", told.get("reason") or "", told.get("message") or "")
     progress = get(made, "status", "progress") or UNKNOWN_PROGRESS
     return Move(phase or cdi.CLONE_SCHEDULED, running, progress)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from turtles.api import exports
-from turtles.api.conditions import set_condition
+from turtles.api.conditions import conditions_in, set_condition
 from turtles.api.objects import Object, get, is_deleted
 from turtles.api.phases import FINAL_PHASES, RUNNING, SUCCEEDED
 from turtles.api.times import rest_of, rfc3339
@@ -78,7 +78,7 @@ def plan(export: Object, source: Source, observed: Observed, now: datetime) -> P
     status |= {"tokenSecretRef": exports.token_secret(export), "serviceName": exports.name_of(export)}
     if source.machine_name:
         status["virtualMachineName"] = source.machine_name
-    conditions = status.setdefault("conditions", [])
+    conditions = conditions_in(status)
     stamp = rfc3339(now)
     decided.create_claims = source.create
     phase, ready = _serve(export, source, observed, decided)

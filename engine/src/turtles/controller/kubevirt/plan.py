@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from turtles import __version__
 from turtles.api import configuration_reader
-from turtles.api.conditions import set_condition
+from turtles.api.conditions import conditions_in, set_condition
 from turtles.api.objects import Object, is_deleted
 from turtles.controller.kubevirt.health import Component
 
@@ -44,7 +44,7 @@ def plan(
     }
     metadata, status = wanted["metadata"], wanted["status"]
     finalizers = metadata.get("finalizers") or []
-    conditions = status.setdefault("conditions", [])
+    conditions = conditions_in(status)
     if is_deleted(kubevirt):
         blocked = configuration_reader.from_kubevirt(kubevirt).uninstall_blocked
         message = f"{machines} virtual machines and instances still exist"

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from turtles.api import labels as names
-from turtles.api.conditions import is_true
+from turtles.api.conditions import has_condition
 from turtles.api.objects import annotations_of, get, labels_of
 from turtles.api.phases import RUNNING, phase_of
 from turtles.controller.metrics.common import OTHER, system, vnics
@@ -87,7 +87,7 @@ def _is_outdated(vmi: Mapping[str, Any]) -> bool:
 
 def _is_evictable(vmi: Mapping[str, Any], eviction_strategy: str) -> bool:
     strategy = vmi["spec"].get("evictionStrategy") or eviction_strategy
-    return strategy not in _MIGRATING or is_true(get(dict(vmi), "status", "conditions"), "LiveMigratable")
+    return strategy not in _MIGRATING or has_condition(vmi, "LiveMigratable")
 
 
 def _addresses(vmi: Mapping[str, Any], own: Mapping[str, str]) -> Iterator[Sample]:

@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Any
 
 from turtles.api import labels, migrations
-from turtles.api.conditions import get_condition, is_true, set_condition
+from turtles.api.conditions import condition_of, conditions_in, has_condition, is_true, set_condition
 from turtles.api.configuration import ClusterConfiguration
 from turtles.api.kinds.migration_policy import applied
 from turtles.api.objects import Object, get, is_deleted, labels_of
@@ -109,7 +109,7 @@ def _admit(draft: Plan, migration: Object, situation: Situation, now: datetime) 
     if vmi is None or is_final(vmi) or is_deleted(vmi):
         fail(draft, f"the VMI {migration['spec']['vmiName']} is no longer running", now)
         return
-    condition = get_condition(vmi["status"].get("conditions"), "LiveMigratable") or {}
+    condition = condition_of(vmi, "LiveMigratable") or {}
     if condition.get("status") == "False":
         fail(draft, f"Cannot migrate VMI, Reason: {condition.get('reason')}, Message: {condition.get('message')}", now)
         return
@@ -162,7 +162,7 @@ def _has_a_place(migration: Object, node: str, active: Sequence[Object], found: 
 
 def _is_ready(migration: Object) -> bool:
     """Say whether a migration waits for nothing but its turn."""
-    refused = is_true(get(migration, "status", "conditions"), migrations.REJECTED_BY_QUOTA)
+    refused = has_condition(migration, migrations.REJECTED_BY_QUOTA)
     return phase_of(migration) in ("", migrations.PENDING) and not refused and not is_deleted(migration)
 
 
@@ -248,7 +248,7 @@ def _is_up(pod: Object) -> bool:
 
 
 def _limit(pod: Object) -> tuple[float, str]:
-    scheduled = get_condition(get(pod, "status", "conditions"), "PodScheduled") or {}
+    scheduled = condition_of(pod, "PodScheduled") or {}
     if scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable":
         return UNSCHEDULABLE_SECONDS, f"no node can take the guest: {scheduled.get('message')}"
     return PENDING_SECONDS, "the target's virt-launcher Pod does not start"
@@ -295,9 +295,7 @@ def _follow(draft: Plan, migration: Object, situation: Situation, now: datetime)
     set_phase(draft.status, phase, rfc3339(now))
     if is_deleted(migration):
         words = "the migration was deleted before it finished"
-        set_condition(
-            draft.status.setdefault("conditions", []), migrations.ABORT_REQUESTED, "True", "", words, rfc3339(now)
-        )
+        set_condition(conditions_in(draft.status), migrations.ABORT_REQUESTED, "True", "", words, rfc3339(now))
         if not state.get("abortRequested"):
             draft.vmi = _changed(vmi)
             draft.vmi["status"]["migrationState"]["abortRequested"] = True

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from turtles.api.conditions import get_condition
+from turtles.api.conditions import condition_of
 from turtles.api.objects import Object
 from turtles.api.phases import FAILED, is_final, phase_of
 from turtles.api.times import parse_time
@@ -74,7 +74,7 @@ def why(pod: Object) -> tuple[str, str]:
 
 def disruption(pod: Object) -> str:
     """Return why a Pod that runs is being deleted, as far as Kubernetes says (since 1.26, KEP-3329)."""
-    condition = get_condition((pod.get("status") or {}).get("conditions"), "DisruptionTarget")
+    condition = condition_of(pod, "DisruptionTarget")
     if condition and condition.get("status") == "True":
         return str(condition.get("message") or condition.get("reason") or "")
     return "a drain, an eviction, or someone deleted it"

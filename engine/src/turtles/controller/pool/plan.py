@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from turtles.api import durations
-from turtles.api.conditions import get_condition, is_true
+from turtles.api.conditions import get_condition, has_condition
 from turtles.api.kinds.pool import DISABLED
 from turtles.api.labels import POOL_FINALIZER
 from turtles.api.objects import Object, controller_of, get, is_deleted
@@ -242,7 +242,7 @@ def _is_available(machine: Object, observed: Observed) -> bool:
     instance = observed.instances.get(machine["metadata"]["name"])
     if instance is None or _is_leaving(machine, instance) or phase_of(instance) != RUNNING:
         return False
-    return is_true((instance.get("status") or {}).get("conditions"), "Ready")
+    return has_condition(instance, "Ready")
 
 
 def _unused(pool: Object, machines: Sequence[Object], observed: Observed) -> list[str]:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from turtles.api.conditions import set_condition
+from turtles.api.conditions import conditions_in, set_condition
 from turtles.api.objects import Object, get, is_deleted
 from turtles.api.phases import is_final
 from turtles.api.run_strategies import HALTED, run_strategy
@@ -245,7 +245,7 @@ def _finish(restore: Object, situation: Situation, decided: Plan, stamp: str) ->
         ]
     if get(target, "status", "restoreInProgress") == restore["metadata"]["name"]:
         decided.lock = False
-    conditions = _conditions(decided)
+    conditions = conditions_in(decided.status)
     set_condition(conditions, "Ready", "True", _COMPLETE, now=stamp)
     set_condition(conditions, "Progressing", "False", _COMPLETE, now=stamp)
     decided.status.update({"complete": True, "restoreTime": stamp})
@@ -264,7 +264,7 @@ def _leftovers(restore: Object, situation: Situation) -> list[Object]:
 
 
 def _fail(decided: Plan, stamp: str, message: str) -> None:
-    conditions = _conditions(decided)
+    conditions = conditions_in(decided.status)
     set_condition(conditions, "Ready", "False", "Operation failed", message, now=stamp)
     set_condition(conditions, "Progressing", "False", "Operation failed", now=stamp)
     set_condition(conditions, "Failure", "True", "Operation failed", message, now=stamp)
@@ -277,13 +277,8 @@ def failed(decided: Plan, message: str, now: datetime) -> None:
     decided.wait = 0.0
 
 
-def _conditions(decided: Plan) -> list[Object]:
-    conditions: list[Object] = decided.status.setdefault("conditions", [])
-    return conditions
-
-
 def _progress(decided: Plan, reason: str, stamp: str, message: str = "") -> None:
-    conditions = _conditions(decided)
+    conditions = conditions_in(decided.status)
     going = "False" if reason == "In error state" or reason.startswith("Waiting") else "True"
     set_condition(conditions, "Progressing", going, reason, message, now=stamp)
     set_condition(conditions, "Ready", "False", reason, message, now=stamp)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from turtles.api import labels
-from turtles.api.conditions import get_condition
+from turtles.api.conditions import condition_of
 from turtles.api.objects import Object, annotations_of, controller_of, get, is_deleted
 from turtles.api.phases import is_final
 from turtles.api.run_strategies import ALWAYS, HALTED, run_strategy
@@ -114,7 +114,7 @@ class VMController:
 
     def _leave_alone(self, vm: Object, reason: str, message: str) -> None:
         """Report that there is a VMI of the VM's name which isn't the VM's."""
-        said = get_condition((vm.get("status") or {}).get("conditions"), "Failure") or {}
+        said = condition_of(vm, "Failure") or {}
         if said.get("message") != message:
             self._recorder.event(vm, "Warning", reason, message)
         self._store(vm, None, Plan(), Context(failure=(reason, message)))

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from turtles.api import labels
-from turtles.api.conditions import get_condition
+from turtles.api.conditions import condition_of
 from turtles.api.objects import Object, is_deleted
 from turtles.api.phases import (
     FAILED,
@@ -183,7 +183,7 @@ def _has_not_come_up(vmi: Object) -> bool:
     if was_running(vmi):
         return False
     phase = phase_of(vmi)
-    synchronized = get_condition((vmi.get("status") or {}).get("conditions"), "Synchronized") or {}
+    synchronized = condition_of(vmi, "Synchronized") or {}
     return phase in ("", PENDING, SCHEDULING) or (phase == SCHEDULED and synchronized.get("status") == "False")
 
 

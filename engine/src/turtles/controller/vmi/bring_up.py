@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from turtles.api import cdi, labels
-from turtles.api.conditions import get_condition, remove_condition, set_condition
+from turtles.api.conditions import conditions_in, get_condition, remove_condition, set_condition
 from turtles.api.guests import QEMU_UID
 from turtles.api.kinds.vmi.hotplug import is_hotpluggable
 from turtles.api.objects import Object, is_deleted, labels_of
@@ -47,7 +47,7 @@ def bring_up(
 ) -> None:
     """Pending and Scheduling: this controller owns the VMI."""
     vmi, status, now = draft.vmi, draft.vmi["status"], rfc3339(moment)
-    conditions = status.setdefault("conditions", [])
+    conditions = conditions_in(status)
     if is_deleted(vmi):
         set_phase(status, FAILED, now)
         return

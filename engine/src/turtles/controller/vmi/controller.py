@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from turtles.api import labels, times
-from turtles.api.conditions import set_condition
+from turtles.api.conditions import conditions_in, set_condition
 from turtles.api.configuration import ClusterConfiguration
 from turtles.api.import_settings import ImportSettings
 from turtles.api.kinds.cdi_config import NAME as CDI_CONFIG_NAME
@@ -223,7 +223,7 @@ class VMIController:
         status = copy.deepcopy(vmi.get("status") or {})
         now = times.now()
         set_phase(status, phase_of(vmi) or PENDING, now)
-        conditions = status.setdefault("conditions", [])
+        conditions = conditions_in(status)
         set_condition(conditions, "Synchronized", "False", _FAILED_CREATE, message, now)
         set_condition(conditions, "Ready", *ready(vmi, None), now)
         self._store(vmi, {**vmi, "status": status})

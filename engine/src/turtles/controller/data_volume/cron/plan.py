@@ -17,7 +17,7 @@ from datetime import datetime
 from typing import Any
 
 from turtles.api import cdi, times
-from turtles.api.conditions import set_condition
+from turtles.api.conditions import conditions_in, set_condition
 from turtles.api.data_sources import CLAIM, CopySource
 from turtles.api.kinds.data_import_cron import KEPT, NEVER, RETAIN_NONE
 from turtles.api.kinds.data_source import DATA_SOURCE
@@ -153,7 +153,7 @@ def plan(cron: Object, observed: Observed, now: datetime) -> Plan:
     last = decided.annotations.get(cdi.LAST_CRON_TIME) or _annotations(cron).get(cdi.LAST_CRON_TIME)
     if times.parse_time(last):
         decided.status["lastExecutionTimestamp"] = last
-    conditions = decided.status.setdefault("conditions", [])
+    conditions = conditions_in(decided.status)
     for type_, values in ((cdi.PROGRESSING, progressing), (cdi.UP_TO_DATE, state)):
         set_condition(conditions, type_, *values, times.rfc3339(now), probe_time=False)
     return decided

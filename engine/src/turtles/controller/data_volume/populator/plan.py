@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from turtles.api import cdi, uploads
-from turtles.api.conditions import get_condition
+from turtles.api.conditions import condition_of
 from turtles.api.kinds.data_volume import DATA_VOLUME
 from turtles.api.kinds.volume_clone_source import copied
 from turtles.api.objects import Object, annotations_of, get, is_deleted, owner_reference
@@ -237,7 +237,7 @@ def _watch(claim: Object, observed: Observed, kind: str) -> Plan:
     """PVC' is on its way: how far it is, and what is said of it."""
     data_volume = observed.data_volume or {}
     phase, name = phase_of(data_volume), claim["metadata"]["name"]
-    running = get_condition(get(data_volume, "status", "conditions"), cdi.RUNNING) or {}
+    running = condition_of(data_volume, cdi.RUNNING) or {}
     restarts = get(data_volume, "status", "restartCount")
     note: dict[str, str | None] = {
         PRIME: prime_name(claim),
