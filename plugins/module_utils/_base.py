@@ -76,6 +76,15 @@ class KubeModule:
         """Return whether the task waits for the state it declares."""
         return self.params["wait"] and not self.check_mode
 
+    def namespace_given(self):
+        """Return the namespace that the task is about: the option's, else the kubeconfig context's.
+
+        :raises KubeError: it can't be a namespace's name.
+        """
+        namespace = self.params["namespace"] or self.client.default_namespace
+        _resources.check_name("namespace", namespace)
+        return namespace
+
     def run(self):
         """Do the work and return the result's keys.
 

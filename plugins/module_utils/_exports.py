@@ -25,8 +25,3 @@ def resource_of(client):
         if client.discover(api_version):
             return _resources.known(api_version, KIND)
     return _resources.known("%s/%s" % (GROUP, VERSIONS[-1]), KIND)
-
-
-def phase_of(obj):
-    """Return an export's phase; empty if it has none so far."""
-    return ((obj or {}).get("status") or {}).get("phase") or ""

@@ -131,8 +131,7 @@ class FleetTask(KubeModule):
             )
 
     def _namespace(self):
-        namespace = self.params["namespace"] or self.client.default_namespace
-        _resources.check_name("namespace", namespace)
+        namespace = self.namespace_given()
         return namespace
 
     def _plan(self):

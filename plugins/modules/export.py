@@ -235,8 +235,9 @@ duration:
 from ..module_utils import _exports, _resources
 from ..module_utils._errors import KubeError
 from ..module_utils._export_download import ExportDownload
-from ..module_utils._exports import SOURCES, phase_of
+from ..module_utils._exports import SOURCES
 from ..module_utils._resource_module import ResourceModule
+from ..module_utils._vm_status import phase_of
 from ..module_utils._wait import condition, reasons
 
 # Seconds for which an export may have nothing to offer.

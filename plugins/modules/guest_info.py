@@ -144,8 +144,7 @@ class GuestInfo(KubeModule):
     def run(self):
         self.name = self.params["name"]
         _resources.check_name("name", self.name)
-        self.namespace = self.params["namespace"] or self.client.default_namespace
-        _resources.check_name("namespace", self.namespace)
+        self.namespace = self.namespace_given()
         vmi = self._instance()
         connected = is_true(vmi, "AgentConnected")
         info = self._ask("guestosinfo") if connected else {}

@@ -116,12 +116,11 @@ import time
 from ..module_utils import _diagnosis, _resources
 from ..module_utils._base import WAIT_ARGUMENTS, KubeModule, explain_error
 from ..module_utils._errors import ApiError, KubeError
-from ..module_utils._vm_status import node_of, phase_of
+from ..module_utils._vm_status import FINAL_PHASES, node_of, phase_of
 from ..module_utils._wait import reasons
 
 VMI = _resources.known("kubevirt.io/v1", "VirtualMachineInstance")
 MIGRATION = _resources.known("kubevirt.io/v1", "VirtualMachineInstanceMigration")
-FINAL = ("Succeeded", "Failed")
 HOSTNAME = "kubernetes.io/hostname"
 # A label of the Pod that a guest moves to: the migration's uid.
 JOB = "kubevirt.io/migrationJobUID"
@@ -144,8 +143,7 @@ class Migration(KubeModule):
         began = time.monotonic()
         self.machine = self.params["vm"]
         _resources.check_name("vm", self.machine)
-        self.namespace = self.params["namespace"] or self.client.default_namespace
-        _resources.check_name("namespace", self.namespace)
+        self.namespace = self.namespace_given()
         active = self._active()
         changed, migration = self._cancel(active) if self.params["state"] == "cancelled" else self._migrate(active)
         vmi = self._instance()
@@ -163,7 +161,7 @@ class Migration(KubeModule):
         """Return the migration of the machine that is under way; None if there is none."""
         items, _dummy = self.client.list(_resources.path(MIGRATION, self.namespace))
         for each in items:
-            if each["spec"].get("vmiName") == self.machine and phase_of(each) not in FINAL:
+            if each["spec"].get("vmiName") == self.machine and phase_of(each) not in FINAL_PHASES:
                 return each
         return None
 

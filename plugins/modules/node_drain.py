@@ -78,15 +78,14 @@ import time
 
 from ..module_utils import _resources
 from ..module_utils._base import WAIT_ARGUMENTS, KubeModule, explain_error
+from ..module_utils._client import MERGE_PATCH
 from ..module_utils._errors import ApiError, KubeError
-from ..module_utils._vm_status import node_of
+from ..module_utils._vm_status import FINAL_PHASES, node_of, phase_of
 
 NODE = _resources.known("v1", "Node")
 POD = _resources.known("v1", "Pod")
 VMI = _resources.known("kubevirt.io/v1", "VirtualMachineInstance")
-FINAL = ("Succeeded", "Failed")
 LAUNCHERS = "kubevirt.io=virt-launcher"
-MERGE_PATCH = "application/merge-patch+json"
 # Seconds between two attempts to evict what was refused, as kubectl has it.
 RETRY = 5
 
@@ -133,7 +132,7 @@ class NodeDrain(KubeModule):
     def _machines(self):
         """Return the instances that run on the node."""
         items, _dummy = self.client.list(_resources.path(VMI))
-        return [each for each in items if node_of(each) == self.node and each["status"].get("phase") not in FINAL]
+        return [each for each in items if node_of(each) == self.node and phase_of(each) not in FINAL_PHASES]
 
     def _leave(self):
         """Evict until no instance is on the node."""
@@ -157,7 +156,7 @@ class NodeDrain(KubeModule):
         refusals = []
         for pod in pods:
             metadata = pod["metadata"]
-            if metadata.get("deletionTimestamp") or (pod.get("status") or {}).get("phase") in FINAL:
+            if metadata.get("deletionTimestamp") or phase_of(pod) in FINAL_PHASES:
                 continue
             body = {
                 "apiVersion": "policy/v1",

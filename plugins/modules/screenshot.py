@@ -122,8 +122,7 @@ class Screenshot(KubeModule):
     def run(self):
         name, dest = self.params["name"], self.params["dest"]
         _resources.check_name("name", name)
-        namespace = self.params["namespace"] or self.client.default_namespace
-        _resources.check_name("namespace", namespace)
+        namespace = self.namespace_given()
         try:
             before = _read(dest)
         except OSError as exc:

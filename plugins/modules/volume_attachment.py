@@ -151,8 +151,7 @@ class VolumeAttachment(KubeModule):
     def run(self):
         self.machine = self.params["vm"]
         _resources.check_name("vm", self.machine)
-        self.namespace = self.params["namespace"] or self.client.default_namespace
-        _resources.check_name("namespace", self.namespace)
+        self.namespace = self.namespace_given()
         for option in ("claim", "data_volume"):
             if self.params[option]:
                 _resources.check_name(option, self.params[option])
