@@ -37,7 +37,7 @@ def test_what_it_has_stays_while_it_may():
 
 def test_an_address_that_is_asked_for():
     assert allot(service("web", asked="192.0.2.10", given="192.0.2.1"), [], POOL) == ["192.0.2.10"]
-    with pytest.raises(NoAddress, match=r"spec\.loadBalancerIP 192\.0\.2\.99 is none of turtles_external_addresses"):
+    with pytest.raises(NoAddress, match=r"spec\.loadBalancerIP 192\.0\.2\.99 is not one of turtles_external_addresses"):
         allot(service("web", asked="192.0.2.99"), [], POOL)
     with pytest.raises(NoAddress, match=r"other Services have 80/TCP at 192\.0\.2\.1: choose other ports"):
         allot(service("web", asked="192.0.2.1"), [service("a", given="192.0.2.1")], POOL)

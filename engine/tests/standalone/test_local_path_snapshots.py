@@ -192,7 +192,7 @@ def test_a_claim_of_a_populator_is_bound_to_the_volume_that_is_handed_over(clust
         ("none", {}, "PersistentVolumeClaim none not found"),
         ("unbound", {}, "PersistentVolumeClaim unbound is not bound"),
         ("c", {"volumeSnapshotClassName": "none"}, "VolumeSnapshotClass none not found"),
-        ("c", {"volumeSnapshotClassName": "foreign"}, "is of the driver example.org"),
+        ("c", {"volumeSnapshotClassName": "foreign"}, "uses the driver example.org"),
     ],
 )
 def test_snapshots_that_can_not_be(cluster, claim, spec, words):

@@ -206,7 +206,7 @@ class Provisioner:
         """
         path = self._snapshot_path(handle)
         if not path.is_dir():
-            raise CopyError(f"there is no snapshot {handle}")
+            raise CopyError(f"snapshot {handle} does not exist")
         return int(path.with_name(path.name + _SIZE).read_text())
 
     def remove_snapshot(self, handle: str) -> None:
@@ -218,7 +218,7 @@ class Provisioner:
 
     def _snapshot_path(self, handle: str) -> Path:
         if not _SNAPSHOT_NAME.fullmatch(handle):
-            raise CopyError(f"{handle} is no handle of a snapshot: they are called snapshot-UID")
+            raise CopyError(f"{handle} is not a snapshot handle, which have the form snapshot-UID")
         return self._root / _SNAPSHOTS / handle
 
     def remove(self, volume: Object) -> None:

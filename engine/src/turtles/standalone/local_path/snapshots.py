@@ -106,9 +106,9 @@ class SnapshotController:
             return None, f"PersistentVolumeClaim {claim_name} not found"
         volume = self._volumes.get(None, claim["spec"].get("volumeName") or "")
         if volume is None or (claim.get("status") or {}).get("phase") != "Bound":
-            return None, f"PersistentVolumeClaim {claim_name} is not bound to a volume: there is nothing on it yet"
+            return None, f"PersistentVolumeClaim {claim_name} is not bound to a volume yet"
         if not is_provisioned(volume):
-            return None, f"PersistentVolume {volume['metadata']['name']} is not of {PROVISIONER}: no snapshots of it"
+            return None, f"PersistentVolume {volume['metadata']['name']} isn't {PROVISIONER}'s and can't be snapshotted"
         of_class, why = self._class(spec.get("volumeSnapshotClassName"))
         if of_class is None:
             return None, why
@@ -141,7 +141,7 @@ class SnapshotController:
             if of_class is None:
                 return None, f"VolumeSnapshotClass {name} not found"
             if of_class.get("driver") != PROVISIONER:
-                return None, f"VolumeSnapshotClass {name} is of the driver {of_class.get('driver')}, not {PROVISIONER}"
+                return None, f"VolumeSnapshotClass {name} uses the driver {of_class.get('driver')}, not {PROVISIONER}"
             return of_class, ""
         for of_class in self._classes.list():
             marks = annotations_of(of_class)
@@ -255,7 +255,7 @@ class ContentController:
         name = content["spec"]["source"]["volumeHandle"]
         volume = self._volumes.get(None, name)
         if volume is None or not is_provisioned(volume):
-            raise CopyError(f"PersistentVolume {name} is gone, or not of {PROVISIONER}")
+            raise CopyError(f"PersistentVolume {name} is gone, or was not provisioned by {PROVISIONER}")
         size = to_int(volume["spec"]["capacity"]["storage"])
         return size if self._provisioner.snapshot(volume, handle, size) else None
 

@@ -176,7 +176,7 @@ class NodeKeeper:
             try:
                 self._renew()
             except ApiError as error:
-                log.warning("the node's lease was not renewed", extra={"error": str(error)})
+                log.warning("the node's lease can't be renewed", extra={"error": str(error)})
             if self._stopped.wait(_RENEW):
                 return
 

@@ -85,7 +85,7 @@ async def _services(resources: Resources, address: str, port: int) -> None:
             try:
                 await modify(resources, Context(kind, INTERNAL, entry.key.namespace, entry.key.name), _unaddressed)
             except StatusError as error:
-                log.warning("a Service stays without address", extra={"service": entry.key.name, "error": str(error)})
+                log.warning("a Service gets no address", extra={"service": entry.key.name, "error": str(error)})
 
 
 async def _unaddressed(service: Object) -> Object:
