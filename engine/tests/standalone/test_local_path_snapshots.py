@@ -152,7 +152,7 @@ def test_too_small_a_claim_is_refused(cluster, kind, source):
     [
         ({"apiGroup": _GROUP, "kind": "VolumeSnapshot", "name": "none"}, "VolumeSnapshot none not found"),
         ({"kind": "PersistentVolumeClaim", "name": "none"}, "PersistentVolumeClaim none not found"),
-        ({"kind": "ConfigMap", "name": "x"}, "can't fill a volume"),
+        ({"kind": "ConfigMap", "name": "x"}, "can't populate a volume"),
         (
             {"apiGroup": _GROUP, "kind": "VolumeSnapshot", "name": "s", "namespace": "other"},
             "spec.dataSourceRef.namespace: other is another namespace",
