@@ -218,9 +218,9 @@ def _default() -> list[dict[str, Any]]:
     ("before", "after", "words"),
     [
         ([LAN], [], "no longer in the template"),
-        ([LAN], [{**LAN, "model": "e1000"}], "in more than its state"),
-        ([LAN], [{**LAN, "macAddress": "02:00:00:00:00:01"}], "in more than its state"),
-        ([], [{"name": "lan", "sriov": {}}], "not one with a bridge"),
+        ([LAN], [{**LAN, "model": "e1000"}], "beyond its state"),
+        ([LAN], [{**LAN, "macAddress": "02:00:00:00:00:01"}], "beyond its state"),
+        ([], [{"name": "lan", "sriov": {}}], "can't be hot-plugged"),
     ],
 )
 def test_interfaces_that_take_a_restart(before: list[Any], after: list[Any], words: str) -> None:

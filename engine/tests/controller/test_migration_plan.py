@@ -164,10 +164,10 @@ def test_those_that_leave_a_busy_node_keep_nobody_elsewhere() -> None:
         (make("Pending"), None, None, "is no longer running"),
         (make("Pending"), vmi("Failed"), None, "is no longer running"),
         (make("Pending"), vmi(migratable="False"), None, "Reason: R, Message: because"),
-        (make("Pending", deleted=True), vmi(), None, "cancelled before it began"),
+        (make("Pending", deleted=True), vmi(), None, "cancelled before it started"),
         (make("Scheduling"), vmi(), None, "Pod is gone"),
         (make("Scheduling"), vmi(), pod(phase="Failed"), "Pod ended"),
-        (make("Scheduling", deleted=True), vmi(), pod(), "cancelled before it began"),
+        (make("Scheduling", deleted=True), vmi(), pod(), "cancelled before it started"),
         (make("Scheduling"), vmi(), pod(running=False, age=901), "does not start (gave up after 15 minutes)"),
         (
             make("Scheduling"),

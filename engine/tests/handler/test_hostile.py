@@ -222,7 +222,7 @@ def test_a_user_s_own_namespaces_are_not_taken_for_the_pod_s(
     pod = make_pod()
     pod.start(program=NAMESPACES)
     launcher = Launcher(str(pod.pods_dir), pod.uid, Watcher(), lambda: None, lambda detail: None)
-    with pytest.raises(LauncherNotReady, match=r"a user has made|user namespace of its own"):
+    with pytest.raises(LauncherNotReady, match=r"created by a user|user namespace of its own"):
         launcher.connection()
     launcher.close()
 

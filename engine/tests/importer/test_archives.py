@@ -164,7 +164,7 @@ def test_a_wrong_checksum_and_a_server_that_goes_away(server: FileServer, claim:
         run(server, claim, whole, checksum=f"sha256:{'00' * 32}")
     assert names(claim) == set()
     server.etag, server.breaks = None, [MIB]
-    with pytest.raises(ImportFailed, match="names no version"):
+    with pytest.raises(ImportFailed, match="sends no version"):
         run(server, claim, whole)
     assert names(claim) == set()
     server.etag, server.breaks = '"one"', [MIB]

@@ -402,7 +402,7 @@ def test_an_ssh_server_is_known_by_its_banner():
         ({"vms": [{"name": "A_b"}]}, "vms[0]: name: 'A_b' isn't a Kubernetes name"),
         ({"vms": [{"memory": "1Gi"}]}, "vms[0]: name: missing"),
         ({"vms": vms("a", "b", "a")}, "vms[0] and vms[2] are both VirtualMachine default/a"),
-        ({"vms": [{"name": "a"}]}, "vms[0]: VirtualMachine default/a doesn't exist, and nothing says what it is"),
+        ({"vms": [{"name": "a"}]}, "vms[0]: VirtualMachine default/a doesn't exist and isn't declared"),
         ({"vms": [{"name": "a", "disks": [{"name": "d"}]}]}, "vms[0]: one of the following is required: image"),
         ({"rollout": {"batch": "some"}}, "rollout.batch: must be a number of machines from 1, or a percentage"),
         ({"rollout": {"batch": "0%"}}, "rollout.batch: must be"),

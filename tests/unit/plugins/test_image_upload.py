@@ -155,7 +155,7 @@ def test_retries_come_to_an_end(proxy, run, options):
 
 def test_an_image_that_is_refused(proxy, run, options):
     proxy.answers = [400]
-    assert "isn't accepted (400): A larger PVC is required." in run("image_upload", **options).msg
+    assert "rejected the image (400): A larger PVC is required." in run("image_upload", **options).msg
 
 
 def test_an_image_that_turns_out_to_be_hostile(api, proxy, run, options):
@@ -198,4 +198,4 @@ def test_a_proxy_that_nobody_knows(api, proxy, run, options):
 
 def test_a_disk_that_something_else_was_made_of(api, proxy, run, options):
     run("data_volume", name="disk", namespace="default", source={"blank": {}}, size="1Gi", wait=False)
-    assert "isn't filled by an upload" in run("image_upload", **options).msg
+    assert "but not for an upload" in run("image_upload", **options).msg

@@ -89,7 +89,7 @@ def test_bad_clusters(berlin, inventory, clusters, words):
 def test_the_same_name_in_several_clusters_is_an_error(berlin, paris, inventory):
     clusters = [entry(berlin, name="berlin"), entry(paris, name="paris")]
     error = inventory(fails=True, host=None, clusters=clusters, host_format="{namespace}-{name}")
-    assert "shop/web of berlin and shop/web of paris the same name shop-web. Add what tells them apart" in error
+    assert "shop/web of berlin and shop/web of paris the same name shop-web. Add a distinguishing field" in error
     assert "{cluster}" in error
 
 

@@ -78,7 +78,7 @@ def test_what_each_version_of_kubeadm_reads(version, config_api, socket):
         ({"version": 1.33}, {}, "workload_cluster_version is 1.33: give a version of Kubernetes with all three"),
         ({"version": "latest"}, {}, "workload_cluster_version is 'latest'"),
         ({}, {"recorded": "1.32.0"}, "the cluster runs 1.32.0: the role can't upgrade it. Leave it at 1.32.0"),
-        ({}, {"available": "v1.32.0"}, "the kubeadm in workload_cluster_programs is 1.32.0: name a folder"),
+        ({}, {"available": "v1.32.0"}, "the kubeadm in workload_cluster_programs is 1.32.0: give a folder"),
         ({"image": ""}, {}, "workload_cluster_image is missing: name a containerDisk image"),
         ({"control_plane": {"count": 2}}, {}, "workload_cluster_control_plane.count is 2: etcd needs an odd number"),
         (
@@ -91,11 +91,15 @@ def test_what_each_version_of_kubeadm_reads(version, config_api, socket):
         ({"workers": {"count": -1}}, {}, "workload_cluster_workers.count is -1: give a whole number, 0 or more"),
         ({"workers": {"count": "many"}}, {}, "workload_cluster_workers.count is 'many'"),
         ({"workers": {"number": 2}}, {}, "workload_cluster_workers.number: unknown key. The keys are count"),
-        ({"workers": {"machine": {"image": "x"}}}, {}, "workload_cluster_workers.machine.image: the role decides that"),
+        ({"workers": {"machine": {"image": "x"}}}, {}, "workload_cluster_workers.machine.image: the role sets it"),
         ({"pod_cidr": "172.20.0.1/16"}, {}, "workload_cluster_pod_cidr is '172.20.0.1/16': give an IPv4 network"),
         ({"pod_cidr": "172.20.0.0/25"}, {}, "give at least a /24"),
         ({"service_cidr": "172.20.128.0/20"}, {}, "which overlaps workload_cluster_pod_cidr (172.20.0.0/16)"),
-        ({"service_cidr": "10.96.0.0/16"}, {"used": ["10.96.0.1"]}, "the infrastructure cluster has 10.96.0.1 in it"),
+        (
+            {"service_cidr": "10.96.0.0/16"},
+            {"used": ["10.96.0.1"]},
+            "which contains 10.96.0.1 of the infrastructure cluster",
+        ),
     ],
 )
 def test_what_cannot_be_is_named_with_a_remedy(changes, observed, words):
