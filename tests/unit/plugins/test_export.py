@@ -17,7 +17,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from aiohttp import web
 from ansible_collections.turtles.kubevirt.plugins.module_utils import _download, _export_download
-from ansible_collections.turtles.kubevirt.plugins.modules import export
 
 DISK = bytes(range(256)) * 4096 + bytes(4 << 20) + b"end"
 ROOT = "/api/export.kubevirt.io/v1/namespaces/default/virtualmachineexports/web"
