@@ -19,7 +19,7 @@ description:
     C(sha256sum); without Python only M(ansible.builtin.raw) and the like work. It is slow with large files.
 options:
   remote_user:
-    description: User to log in as, where the console asks.
+    description: User to log in as, if the console asks for one.
     type: str
     ini:
       - section: defaults
@@ -33,13 +33,13 @@ options:
     keyword:
       - name: remote_user
   password:
-    description: Password of the user, where the console asks.
+    description: Password of the user, if the console asks for it.
     type: str
     vars:
       - name: ansible_password
       - name: ansible_console_password
   login_timeout:
-    description: Seconds in which the console has to show a login or a shell, the guest's boot included.
+    description: Seconds to wait for a login or a shell on the console, including the guest's boot.
     type: int
     default: 120
     vars:
@@ -49,7 +49,7 @@ extends_documentation_fragment:
 notes:
   - A console has one session. A task closes an existing session, and is closed by the next one.
   - After each task the user is logged out.
-  - Passwords for C(become) can't be entered. Log in as that user, or let C(sudo) ask for none.
+  - Passwords for C(become) can't be entered. Log in as that user, or configure C(sudo) without one.
   - Files and outputs are compared by checksum, since the kernel and other programs may write to the console as well.
 """
 

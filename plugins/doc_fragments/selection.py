@@ -49,8 +49,8 @@ options:
     type: str
   hidden_fields:
     description:
-      - Fields that are left out of the returned objects, as names joined by dots. Names that contain dots,
-        and numbers of list entries, stand in brackets, as in V(metadata.annotations[example.com/note]).
+      - Fields that are left out of the returned objects, as names joined by dots. Names that contain dots, and numbers
+        of list entries, are in brackets, as in V(metadata.annotations[example.com/note]).
       - An empty list shows everything.
     type: list
     elements: str

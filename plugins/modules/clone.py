@@ -80,7 +80,7 @@ extends_documentation_fragment:
   - turtles.kubevirt.metadata
   - turtles.kubevirt.wait
 notes:
-  - O(wait) waits until the copy is there.
+  - O(wait) waits until the copy exists.
   - A clone can't be changed, except for its labels and annotations. Use another name for a new one.
 seealso:
   - module: turtles.kubevirt.snapshot

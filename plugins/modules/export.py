@@ -16,7 +16,7 @@ description:
     virtual machine, of a snapshot or of a claim for download for a limited time, and waits until they can be
     downloaded.
   - With O(dest), downloads them to the host that the task runs on, as C(virtctl vmexport download) does. An interrupted
-    download is resumed, and a disk that is there already isn't downloaded again.
+    download is resumed, and a disk that already exists isn't downloaded again.
   - Works with this collection's engine and with upstream's KubeVirt.
 options:
   state:
@@ -89,7 +89,7 @@ options:
     type: bool
     default: false
   retries:
-    description: How many times an interrupted download is resumed without having got any further in between.
+    description: How many times an interrupted download is resumed without progress in between.
     type: int
     default: 5
   progress:
@@ -111,8 +111,8 @@ notes:
   - What was downloaded is recorded in C(<dest>/.<name>.export.json). A disk isn't downloaded again while neither its
     file nor the disk on the server has changed since then. Disks of snapshots don't change.
   - O(wait_timeout) applies to the export, not to the downloads. O(dest) needs O(wait=true).
-  - An export can't be changed, except for its labels and annotations. A task that declares something
-    else for one that exists fails.
+  - An export can't be changed, except for its labels and annotations. A task that declares something else for an
+    existing one fails.
 seealso:
   - module: turtles.kubevirt.export_info
   - module: turtles.kubevirt.snapshot

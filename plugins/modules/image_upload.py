@@ -43,11 +43,12 @@ options:
     description: Name of the StorageClass. Defaults to the cluster's default class.
     type: str
   access_modes:
-    description: How the volume is used, such as V([ReadWriteMany]). Defaults to what is known to suit the StorageClass.
+    description: How the volume is used, such as V([ReadWriteMany]). Defaults to those that the StorageClass is known to
+      support.
     type: list
     elements: str
   volume_mode:
-    description: Whether the volume has a file system. Defaults to what is known to suit the StorageClass.
+    description: Whether the volume has a file system. Defaults to those that the StorageClass is known to support.
     type: str
     choices: [Filesystem, Block]
   preallocation:
@@ -148,7 +149,7 @@ checksum:
   type: str
   sample: sha256:5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03
 bytes:
-  description: How many bytes were sent; 0 if the disk was there already.
+  description: Number of bytes sent; 0 if the disk already existed.
   returned: success
   type: int
   sample: 327155712

@@ -33,7 +33,7 @@ options:
     type: str
     default: kubevirt
   spec:
-    description: The object's spec, or parts of it. What isn't mentioned stays as it is on the server.
+    description: The object's spec, or parts of it. Fields that aren't mentioned stay unchanged on the server.
     type: dict
     default: {}
   apply:

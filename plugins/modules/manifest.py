@@ -14,8 +14,8 @@ author:
 description:
   - Creates, updates or deletes all objects of a manifest in one task, in the manifest's order (deletes in reverse
     order), and waits until they can be used.
-  - What a manifest doesn't mention stays as it is on the server. The schemas of CustomResourceDefinitions are the
-    exception; they become exactly what the manifest says.
+  - Fields that a manifest doesn't mention stay unchanged on the server. The schemas of CustomResourceDefinitions are
+    the exception; they become exactly what the manifest says.
   - With C(apply=true) the server applies the objects (server-side apply). It remembers what this module declared,
     removes what a later manifest no longer has, and leaves alone what others set.
   - M(turtles.kubevirt.vm) can do more for virtual machines.

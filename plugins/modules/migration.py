@@ -12,8 +12,8 @@ version_added: 0.1.0
 author:
   - turtles.kubevirt contributors (!UNKNOWN)
 description:
-  - Migrates the running instance of a virtual machine to another node of the cluster, without an interruption that its
-    guest would notice, by an object of kind VirtualMachineInstanceMigration.
+  - Migrates the running instance of a virtual machine to another node of the cluster, without a noticeable
+    interruption, with a VirtualMachineInstanceMigration.
   - Can also cancel a migration in progress.
 options:
   state:

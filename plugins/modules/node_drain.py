@@ -7,13 +7,13 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: node_drain
-short_description: Have virtual machines leave a node, and take it back
+short_description: Drain virtual machines from a node, and make it schedulable again
 version_added: 0.1.0
 author:
   - turtles.kubevirt contributors (!UNKNOWN)
 description:
-  - Cordons a node and evicts the virtual machines on it. What becomes of each is determined by its C(evictionStrategy),
-    which has it migrate, or its guest asked to shut down.
+  - Cordons a node and evicts the virtual machines on it. The C(evictionStrategy) of each determines whether it migrates
+    or its guest is asked to shut down.
   - Makes a node schedulable again.
 options:
   name:

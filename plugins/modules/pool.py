@@ -18,7 +18,7 @@ description:
   - The template can be given as a O(template), by high-level options such as O(memory) and O(image), or by both; the
     options win.
   - A change of the template reaches all machines. Their guests are restarted unless O(update_strategy) says otherwise,
-    as many at a time as O(max_unavailable) allows. What isn't declared stays as it is on the server.
+    as many at a time as O(max_unavailable) allows. Fields that aren't declared stay unchanged on the server.
 options:
   state:
     description: Whether the pool should exist. Its machines go with it.
@@ -84,7 +84,7 @@ options:
         means after three failures or five minutes. Without it, none is replaced.
     type: dict
   name_generation:
-    description: What gets a machine's index appended, C(spec.nameGeneration) of the KubeVirt API.
+    description: References that get a machine's index appended, C(spec.nameGeneration) of the KubeVirt API.
     type: dict
   labels:
     description: Labels of the pool, of its machines and of their instances. The inventory plugin groups by them.

@@ -24,7 +24,7 @@ options:
   dest:
     description:
       - File to write, on the machine where the module runs. Its folder must exist.
-      - A new file can be read by its owner alone, because a screen may show anything. One that exists keeps its mode.
+      - A new file is only readable by its owner, because a screen may show anything. One that exists keeps its mode.
     type: path
     required: true
   move_cursor:

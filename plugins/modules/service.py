@@ -15,8 +15,8 @@ description:
   - Creates, updates or deletes a Service, by which a virtual machine is reached at an address, a name or a port of the
     nodes that stays the same.
   - The selector for O(vm) is determined by the module. Several machines behind one Service are selected by O(selector).
-  - Node ports that the server has allocated are kept as long as their port is declared. What isn't declared stays as it
-    is on the server.
+  - Node ports that the server has allocated are kept as long as their port is declared. Fields that aren't declared
+    stay unchanged on the server.
 options:
   state:
     description: Whether the Service should exist.
@@ -31,7 +31,7 @@ options:
       - Namespace of the Service and of the machine. Defaults to that of the kubeconfig's context, then V(default).
     type: str
   vm:
-    description: Name of the VirtualMachine to expose. It needn't run, but has to exist.
+    description: Name of the VirtualMachine to expose. It must exist, but needn't be running.
     type: str
   selector:
     description: Labels of the machines to expose, those in their templates. They replace the ones that the Service has.

@@ -15,9 +15,9 @@ description:
   - Creates or updates a VirtualMachine of the KubeVirt API and controls whether it runs.
   - The declaration can be a whole manifest (O(definition), O(src)), a O(spec), high-level options such as O(memory) and
     O(disks), or any combination of these. High-level options override O(spec), which overrides the manifest.
-  - What isn't declared stays as it is on the server, so defaults and other people's labels don't count as a change.
-    Disks, volumes, interfaces and networks are matched by name. Lists are complete, so what a list doesn't name is
-    removed. A key with the value V(null) is removed.
+  - Fields that aren't declared stay unchanged on the server, so defaults and labels set by others don't count as a
+    change. Disks, volumes, interfaces and networks are matched by name. Lists are complete, so entries that a list
+    doesn't have are removed. A key with the value V(null) is removed.
 options:
   state:
     description:
@@ -72,7 +72,7 @@ options:
   spec:
     description:
       - C(spec) of the VirtualMachine, as the KubeVirt API has it.
-      - What describes the guest is in its C(template.spec). (The O(spec) of C(kubevirt.core.kubevirt_vm) is that of the
+      - The guest is described in its C(template.spec). (The O(spec) of C(kubevirt.core.kubevirt_vm) is that of the
         template.)
     type: dict
   run_strategy:
@@ -135,8 +135,8 @@ options:
         module runs. Where the address doesn't answer for a quarter of a minute, like those of a cluster's Pod network
         from outside, one that answers through the API counts too, with a warning. That needs the right to C(get)
         C(virtualmachineinstances/portforward) of C(subresources.kubevirt.io).
-      - V(cloud_init) is running and cloud-init having finished. If it ended with errors, the task fails and tells them
-        (RV(cloud_init_errors)). The guest agent says so where it runs commands, which needs the rights that
+      - V(cloud_init) is running and cloud-init having finished. If it ended with errors, the task fails and reports
+        them (RV(cloud_init_errors)). The guest agent says so where it runs commands, which needs the rights that
         P(turtles.kubevirt.guest_agent#connection) names; else it is read from the log of the guest's console, which
         needs the right to C(get) C(pods/log) and C(logSerialConsole), KubeVirt's default.
     type: str
@@ -159,7 +159,7 @@ attributes:
       The states V(restarted), V(soft_rebooted) and V(reset) act each time. O(generate_name), and a manifest with
       C(generateName), create each time.
 notes:
-  - A server refuses what it doesn't implement and names the field.
+  - A server refuses unsupported fields and names them.
 seealso:
   - module: turtles.kubevirt.fleet
   - module: turtles.kubevirt.vm_info

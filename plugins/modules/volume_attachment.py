@@ -61,7 +61,8 @@ extends_documentation_fragment:
 notes:
   - If the machine runs, O(wait) waits until the guest has the disk, or has released it. If it doesn't, there is nothing
     to wait for.
-  - A guest has a say in detaching a disk on the bus virtio. One that doesn't react keeps it until it is restarted.
+  - Detaching a disk on the bus virtio needs the guest's cooperation. One that doesn't react keeps it until it is
+    restarted.
 seealso:
   - module: turtles.kubevirt.vm
 """
