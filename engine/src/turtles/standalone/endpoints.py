@@ -19,12 +19,11 @@ from turtles.kube.informer import Informer, Key, key_of
 from turtles.kube.manager import Controller, Trigger, each
 from turtles.kube.writer import Writer
 from turtles.standalone.pods import has_ended
+from turtles.standalone.well_known import SERVICE_NAME, SKIP_MIRROR
 
 log = logging.getLogger(__name__)
 
-SERVICE_NAME = "kubernetes.io/service-name"
 MANAGED_BY = "endpointslice.kubernetes.io/managed-by"
-SKIP_MIRROR = "endpointslice.kubernetes.io/skip-mirror"
 HEADLESS = "service.kubernetes.io/headless"
 _CONTROLLER = "endpointslice-controller.k8s.io"
 _MIRROR = "endpointslicemirroring-controller.k8s.io"

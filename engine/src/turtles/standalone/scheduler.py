@@ -21,12 +21,10 @@ from turtles.kube.writer import Writer
 from turtles.log import about
 from turtles.standalone import binding
 from turtles.standalone.pods import has_ended
+from turtles.standalone.well_known import DEFAULT_CLASS, NOT_READY, SELECTED_NODE
 
 log = logging.getLogger(__name__)
 
-#: Annotation of the StorageClass that serves claims which name none.
-DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
-SELECTED_NODE = "volume.kubernetes.io/selected-node"
 _NAME = "default-scheduler"
 
 
@@ -46,7 +44,7 @@ def unfit(pod: Object, node: Object, others: Iterable[Object]) -> list[str]:
         return ["node(s) were unschedulable"]
     taints = list(node_spec.get("taints") or [])
     if not _ready(node):
-        taints.append({"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"})
+        taints.append({"key": NOT_READY, "effect": "NoSchedule"})
     for taint in taints:
         if taint.get("effect") != "PreferNoSchedule" and not tolerates(spec, taint):
             return [f"node(s) had untolerated taint {{{taint['key']}: {taint.get('value', '')}}}"]

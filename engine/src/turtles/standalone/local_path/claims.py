@@ -14,9 +14,9 @@ from turtles.standalone import binding
 from turtles.standalone.local_path.provisioner import PROVISIONER, Provisioner, ProvisioningError, is_provisioned
 from turtles.standalone.local_path.sources import data_source, populator
 from turtles.standalone.pods import has_ended
-from turtles.standalone.scheduler import SELECTED_NODE, is_default
+from turtles.standalone.scheduler import is_default
+from turtles.standalone.well_known import PVC_PROTECTION, SELECTED_NODE
 
-_FINALIZER = "kubernetes.io/pvc-protection"
 _BIND_COMPLETED = "pv.kubernetes.io/bind-completed"
 #: Seconds after which provisioning that failed is tried again.
 _AGAIN = 30.0
@@ -105,8 +105,8 @@ class ClaimController:
         """Let a deleted claim go once no Pod uses it."""
         metadata = claim["metadata"]
         finalizers = metadata.get("finalizers") or []
-        if _FINALIZER in finalizers and not self._is_used(claim):
-            left = [entry for entry in finalizers if entry != _FINALIZER]
+        if PVC_PROTECTION in finalizers and not self._is_used(claim):
+            left = [entry for entry in finalizers if entry != PVC_PROTECTION]
             change = {"finalizers": left, "resourceVersion": metadata["resourceVersion"]}
             self._patch(claim, {"metadata": change})
 
@@ -115,9 +115,9 @@ class ClaimController:
         metadata = claim["metadata"]
         finalizers = metadata.get("finalizers") or []
         change: Object = {}
-        if _FINALIZER not in finalizers:
+        if PVC_PROTECTION not in finalizers:
             change["metadata"] = {
-                "finalizers": [*finalizers, _FINALIZER],
+                "finalizers": [*finalizers, PVC_PROTECTION],
                 "resourceVersion": metadata["resourceVersion"],
             }
         if claim["spec"].get("storageClassName") is None:

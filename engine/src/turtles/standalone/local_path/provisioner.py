@@ -16,13 +16,13 @@ from turtles.standalone.files import remove_tree, write_text
 from turtles.standalone.local_path import sources
 from turtles.standalone.local_path.copies import Copies, CopyError
 from turtles.standalone.local_path.snapshot_kinds import snapshot_class
-from turtles.standalone.scheduler import DEFAULT_CLASS, is_default
+from turtles.standalone.scheduler import is_default
+from turtles.standalone.well_known import DEFAULT_CLASS, HOSTNAME, PV_PROTECTION
 
 log = logging.getLogger(__name__)
 
 PROVISIONER = "turtles.kubevirt/local-path"
 CLASS = "local-path"
-VOLUME_FINALIZER = "kubernetes.io/pv-protection"
 _PROVISIONED_BY = "pv.kubernetes.io/provisioned-by"
 #: Folder of snapshots among those of volumes, and what the one of a snapshot is called.
 _SNAPSHOTS, _SNAPSHOT_NAME = "snapshots", re.compile(r"snapshot-[0-9a-f-]{36}")
@@ -67,7 +67,7 @@ def volume_for(claim: Object, of_class: Object, path: Path, node: str) -> Object
         "metadata": {
             "name": f"pvc-{metadata['uid']}",
             "annotations": {_PROVISIONED_BY: PROVISIONER},
-            "finalizers": [VOLUME_FINALIZER],
+            "finalizers": [PV_PROTECTION],
         },
         "spec": {
             "capacity": {"storage": spec["resources"]["requests"]["storage"]},
@@ -84,10 +84,9 @@ def volume_for(claim: Object, of_class: Object, path: Path, node: str) -> Object
 
 def _nodes(claim: Object, node: str) -> Object:
     """Return on which nodes a claim's volume is. All nodes are on this machine, and reach it if it may be shared."""
-    key = "kubernetes.io/hostname"
     if "ReadWriteMany" in (claim["spec"].get("accessModes") or ()):
-        return {"key": key, "operator": "Exists"}
-    return {"key": key, "operator": "In", "values": [node]}
+        return {"key": HOSTNAME, "operator": "Exists"}
+    return {"key": HOSTNAME, "operator": "In", "values": [node]}
 
 
 class Provisioner:

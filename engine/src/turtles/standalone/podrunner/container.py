@@ -13,7 +13,7 @@ from turtles.api.objects import Object
 from turtles.api.quantity import parse
 from turtles.standalone.podrunner import host_programs, privileges
 from turtles.standalone.podrunner.cgroup import Limits
-from turtles.standalone.podrunner.config import Config
+from turtles.standalone.podrunner.config import QEMU, Config
 from turtles.standalone.podrunner.seccomp import RUNTIME_DEFAULT, UNCONFINED
 from turtles.standalone.podrunner.spec import Mount, Spec
 from turtles.standalone.podrunner.volume_files import VolumeError, content, field, sub_path
@@ -248,9 +248,9 @@ def passwd_files(uid: int, gid: int) -> tuple[str, str]:
     """Return /etc/passwd and /etc/group of a container: root, nobody and the user it runs as."""
     users = {0: "root:x:0:0:root:/root:/bin/sh", 65534: "nobody:x:65534:65534:nobody:/:/usr/sbin/nologin"}
     groups = {0: "root:x:0:", 5: "tty:x:5:", 65534: "nogroup:x:65534:"}
-    name = "qemu" if uid == 107 else f"user{uid}"
+    name = "qemu" if uid == QEMU else f"user{uid}"
     users.setdefault(uid, f"{name}:x:{uid}:{gid}:{name}:/:/usr/sbin/nologin")
-    groups.setdefault(gid, f"{'qemu' if gid == 107 else f'group{gid}'}:x:{gid}:")
+    groups.setdefault(gid, f"{'qemu' if gid == QEMU else f'group{gid}'}:x:{gid}:")
     return "\n".join(users.values()) + "\n", "\n".join(groups.values()) + "\n"
 
 

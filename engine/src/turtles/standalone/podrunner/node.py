@@ -18,6 +18,7 @@ from turtles.kube.client import AlreadyExists, ApiError, Client, NotFound
 from turtles.kube.resources import LEASE, NODE
 from turtles.standalone.podrunner.config import Config
 from turtles.standalone.podrunner.status import condition, merge_conditions
+from turtles.standalone.well_known import ARCH, BETA_ARCH, BETA_OS, HOSTNAME, OS
 
 log = logging.getLogger(__name__)
 
@@ -58,11 +59,11 @@ def desired(config: Config, address: str) -> tuple[dict[str, str], dict[str, Any
     """Return the labels and the status (without conditions) of the Node."""
     arch = _ARCHITECTURES.get(platform.machine(), platform.machine())
     labels = {
-        "kubernetes.io/hostname": config.node_name,
-        "kubernetes.io/os": "linux",
-        "kubernetes.io/arch": arch,
-        "beta.kubernetes.io/os": "linux",
-        "beta.kubernetes.io/arch": arch,
+        HOSTNAME: config.node_name,
+        OS: "linux",
+        ARCH: arch,
+        BETA_OS: "linux",
+        BETA_ARCH: arch,
     }
     disk = os.statvfs(config.root_dir)
     resources = {

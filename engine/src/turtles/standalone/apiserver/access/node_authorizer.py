@@ -13,19 +13,19 @@ from turtles.standalone.apiserver.access.auth import User
 from turtles.standalone.apiserver.storage.entries import Entry, Key
 from turtles.standalone.apiserver.storage.store import Store
 from turtles.standalone.apiserver.wire.errors import Object, forbidden
+from turtles.standalone.well_known import ARCH, BETA_ARCH, BETA_OS, HOSTNAME, MIRROR, OS
 
 PREFIX = "system:node:"
 GROUP = "system:nodes"
 LEASES = "kube-node-lease"
-MIRROR = "kubernetes.io/config.mirror"
 _READ = ("get", "list", "watch")
 #: Labels of Kubernetes' domains that a node may give itself, and the domains within which it may give any.
 _OWN_LABELS = (
-    "kubernetes.io/hostname",
-    "kubernetes.io/arch",
-    "kubernetes.io/os",
-    "beta.kubernetes.io/arch",
-    "beta.kubernetes.io/os",
+    HOSTNAME,
+    ARCH,
+    OS,
+    BETA_ARCH,
+    BETA_OS,
     "beta.kubernetes.io/instance-type",
     "node.kubernetes.io/instance-type",
     "failure-domain.beta.kubernetes.io/zone",

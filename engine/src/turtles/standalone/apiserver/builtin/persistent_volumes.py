@@ -31,6 +31,7 @@ from turtles.standalone.apiserver.wire.errors import (
     not_supported,
     required,
 )
+from turtles.standalone.well_known import PV_PROTECTION
 
 _VOLUME = "@core.v1.PersistentVolumeSpec."
 _ACCESS_MODES = ["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"]
@@ -64,7 +65,7 @@ class PersistentVolumes(Strategy):
 
     takes_status = True
     returns_deleted = True
-    finalizer = "kubernetes.io/pv-protection"
+    finalizer = PV_PROTECTION
     columns = (
         NAME,
         column("Capacity", f"{_VOLUME}capacity"),

@@ -16,9 +16,9 @@ from turtles.standalone.apiserver.wire.errors import Cause, Object, forbidden, q
 from turtles.standalone.apiserver.wire.options import MAX_GRACE, DeleteOptions
 from turtles.standalone.podrunner.status import qos_class
 from turtles.standalone.pods import has_ended
+from turtles.standalone.well_known import MIRROR, NOT_READY
 
 _SECONDS = 300
-_MIRROR = "kubernetes.io/config.mirror"
 _PRIORITY_CLASSES = "scheduling.k8s.io/priorityclasses"
 
 
@@ -98,7 +98,7 @@ async def _admit_account(cluster: Cluster, namespace: str, obj: Object) -> None:
     :raises LookupError: when there is no such account.
     """
     spec = obj["spec"]
-    if _MIRROR in annotations_of(obj):
+    if MIRROR in annotations_of(obj):
         if spec.get("serviceAccountName"):
             raise LookupError("a mirror pod may not reference service accounts")
         return
@@ -117,7 +117,7 @@ async def _admit_account(cluster: Cluster, namespace: str, obj: Object) -> None:
 def _admit_tolerations(spec: Object) -> None:
     """Let a Pod stay for five minutes on a node that isn't ready, if it says nothing about that."""
     tolerations: list[Any] = spec.get("tolerations") or []
-    for key in ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"):
+    for key in (NOT_READY, "node.kubernetes.io/unreachable"):
         if not any(one.get("key", key) == key and one.get("effect", "NoExecute") == "NoExecute" for one in tolerations):
             tolerations.append({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": _SECONDS})
     spec["tolerations"] = tolerations

@@ -21,9 +21,9 @@ from turtles.standalone.apiserver.resource.update import modify
 from turtles.standalone.apiserver.storage.entries import DELETED, Event, Key
 from turtles.standalone.apiserver.wire.errors import Object, StatusError
 from turtles.standalone.apiserver.wire.options import DeleteOptions
+from turtles.standalone.well_known import SERVICE_ACCOUNT_NAME, SERVICE_ACCOUNT_TOKEN
 
-TYPE = "kubernetes.io/service-account-token"
-NAME, UID = "kubernetes.io/service-account.name", "kubernetes.io/service-account.uid"
+UID = "kubernetes.io/service-account.uid"
 CONFIG_MAP = "kube-root-ca.crt"
 _DESCRIPTION = (
     "Contains a CA bundle that can be used to verify the kube-apiserver when using internal endpoints such as the "
@@ -113,8 +113,8 @@ class SecretTokens:
             return
         secret = entry.object()
         annotations = annotations_of(secret)
-        name, uid = annotations.get(NAME), annotations.get(UID)
-        if secret.get("type") != TYPE or not name:
+        name, uid = annotations.get(SERVICE_ACCOUNT_NAME), annotations.get(UID)
+        if secret.get("type") != SERVICE_ACCOUNT_TOKEN or not name:
             return
         account = store.get(Key("/serviceaccounts", key.namespace, name))
         context = context_of(self._resources, key)
@@ -145,4 +145,4 @@ class SecretTokens:
 
 
 def _is_token(raw: bytes) -> bool:
-    return TYPE.encode() in raw
+    return SERVICE_ACCOUNT_TOKEN.encode() in raw
