@@ -13,6 +13,7 @@ from turtles.api.kind import CREATE, DELETE, Missing
 from turtles.api.kinds.cdi import BLOCK, ERROR
 from turtles.api.language import DUPLICATE, INVALID, NOT_FOUND, NOT_SUPPORTED, Cause
 from turtles.api.objects import Object, get
+from turtles.api.phases import phase_of
 from turtles.kube import copy_rights
 from turtles.kube.client import Client
 from turtles.kube.kubevirt import DATA_VOLUME, KUBEVIRT, VM, VMI
@@ -45,7 +46,7 @@ class CDICheck:
     def __call__(self, request: Object) -> list[Cause]:
         """Return what is wrong with deleting a CDI object."""
         cdi = request.get("oldObject") if request.get("operation") == DELETE else None
-        is_in_force = get(cdi, "status", "phase") not in (None, "", ERROR)
+        is_in_force = phase_of(cdi) not in (None, "", ERROR)
         if not is_in_force or get(cdi, "spec", "uninstallStrategy") != BLOCK:
             return []
         if not self._client.list(DATA_VOLUME, limit=500)["items"]:

@@ -15,7 +15,8 @@ import aiohttp
 from aiohttp import hdrs, web
 
 from turtles.api import exports
-from turtles.api.objects import Object, get, own
+from turtles.api.objects import Object, own
+from turtles.api.phases import phase_of
 from turtles.kube.client import Client
 from turtles.kube.kubevirt import EXPORT
 from turtles.kube.resources import POD
@@ -72,7 +73,7 @@ class ExportProxy:
             raise Failure(404, f"{called} not found")
         pod = own(export, self._client.find(POD, namespace, exports.name_of(export)))
         certificate = certificate_of(pod, exports.CERTIFICATE) if pod is not None else None
-        if pod is None or certificate is None or get(export, "status", "phase") != exports.READY:
+        if pod is None or certificate is None or phase_of(export) != exports.READY:
             raise Failure(503, f"{called} is not ready: its status says why")
         return pod, context_of(self._nodes, certificate, f"the server of {called}")
 

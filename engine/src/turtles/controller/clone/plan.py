@@ -18,6 +18,7 @@ from turtles.api.conditions import conditions_in, set_condition
 from turtles.api.kinds import snapshot as kinds
 from turtles.api.labels import LAST_APPLIED
 from turtles.api.objects import Object, get, is_deleted, owner_reference
+from turtles.api.phases import phase_of
 from turtles.api.snapshots import OWNED_BY_VM, is_ready
 from turtles.api.times import rfc3339
 
@@ -73,7 +74,7 @@ def plan(clone: Object, situation: Situation, now: datetime) -> Plan:
     if is_deleted(clone) or phase == FAILED:
         return decided
     if phase == SUCCEEDED:
-        if all(get(pvc, "status", "phase") == "Bound" for pvc in situation.pvcs):
+        if all(phase_of(pvc) == "Bound" for pvc in situation.pvcs):
             decided.delete = _own(clone, situation)
         return decided
     is_of_machine = clone["spec"]["source"]["kind"] != SNAPSHOT[1]
@@ -91,7 +92,7 @@ def plan(clone: Object, situation: Situation, now: datetime) -> Plan:
         _progress(decided, SNAPSHOT_IN_PROGRESS, stamp)
     elif situation.snapshot is None:
         _fail(decided, stamp, f"VirtualMachineSnapshot {snapshot_name(clone)} does not exist")
-    elif get(situation.snapshot, "status", "phase") == FAILED:
+    elif phase_of(situation.snapshot) == FAILED:
         _fail(decided, stamp, str(get(situation.snapshot, "status", "error", "message") or "the snapshot failed"))
     elif not is_ready(situation.snapshot) or situation.content is None:
         _progress(decided, SNAPSHOT_IN_PROGRESS, stamp)

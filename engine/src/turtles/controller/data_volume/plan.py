@@ -90,7 +90,7 @@ def _step(data_volume: Object, observed: Observed) -> Step:
     outcome = annotations_of(target).get(cdi.POD_PHASE)
     if outcome in (cdi.SUCCEEDED, cdi.FAILED):
         return _done(data_volume, observed, outcome)
-    if get(target, "status", "phase") == "Lost":
+    if phase_of(target) == "Lost":
         return Step(cdi.FAILED, failed(f"the volume of PVC {target['metadata']['name']} is lost"))
     if transfer.source_elsewhere(data_volume) is not None:
         return _handed_over(data_volume, observed, target)
@@ -152,7 +152,7 @@ def _from_elsewhere(data_volume: Object, source: CopySource, observed: Observed)
 
 
 def _handed_over(data_volume: Object, observed: Observed, target: Object) -> Step:
-    if get(target, "status", "phase") != "Bound":
+    if phase_of(target) != "Bound":
         move = transfer.hand_over(target, observed.aside)
         return Step(move.phase, move.running, give_volume=move.give)
     return replace(_done(data_volume, observed, cdi.SUCCEEDED), note={cdi.POD_PHASE: cdi.SUCCEEDED})
@@ -161,7 +161,7 @@ def _handed_over(data_volume: Object, observed: Observed, target: Object) -> Ste
 def _foreign(data_volume: Object, target: Object) -> Step:
     name = data_volume["metadata"]["name"]
     if annotations_of(data_volume).get(cdi.PRE_POPULATED) == name:
-        return Step(cdi.SUCCEEDED if get(target, "status", "phase") == "Bound" else cdi.PENDING)
+        return Step(cdi.SUCCEEDED if phase_of(target) == "Bound" else cdi.PENDING)
     owner = controller_of(target)
     whose = f"belongs to {owner.get('kind')} {owner.get('name')}" if owner else "belongs to nobody"
     message = (
@@ -196,7 +196,7 @@ def _uploading(data_volume: Object, observed: Observed, target: Object) -> Step:
         return Step(cdi.UPLOAD_READY, running, progress=progress, wait=_LOOK)
     if cdi.POD_PHASE in noted:
         return Step(cdi.UPLOAD_SCHEDULED, running)
-    if get(target, "status", "phase") == "Bound":
+    if phase_of(target) == "Bound":
         return Step(cdi.PVC_BOUND, running)
     storage_class = claims.storage_class_of(target["spec"].get("storageClassName"), observed.classes)
     immediately = annotations_of(data_volume).get(cdi.BIND_IMMEDIATELY) == "true"
@@ -215,7 +215,7 @@ def _start(data_volume: Object, observed: Observed, target: Object) -> Step:
     if observed.in_the_way:
         message = f"{observed.in_the_way} exists and is not managed by the DataVolume; delete it, or use another name"
         return Step(_phase(data_volume, cdi.PENDING), failed(message))
-    bound = get(target, "status", "phase") == "Bound"
+    bound = phase_of(target) == "Bound"
     if not bound:
         immediately = annotations_of(data_volume).get(cdi.BIND_IMMEDIATELY) == "true"
         storage_class = claims.storage_class_of(target["spec"].get("storageClassName"), observed.classes)

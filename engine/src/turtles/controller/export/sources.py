@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from turtles.api import cdi, exports, labels, uploads
 from turtles.api.objects import Object, annotations_of, controller_of, get, is_controlled_by, is_deleted
-from turtles.api.phases import is_final
+from turtles.api.phases import is_final, phase_of
 from turtles.api.snapshots import is_ready
 from turtles.controller.pod import state
 from turtles.controller.restored_claims import own_annotations, restored_spec
@@ -217,7 +217,7 @@ def _of_snapshot(export: Object, situation: Situation) -> Source:
             claims.append(claim)
         is_block = before["spec"].get("volumeMode") == "Block"
         volumes.append(Volume(original, claim["metadata"]["name"], is_block or original in disks, is_block))
-    bound = len(claims) == len(backups) and all(get(claim, "status", "phase") == "Bound" for claim in claims)
+    bound = len(claims) == len(backups) and all(phase_of(claim) == "Bound" for claim in claims)
     condition = (
         (exports.VOLUMES_CONDITION, "True", ALL_READY, "")
         if bound
@@ -279,6 +279,6 @@ def _bound(claims: Sequence[Object]) -> tuple[str, str, str, str]:
 
 def _lost(claims: Sequence[Object]) -> tuple[str, str] | None:
     for claim in claims:
-        if get(claim, "status", "phase") == "Lost":
+        if phase_of(claim) == "Lost":
             return UNKNOWN, f"the volume of PersistentVolumeClaim {claim['metadata']['name']} is lost"
     return None

@@ -13,7 +13,7 @@ from datetime import datetime
 
 from turtles.api.conditions import conditions_in, set_condition
 from turtles.api.objects import Object, get, is_deleted
-from turtles.api.phases import is_final
+from turtles.api.phases import is_final, phase_of
 from turtles.api.run_strategies import HALTED, run_strategy
 from turtles.api.snapshots import (
     FAIL_IMMEDIATE,
@@ -194,10 +194,10 @@ def _restore_volumes(restore: Object, found: Situation, decided: Plan, stamp: st
                 _fail(decided, stamp, f"volume {entry['volumeName']}: PersistentVolumeClaim {name} exists, and {why}")
                 return
             delete.append(pvc)
-        elif get(pvc, "status", "phase") == "Lost":
+        elif phase_of(pvc) == "Lost":
             _fail(decided, stamp, f"PersistentVolumeClaim {name} has lost its volume")
             return
-        elif get(pvc, "status", "phase") != "Bound" and pvc["spec"].get("storageClassName") in found.immediate:
+        elif phase_of(pvc) != "Bound" and pvc["spec"].get("storageClassName") in found.immediate:
             waiting.append(name)
     decided.create, decided.delete = create, [pvc for pvc in delete if not is_deleted(pvc)]
     if create or delete or waiting:

@@ -14,7 +14,6 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
 from turtles.api import cdi, times
 from turtles.api.conditions import conditions_in, set_condition
@@ -22,7 +21,7 @@ from turtles.api.data_sources import CLAIM, CopySource
 from turtles.api.kinds.data_import_cron import KEPT, NEVER, RETAIN_NONE
 from turtles.api.kinds.data_source import DATA_SOURCE
 from turtles.api.kinds.data_volume import DATA_VOLUME
-from turtles.api.objects import Object, get, is_deleted, labels_of, owner_reference
+from turtles.api.objects import Object, annotations_of, get, is_deleted, labels_of, owner_reference
 from turtles.api.phases import SUCCEEDED, is_final, phase_of
 from turtles.api.schedules import ScheduleError, next_time
 from turtles.controller.data_volume.waiting import missing
@@ -150,7 +149,7 @@ def plan(cron: Object, observed: Observed, now: datetime) -> Plan:
     if trouble and state[1] == "UpToDate":
         state = (*state[:2], f"{state[2]}(last known state): {trouble}")
     _source(cron, observed.data_source, decided)
-    last = decided.annotations.get(cdi.LAST_CRON_TIME) or _annotations(cron).get(cdi.LAST_CRON_TIME)
+    last = decided.annotations.get(cdi.LAST_CRON_TIME) or annotations_of(cron).get(cdi.LAST_CRON_TIME)
     if times.parse_time(last):
         decided.status["lastExecutionTimestamp"] = last
     conditions = conditions_in(decided.status)
@@ -169,7 +168,7 @@ def _poll(cron: Object, observed: Observed, decided: Plan, now: datetime) -> str
         following = next_time(schedule, now)
     except ScheduleError as error:
         return str(error)
-    noted = times.parse_time(_annotations(cron).get(cdi.NEXT_CRON_TIME))
+    noted = times.parse_time(annotations_of(cron).get(cdi.NEXT_CRON_TIME))
     due = noted if noted is not None and noted <= following else now
     if (source := copied_claim(cron)) is not None:
         return _look_at(source, observed, decided, (due, now, following))
@@ -228,7 +227,7 @@ def _progress(observed: Observed) -> tuple[bool, tuple[str, str, str]]:
     """Return whether the current import is complete, and what is said of it."""
     nothing = ("False", "NoImport", "No current import")
     if observed.data_volume is None:
-        noted = _annotations(observed.claim).get(cdi.POD_PHASE) if observed.claim is not None else None
+        noted = annotations_of(observed.claim).get(cdi.POD_PHASE)
         return noted == cdi.SUCCEEDED, nothing
     phase = phase_of(observed.data_volume)
     if phase == cdi.SUCCEEDED:
@@ -253,7 +252,7 @@ def _complete(cron: Object, current: Mapping[str, str], observed: Observed, deci
     is_new = get(cron, "status", "lastImportedPVC") != claim
     if is_new:
         decided.status |= {"lastImportedPVC": claim, "lastImportTimestamp": now}
-    if observed.claim is not None and (is_new or cdi.LAST_USE_TIME not in _annotations(observed.claim)):
+    if observed.claim is not None and (is_new or cdi.LAST_USE_TIME not in annotations_of(observed.claim)):
         decided.note = {cdi.LAST_USE_TIME: now}
     if (cron["spec"].get("garbageCollect") or "") == NEVER:
         return
@@ -271,7 +270,7 @@ def _complete(cron: Object, current: Mapping[str, str], observed: Observed, deci
 
 
 def _last_use(claim: Object) -> str:
-    return _annotations(claim).get(cdi.LAST_USE_TIME) or str(claim["metadata"].get("creationTimestamp") or "")
+    return annotations_of(claim).get(cdi.LAST_USE_TIME) or str(claim["metadata"].get("creationTimestamp") or "")
 
 
 def _belonging(cron: Object) -> Object:
@@ -293,7 +292,7 @@ def _data_volume(cron: Object, digest: str) -> Object:
         head, slash, last = registry["url"].rpartition("/")
         registry["url"] = f"{head}{slash}{last.partition(':')[0]}@{digest}"
     metadata, template_metadata = _belonging(cron), template.get("metadata") or {}
-    passed = {key: value for key, value in _annotations(cron).items() if key == cdi.RETAIN_POD}
+    passed = {key: value for key, value in annotations_of(cron).items() if key == cdi.RETAIN_POD}
     return {
         "apiVersion": DATA_VOLUME.api_version,
         "kind": DATA_VOLUME.kind,
@@ -330,7 +329,3 @@ def _source(cron: Object, data_source: Object | None, decided: Plan) -> None:
     if claim and before != source:
         patch["spec"] = {"source": {**dict.fromkeys(before), **source}}
     decided.patch_source = patch or None
-
-
-def _annotations(obj: Mapping[str, Any] | None) -> Mapping[str, str]:
-    return ((obj or {}).get("metadata") or {}).get("annotations") or _NOTHING

@@ -125,7 +125,7 @@ def _filled(old: Object | None, new: Object | None) -> list[Key]:
 
 
 def _waits(claim: Object) -> bool:
-    return reference_of(claim) is not None and (claim.get("status") or {}).get("phase") != "Bound"
+    return reference_of(claim) is not None and phase_of(claim) != "Bound"
 
 
 def _source_of(claim: Object) -> list[str]:

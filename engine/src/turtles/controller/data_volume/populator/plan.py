@@ -93,9 +93,9 @@ class Plan:
 def plan(claim: Object, observed: Observed) -> Plan:
     """Decide what to do for a claim that names a populator and isn't being deleted."""
     reference = reference_of(claim)
-    if reference is None or get(claim, "status", "phase") == "Lost":
+    if reference is None or phase_of(claim) == "Lost":
         return Plan()
-    if get(claim, "status", "phase") == "Bound":
+    if phase_of(claim) == "Bound":
         return _bound(claim, observed, reference.kind)
     if observed.data_volume is None:
         return _begin(claim, observed)

@@ -76,7 +76,7 @@ def plan(claim: Object, observed: Observed) -> Plan:
     pod, outcome = observed.pod, annotations_of(claim).get(cdi.POD_PHASE)
     if is_deleted(claim) or outcome in (cdi.SUCCEEDED, cdi.FAILED):
         return _done(claim, observed)
-    if get(claim, "status", "phase") == "Lost":
+    if phase_of(claim) == "Lost":
         return Plan()
     if pod is None:
         return _start(claim, observed)
@@ -97,7 +97,7 @@ def _done(claim: Object, observed: Observed) -> Plan:
 
 def _start(claim: Object, observed: Observed) -> Plan:
     """There is no upload server: whether there is to be one."""
-    if get(claim, "status", "phase") != "Bound":
+    if phase_of(claim) != "Bound":
         storage_class = claims.storage_class_of(claim["spec"].get("storageClassName"), observed.classes)
         immediately = annotations_of(claim).get(cdi.BIND_IMMEDIATELY) == "true"
         if not claims.waits_for_consumer(storage_class) or not immediately:
