@@ -33,7 +33,6 @@ _UID = re.compile(r"uid:[0-9A-Za-z-]{1,253}")
 _SHORT = 12
 #: Seconds until a registry is asked again that gave no answer which can be used.
 _AGAIN = 60.0
-_NOTHING: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,7 @@ def current_import(cron: Object) -> Mapping[str, str] | None:
 
 def desired_digest(cron: Object) -> str:
     """Return the digest that the source has, as far as that is known; empty if it isn't."""
-    noted = str((cron["metadata"].get("annotations") or _NOTHING).get(cdi.DESIRED_DIGEST) or "")
+    noted = str(annotations_of(cron).get(cdi.DESIRED_DIGEST) or "")
     pattern = _DIGEST if copied_claim(cron) is None else _UID
     return noted if pattern.fullmatch(noted) else ""
 
