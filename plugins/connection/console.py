@@ -19,7 +19,7 @@ description:
     C(sha256sum); without Python only M(ansible.builtin.raw) and the like work. It is slow with large files.
 options:
   remote_user:
-    description: User to log in as, where the console asks.
+    description: User to log in as, if the console asks for one.
     type: str
     ini:
       - section: defaults
@@ -33,13 +33,13 @@ options:
     keyword:
       - name: remote_user
   password:
-    description: Password of the user, where the console asks.
+    description: Password of the user, if the console asks for it.
     type: str
     vars:
       - name: ansible_password
       - name: ansible_console_password
   login_timeout:
-    description: Seconds in which the console has to show a login or a shell, the guest's boot included.
+    description: Seconds to wait for a login or a shell on the console, including the guest's boot.
     type: int
     default: 120
     vars:
@@ -47,9 +47,9 @@ options:
 extends_documentation_fragment:
   - turtles.kubevirt.connection
 notes:
-  - A console has one session. A task ends the one that somebody else has, and is ended by the next one.
+  - A console has one session. A task closes an existing session, and is closed by the next one.
   - After each task the user is logged out.
-  - Passwords for C(become) can't be entered. Log in as that user, or let C(sudo) ask for none.
+  - Passwords for C(become) can't be entered. Log in as that user, or configure C(sudo) without one.
   - Files and outputs are compared by checksum, since the kernel and other programs may write to the console as well.
 """
 
@@ -137,7 +137,7 @@ class Connection(ConnectionBase):
         """Run a command in the guest."""
         if sudoable and self.become and self.become.expect_prompt():
             raise AnsibleConnectionFailure(
-                "A password for become can't be entered on a console. Log in as that user, or let sudo ask for none."
+                "Passwords for become aren't supported. Log in as that user, or configure sudo without one."
             )
         return self._do(self._terminal.run, cmd, in_data)
 

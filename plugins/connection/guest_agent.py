@@ -12,26 +12,28 @@ author:
   - turtles.kubevirt contributors (!UNKNOWN)
 description:
   - Runs tasks on a guest by the QEMU guest agent. The guest needs neither a network nor an SSH server nor keys or
-    passwords, and unlike with the console nobody is logged in or out.
+    passwords, and unlike the console, it has no login sessions.
   - The KubeVirt API runs no commands in guests. The agent is asked by C(virsh) in the container C(compute) of the
     launcher's Pod, so the user of the API needs the rights to C(get) C(virtualmachineinstances), to C(list) C(pods) and
     to C(create) C(pods/exec), with Kubernetes before 1.35 also to C(get) C(pods/exec). The ClusterRole C(edit) of
-    Kubernetes has them for Pods. Waiting for an agent takes the rights to C(list) and C(watch)
+    Kubernetes has them for Pods. Waiting for an agent requires permission to C(list) and C(watch)
     C(virtualmachineinstances).
-  - Who may do that is root in all guests of the namespace whose agents allow it. Grant it as you would grant that.
-  - The guest's agent has to allow C(guest-exec) and C(guest-exec-status). RHEL and its relatives don't by default, see
+  - Anyone with these rights is root in all guests of the namespace whose agents allow it. Grant it as you would grant
+    that.
+  - The guest's agent has to allow C(guest-exec) and C(guest-exec-status). RHEL and derivatives don't by default, see
     C(/etc/sysconfig/qemu-ga) there; the error says so.
   - The guest needs a POSIX shell, C(cat), C(dd) and C(sha256sum). Tasks run as the agent's user, which is C(root);
     without Python only M(ansible.builtin.raw) and the like work.
 options:
   agent_timeout:
-    description: Seconds in which the agent has to answer, which it does when a command has been started, not ended.
+    description: Seconds to wait for the agent's response, which comes when a command has been started, not when it
+      ends.
     type: int
     default: 10
     vars:
       - name: ansible_guest_agent_timeout
   connect_timeout:
-    description: Seconds in which the agent has to be connected, the guest's boot included.
+    description: Seconds to wait for the agent to connect, including the guest's boot.
     type: int
     default: 60
     vars:
@@ -52,7 +54,7 @@ options:
 extends_documentation_fragment:
   - turtles.kubevirt.connection
 notes:
-  - What a command writes comes when it has ended, and can't be longer than about 3 MB.
+  - The output of a command is returned when it ends, and is limited to about 3 MB.
   - Passwords for C(become) can't be entered. There is no need for them, as the agent runs as C(root).
 """
 
@@ -145,7 +147,7 @@ class Connection(ConnectionBase):
         """Run a command in the guest."""
         if sudoable and self.become and self.become.expect_prompt():
             raise AnsibleConnectionFailure(
-                "A password for become can't be entered by the guest agent. Leave it out: the agent runs as root."
+                "Passwords for become aren't supported by the guest agent. Leave it out: the agent runs as root."
             )
         script, kept = _PROFILE + cmd, None
         if in_data is not None and len(in_data) > CHUNK:
@@ -177,7 +179,7 @@ class Connection(ConnectionBase):
             self._checked("cat >>%s" % where, data[start : start + CHUNK])
         checksum = self._checked("sha256sum <%s" % where).split()[0].decode()
         if checksum != hashlib.sha256(data).hexdigest():
-            raise AnsibleError("%s: what arrived in %s isn't what was sent" % (self._agent, path))
+            raise AnsibleError("%s: the data was corrupted on the way to %s" % (self._agent, path))
 
     @ensure_connect
     def fetch_file(self, in_path, out_path):

@@ -12,9 +12,9 @@ class ModuleDocFragment:
 options: {}
 attributes:
   check_mode:
-    description: Can run in check mode and say what it would change without changing it.
+    description: Can run in check mode and report what it would change without changing it.
   diff_mode:
-    description: Says what has changed, or would change in check mode, when the diff is asked for.
+    description: Reports what has changed, or would change in check mode, if a diff is requested.
   idempotent:
     description: Changes nothing when run again with the same options, unless something else changed the object.
   action_group:

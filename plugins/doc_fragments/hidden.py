@@ -12,8 +12,8 @@ class ModuleDocFragment:
 options:
   hidden_fields:
     description:
-      - Fields that are left out of the returned objects and of the diff, as names joined by dots. Names that have dots
-        of their own, and numbers of list entries, stand in brackets, as in V(metadata.annotations[example.com/note]).
+      - Fields that are left out of the returned objects and of the diff, as names joined by dots. Names that contain
+        dots, and numbers of list entries, are in brackets, as in V(metadata.annotations[example.com/note]).
       - An empty list shows everything.
     type: list
     elements: str

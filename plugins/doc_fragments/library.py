@@ -15,9 +15,8 @@ requirements:
   - kubernetes (Python package) >= 24.2
   - PyYAML >= 5.1
 notes:
-  - Where the play's connection is local, the module runs inside the process of ansible-playbook, which saves about
-    half a second per task and loop item. With C(become) or C(async) it runs like any other module. So it does with
-    another Python interpreter, if the connection needs something of that one - the package kubernetes, for plugins of
-    a kubeconfig or for proxies, or the certificate authorities it trusts, where neither O(ca_cert) nor the kubeconfig
-    names any.
+  - Where the play's connection is local, the module runs inside the process of ansible-playbook, which saves about half
+    a second per task and loop item. With C(become) or C(async) it runs like any other module. The same applies with
+    another Python interpreter, if the connection depends on it - the package kubernetes, for plugins of a kubeconfig or
+    for proxies, or the certificate authorities it trusts, where neither O(ca_cert) nor the kubeconfig names any.
 """

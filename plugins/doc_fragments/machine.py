@@ -18,11 +18,12 @@ options:
       - Container image with one disk file under C(/disk). Shorthand for an entry of O(disks) named C(containerdisk).
       - A name of the catalogue of images, such as V(debian:13) or V(ubuntu:24.04), stands for the image of that
         distribution that the KubeVirt project publishes. C(docs/guest-images.md) lists them.
-      - What the guest writes to it is lost when it stops.
+      - Changes by the guest are lost when it stops.
     type: str
   image_catalogue:
     description:
-      - A YAML file that maps further names to images, where the module runs. They come before the collection's own.
+      - A YAML file that maps additional names to images, on the host of the module. They take precedence over the
+        collection's.
       - Each is a mapping with C(container_disk), an image, C(disk), the address of a disk, C(checksum), as
         M(ansible.builtin.get_url) has it, and C(user). O(image) needs C(container_disk).
       - If not set, the environment variable E(TURTLES_IMAGE_CATALOGUE) is used.
@@ -98,10 +99,10 @@ options:
         elements: int
       state:
         description:
-          - Whether the interface has a link. Changes of it reach a guest that runs.
-          - V(absent) unplugs an interface from a guest that runs, if it is one with V(bridge) on a further network. The
-            server then removes it from the VirtualMachine. To leave it out at once takes a restart of the guest.
-          - An interface with V(bridge) on a further network that is added to a running VirtualMachine is plugged in.
+          - Whether the interface has a link. Changes apply to a running guest.
+          - V(absent) unplugs a V(bridge) interface on a secondary network from a running guest. The server then removes
+            it from the VirtualMachine. Just leaving it out requires a restart of the guest.
+          - A V(bridge) interface on a secondary network that is added to a running VirtualMachine is hot-plugged.
         type: str
         choices: [up, down, absent]
   cloud_init:
@@ -116,7 +117,7 @@ options:
       user_data:
         description:
           - Text, or a mapping that becomes cloud-config.
-          - It is stored in the object, so anyone who can read that can read it. Secrets belong in a Secret
+          - It is stored in the object, so anyone who can read the object can read it. Secrets belong in a Secret
             (O(cloud_init.user_data_secret)).
         type: raw
       user_data_secret:
@@ -144,7 +145,7 @@ options:
         C(hostname.subdomain.namespace.svc).
     type: str
   termination_grace_period:
-    description: Seconds the guest has to shut down before it is powered off.
+    description: Seconds to wait for the guest to shut down before it is powered off.
     type: int
   node_selector:
     description: Labels a node must have.
@@ -162,7 +163,7 @@ options:
     type: str
     choices: [bios, efi]
   smbios_uuid:
-    description: UUID of the system that the guest sees. A VirtualMachine without one is given one for life.
+    description: UUID of the system that the guest sees. A VirtualMachine without one gets a permanent one.
     type: str
   hugepage_size:
     description: Size of the huge pages the guest's memory is in, V(2Mi) or V(1Gi). The node must have them.
@@ -204,18 +205,18 @@ options:
       - Further keys are C(revision_name), the ControllerRevision that counts instead of the object itself, and instead
         of C(name) C(infer_from_volume), a volume whose claim names the instance type in its labels, with
         C(infer_from_volume_failure_policy), V(Reject) or V(Ignore).
-      - The machine can't have O(memory) or O(cpu) of its own in addition. It keeps the instance type as it was when it
+      - The machine can't have O(memory) or O(cpu) in addition. It keeps the instance type as it was when it
         was first started with it.
     type: raw
   preference:
     description:
-      - The preference from which the machine takes what it leaves open, such as the bus of its disks. A name, which
-        means a VirtualMachineClusterPreference, or a dictionary as for O(instancetype).
+      - The preference that provides defaults, such as the bus of disks. A name, which means a
+        VirtualMachineClusterPreference, or a dictionary as for O(instancetype).
     type: raw
   data_volume_templates:
     description:
-      - DataVolumes that are made with the machine and deleted with it, as C(spec.dataVolumeTemplates) of the KubeVirt
-        API has them. O(disks[].data_volume) names them.
+      - DataVolumes that are created and deleted with the machine, as in C(spec.dataVolumeTemplates) of the KubeVirt
+        API. O(disks[].data_volume) names them.
       - A cluster with upstream KubeVirt needs the Containerized Data Importer for them.
     type: list
     elements: dict

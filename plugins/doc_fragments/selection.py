@@ -49,8 +49,8 @@ options:
     type: str
   hidden_fields:
     description:
-      - Fields that are left out of the returned objects, as names joined by dots. Names that have dots of their own,
-        and numbers of list entries, stand in brackets, as in V(metadata.annotations[example.com/note]).
+      - Fields that are left out of the returned objects, as names joined by dots. Names that contain dots, and numbers
+        of list entries, are in brackets, as in V(metadata.annotations[example.com/note]).
       - An empty list shows everything.
     type: list
     elements: str
@@ -74,11 +74,11 @@ options:
     description:
       - Whether to wait until there is an object that matches and all that match are ready, which their condition
         C(Ready) says. It watches rather than polls.
-      - The task fails early where a machine won't get there by itself, and says why.
+      - The task fails early, and says why, if a machine can't reach that state.
     type: bool
     default: false
   wait_timeout:
-    description: Seconds after which waiting fails. The error says what was missing.
+    description: Seconds after which waiting fails. The error says why.
     type: int
     default: 120
   wait_sleep:

@@ -15,7 +15,7 @@ options:
     type: bool
     default: true
   wait_timeout:
-    description: Seconds after which waiting fails. The error says what was missing.
+    description: Seconds after which waiting fails. The error says why.
     type: int
     default: 300
 """

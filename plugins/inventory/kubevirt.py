@@ -11,7 +11,7 @@ version_added: 0.1.0
 author:
   - turtles.kubevirt contributors (!UNKNOWN)
 description:
-  - Adds a host for each running virtual machine that has an address, and, where wanted, for those that don't run.
+  - Adds a host for each running virtual machine that has an address and, optionally, for stopped ones.
   - Takes all options of C(kubevirt.core.kubevirt). What else is different there is in O(compatibility).
   - Reads all namespaces in one paged list per kind. Where the user isn't allowed to, it reads namespace by namespace,
     several at a time. Namespaces whose machines may not be listed are skipped with a warning.
@@ -19,8 +19,8 @@ description:
     which has an address draw a warning. Options that don't exist are errors.
   - The file's name must end in C(kubevirt.yml) or C(kubevirt.yaml).
   - Hosts are in the group C(namespace_<namespace>), which is below the group of their cluster, O(name). A cluster
-    without a name has one that is made of its server's address, and is below the group C(kubevirt). Characters that
-    group names can't contain become underscores.
+    without a name gets one derived from its server's address, and its group is below C(kubevirt). Characters that group
+    names can't contain become underscores.
 options:
   plugin:
     description: Marks the file as a source for this plugin.
@@ -29,13 +29,13 @@ options:
     choices: [turtles.kubevirt.kubevirt]
   name:
     description: Name of the cluster, and of the group of all its hosts. Give each cluster its own. By default it is
-      made of the API server's address.
+      derived from the API server's address.
     type: str
   clusters:
     description:
       - Clusters to read, where a file is about several. Each has its own values of any of the options from O(name) to
         O(require_address), those for the connection to the API included; others are those of the file.
-      - A cluster without O(name) is called by its O(context), if it has one. Names must differ.
+      - A cluster without O(name) gets the name of its O(context), if it has one. Names must differ.
       - An entry with O(kubeconfig), O(context) or O(host) takes no credentials from the environment.
       - Besides C(namespace_<namespace>) hosts are in C(<cluster>_namespace_<namespace>), which is below both the group
         of the cluster and C(namespace_<namespace>).
@@ -49,8 +49,8 @@ options:
         here. It sets the defaults O(include_stopped=true), O(require_address=false) and O(unset_ansible_port=true), and
         all variables of machines and instances but their specs; see O(host_vars). There are no groups that
         kubevirt.core doesn't have.
-      - These variables are most of the time and memory that an inventory of thousands of machines takes.
-        O(compose), O(groups) and O(keyed_groups) see all variables without it.
+      - With thousands of machines, these variables account for most of the inventory's time and memory. O(compose),
+        O(groups) and O(keyed_groups) see all variables without it.
     type: str
     choices: [kubevirt.core]
   namespaces:
@@ -88,8 +88,8 @@ options:
   use_service:
     description:
       - Whether machines are reached through Services of type C(LoadBalancer) and C(NodePort), if there is one that
-        leads to port 22 of the guest (5986, else 5985, for C(winrm) and C(psrp)). It may have other ports too. From
-        outside of a cluster there often is no other way.
+        forwards to port 22 of the guest (5986, else 5985, for C(winrm) and C(psrp)). It may have other ports too. From
+        outside a cluster, this is often the only way.
       - With V(false) machines are reached at their own addresses, which is right where these can be reached, as on a
         machine in standalone mode, where ports of nodes are served on few addresses.
       - Services that lead to several machines aren't used. The selector may be any; target ports may have names.
@@ -163,8 +163,8 @@ options:
     elements: str
   annotation_prefix:
     description: Prefix of annotations that become host variables. With V(inventory.example.com/) an annotation
-      C(inventory.example.com/tier) becomes the variable C(tier). Whoever may annotate a machine chooses their values;
-      names that begin with C(ansible_) are ignored with a warning.
+      C(inventory.example.com/tier) becomes the variable C(tier). Anyone who can annotate a machine chooses their
+      values; names that begin with C(ansible_) are ignored with a warning.
     type: str
   variables:
     description:
@@ -264,11 +264,11 @@ requirements:
   - jmespath (Python package) >= 1.0, for O(variables) and O(select)
 notes:
   - Anyone who may create virtual machines chooses the values of these variables. They are never evaluated as templates,
-    and only O(compose) turns them into connection variables; name the ones that can be trusted. What the plugin sets
-    itself is C(ansible_host), C(ansible_port), and C(ansible_connection) with C(ansible_winrm_scheme) or
+    and only O(compose) turns them into connection variables; name the ones that can be trusted. The plugin itself sets
+    C(ansible_host), C(ansible_port), and C(ansible_connection) with C(ansible_winrm_scheme) or
     C(ansible_psrp_protocol).
-  - The cache is kept per cluster, user and what is read of it, so that another context, kubeconfig or selector reads
-    anew. How hosts are named and grouped isn't part of it.
+  - The cache is kept per cluster, user and selection, so that another context, kubeconfig or selector isn't served from
+    it. Names and groups of hosts aren't part of it.
   - The annotation C(kubectl.kubernetes.io/last-applied-configuration) and C(metadata.managedFields) are left out.
   - How to move from C(kubevirt.core) is described in C(docs/migration.md).
 """
@@ -410,8 +410,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         for name in names:
             if names.count(name) > 1:
                 raise AnsibleParserError(
-                    "%s: clusters: %d of them are called %s. Give each a name of its own."
-                    % (path, names.count(name), name)
+                    "%s: clusters: %d of them are named %s. Give each a unique name." % (path, names.count(name), name)
                 )
         self._taken = {}
         try:
@@ -425,7 +424,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         variables = self.get_option("variables") or {}
         for name in variables:
             if not str(name).isidentifier():
-                raise ExpressionError("variables: %r can't be the name of a variable." % plain(str(name)))
+                raise ExpressionError("variables: %r isn't a valid variable name." % plain(str(name)))
         self._variables = [
             (str(name), Expression("variables.%s" % name, text)) for name, text in sorted(variables.items())
         ]
@@ -535,7 +534,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
                 cluster, snapshot, machine, services.get((machine.namespace, machine.name), ())
             )
             if required and not variables.get("ansible_host") and _machines.is_running(machine):
-                self.display.vvv("%s: %s runs but has no address yet" % (PLUGIN, identity))
+                self.display.vvv("%s: %s is running but has no address yet" % (PLUGIN, identity))
                 continue
             host = self._host_name(host_format, machine, name)
             identity = "%s of %s" % (identity, name) if several else identity
@@ -580,8 +579,8 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
             variables, refused = _machines.annotated_variables(machine, prefix)
             for key in refused:
                 self.display.warning(
-                    "%s: %s: annotation %s isn't a variable: names that begin with ansible_, and those that aren't "
-                    "names of variables, are ignored." % (PLUGIN, identity, key)
+                    "%s: %s: annotation %s is ignored: its name begins with ansible_, or isn't a valid "
+                    "variable name." % (PLUGIN, identity, key)
                 )
         if self._variables:
             document = {**_document(machine), "cluster": cluster}
@@ -627,7 +626,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
             return plain(template).format_map(values)
         except (KeyError, IndexError, ValueError, AttributeError) as exc:
             raise AnsibleParserError(
-                "host_format: %r can't be filled in (%s). Use %s and {cluster}."
+                "host_format: %r can't be formatted (%s). Use %s and {cluster}."
                 % (plain(template), exc, ", ".join("{%s}" % name for name in PLACEHOLDERS[:-1]))
             ) from None
 
@@ -635,7 +634,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         """Note whose host a name is; two machines can't have the same."""
         if host in self._taken:
             raise AnsibleParserError(
-                "host_format %r gives %s and %s the same name %s. Add what tells them apart, such as {namespace}%s."
+                "host_format %r gives %s and %s the same name %s. Add a distinguishing field, such as {namespace}%s."
                 % (plain(host_format), self._taken[host], identity, host, " or {cluster}" if " of " in identity else "")
             )
         self._taken[host] = identity

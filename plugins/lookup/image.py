@@ -11,9 +11,9 @@ version_added: 0.1.0
 author:
   - turtles.kubevirt contributors (!UNKNOWN)
 description:
-  - Returns what the catalogue of images has under a name.
-  - The modules and the role C(turtles.kubevirt.guest_image) look there themselves. This is for what else needs an
-    address.
+  - Returns the entry of the catalogue of images with a name.
+  - The modules and the role C(turtles.kubevirt.guest_image) look there themselves. Use it where an address is needed
+    elsewhere.
 options:
   _terms:
     description: Names.
@@ -38,7 +38,7 @@ _list:
   description:
     - For each name a mapping with C(container_disk), an image for containerDisk volumes, C(disk), the address of a
       disk, C(checksum), as M(ansible.builtin.get_url) has it, and C(user), whom cloud-init gives the keys.
-    - What an image doesn't have is missing.
+    - Keys that an image doesn't have are omitted.
   type: list
   elements: dict
 """
@@ -65,5 +65,5 @@ class LookupModule(LookupBase):
     def _entry(name, images):
         entry = _catalogue.find("image", name, images)
         if entry is None:
-            raise KubeError("the catalogue of images has no %s. There are %s." % (name, ", ".join(sorted(images))))
+            raise KubeError("the catalogue of images has no %s; it has %s." % (name, ", ".join(sorted(images))))
         return entry

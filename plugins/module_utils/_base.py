@@ -76,6 +76,15 @@ class KubeModule:
         """Return whether the task waits for the state it declares."""
         return self.params["wait"] and not self.check_mode
 
+    def namespace_given(self):
+        """Return the namespace that the task is about: the option's, else the kubeconfig context's.
+
+        :raises KubeError: it can't be a namespace's name.
+        """
+        namespace = self.params["namespace"] or self.client.default_namespace
+        _resources.check_name("namespace", namespace)
+        return namespace
+
     def run(self):
         """Do the work and return the result's keys.
 
@@ -155,7 +164,7 @@ class KubeModule:
                 if exc.status == 409 and attempt < _ATTEMPTS - 1:
                     continue
                 raise self.refused(exc, resource, namespace, name) from exc
-        raise KubeError("%s %s keeps changing while it is being patched" % (resource.kind, name))
+        raise KubeError("%s %s keeps changing during the update" % (resource.kind, name))
 
     def apply_server_side(self, resource, namespace, name, declaration, manager, force=False):
         """Have the server apply the declaration (KEP-555), and return the Outcome with the object as it is afterwards.
@@ -196,7 +205,7 @@ class KubeModule:
                 if self.check_mode and exc.status == 404 and live is None:
                     return self._unchecked(exc, body)
                 raise self.refused(exc, resource, namespace, name) from exc
-        raise KubeError("%s %s keeps changing while it is being applied" % (resource.kind, name))
+        raise KubeError("%s %s keeps changing during the apply" % (resource.kind, name))
 
     def delete(self, resource, namespace, name, propagation="Background", preconditions=None):
         """Delete the object; changed is False where there is none, or where its deletion is already under way.
@@ -282,7 +291,7 @@ class KubeModule:
         """Wait for the end of an object that is being deleted; what is declared then takes its place."""
         if not self.params.get("wait"):
             raise KubeError(
-                "%s is being deleted. Set wait=true to have it created again when it is gone, or run the task again "
+                "%s is being deleted. Set wait=true to recreate it once it is gone, or run the task again "
                 "then." % _resources.label(live)
             )
         uid = live["metadata"].get("uid")
@@ -291,7 +300,7 @@ class KubeModule:
             namespace,
             name,
             lambda obj: obj is None or obj["metadata"].get("uid") != uid,
-            "gone, though it is being deleted; it can be created again only then",
+            "gone, though it is being deleted; it can only be recreated after that",
         )
 
 

@@ -91,7 +91,7 @@ def read(path):
             if not isinstance(value, str):
                 raise KubeError("%s.%s: must be text, but is %s." % (place, key, described(value)))
         if not ("container_disk" in entry or "disk" in entry):
-            raise KubeError("%s: has neither container_disk nor disk. Say where the image is." % place)
+            raise KubeError("%s: has neither container_disk nor disk. Give one of them." % place)
     return {**IMAGES, **{str(name): entry for name, entry in content.items()}}
 
 
@@ -107,7 +107,7 @@ def find(option, name, images):
     # No registry has disks of virtual machines under such a name: docker.io's are for containers.
     if colon and others:
         raise KubeError(
-            "%s: the catalogue of images has no %s, but %s. Name one of these, or where the image is, such as "
+            "%s: the catalogue of images has no %s; it has %s. Name one of these, or give a full reference, such as "
             "registry.example.com/%s." % (option, name, ", ".join(others), name)
         )
     return None
@@ -123,7 +123,7 @@ def container_disk(option, name, images):
         return name
     if "container_disk" not in entry:
         raise KubeError(
-            "%s: no registry has %s for containerDisk volumes. Build it by the role turtles.kubevirt.guest_image with "
+            "%s: no registry has %s as a containerDisk image. Build it by the role turtles.kubevirt.guest_image with "
             "guest_image_cloud: %s, and use the role's guest_image_reference." % (option, name, name)
         )
     return entry["container_disk"]

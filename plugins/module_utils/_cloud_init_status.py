@@ -69,7 +69,7 @@ class CloudInit:
                 self._useless = why = str(exc)
             except _guest_agent.AgentError as exc:
                 # The guest reboots, for instance.
-                return "cloud-init can't be asked at the moment: %s" % exc
+                return "cloud-init's status isn't available at the moment: %s" % exc
         return self._by_console(vmi, why)
 
     def close(self):
@@ -115,7 +115,7 @@ class CloudInit:
         try:
             path = self._log_path = self._log_path or self._log_of(vmi)
             if path is None:
-                return self._unreadable(why, "there is no log of its console (logSerialConsole)")
+                return self._unreadable(why, "its console isn't logged (logSerialConsole)")
             if not _FINISHED.search(self._log(path, tailLines=_END)):
                 return "%s, and cloud-init hasn't said on the console that it has finished" % why
             text = self._log(path, limitBytes=_LONGEST)
@@ -131,7 +131,7 @@ class CloudInit:
         """
         if self._useless:
             raise KubeError(
-                "%s: nothing says how far cloud-init is: %s; and %s. Wait for ssh, and run cloud-init status --wait "
+                "%s: the status of cloud-init is unknown: %s; and %s. Wait for ssh, and run cloud-init status --wait "
                 "as a task in the guest." % (self._where, self._useless, reason)
             )
         return "%s, and %s" % (why, reason)

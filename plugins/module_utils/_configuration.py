@@ -167,7 +167,7 @@ def _load_kubeconfig(options, configuration):
         raise KubeError("kubeconfig %s can't be used: %s" % (source, exc)) from exc
     except (KeyError, TypeError, AttributeError):
         source = kubeconfig if isinstance(kubeconfig, str) else "given as a mapping" if kubeconfig else "(default)"
-        raise KubeError("kubeconfig %s isn't a kubeconfig: a part of it has the wrong type" % source) from None
+        raise KubeError("kubeconfig %s isn't a kubeconfig: part of it has the wrong type" % source) from None
     except OSError as exc:
         raise KubeError("kubeconfig %s can't be read: %s." % (kubeconfig or "(default)", why(exc))) from exc
     except ValueError as exc:

@@ -13,20 +13,14 @@ import ssl
 from urllib.parse import urlsplit
 
 from ._errors import KubeError
+from ._transfer import CHUNK, TIMEOUT, Broken, tls_context
 
 HEADER = "x-kubevirt-export-token"
-CHUNK = 1 << 20
-# Seconds to connect, and for which a server may be silent.
-TIMEOUT = 60
 # Answers after which it is tried again: the server is being replaced.
 AGAIN = (502, 503, 504)
 # Longest manifest.
 _LONGEST = 32 << 20
 MODE = 0o600
-
-
-class Broken(Exception):
-    """The download can be gone on with. The message says why it is necessary."""
 
 
 class Server:
@@ -39,14 +33,7 @@ class Server:
 
     def __init__(self, token, authorities=None, verify=True):
         self._token = token
-        self._context = ssl.create_default_context()
-        if not verify:
-            self._context.check_hostname, self._context.verify_mode = False, ssl.CERT_NONE
-        elif authorities:
-            try:
-                self._context.load_verify_locations(cadata=authorities)
-            except (ssl.SSLError, ValueError) as exc:
-                raise KubeError("The CA certificates of the export's server can't be used: %s." % exc) from exc
+        self._context = tls_context(authorities, verify, "the export's server")
 
     def head(self, url):
         """Return what there is to say of a disk: its size in bytes, and its tag.
@@ -68,7 +55,7 @@ class Server:
         try:
             body = answer.read(_LONGEST).decode(errors="replace")
         except (OSError, http.client.HTTPException) as exc:
-            raise Broken("the connection broke off: %s" % exc) from exc
+            raise Broken("the connection was interrupted: %s" % exc) from exc
         finally:
             connection.close()
         if answer.status != 200:
@@ -89,7 +76,7 @@ class Server:
             if answer.status == 416:
                 # All of it is there, or it has become another one; a new download tells
                 part.restart("")
-                raise Broken("the server has less than was asked for")
+                raise Broken("the server has less data than requested")
             if answer.status not in (200, 206):
                 raise self._refused(url, answer.status, answer.read(4096).decode(errors="replace"))
             if answer.status == 200:
@@ -100,11 +87,11 @@ class Server:
                 part.write(piece)
                 show(part.size)
             if end is not None and part.size < end:
-                raise Broken("the connection broke off after %d of %d bytes" % (part.size, end))
+                raise Broken("the connection was interrupted after %d of %d bytes" % (part.size, end))
         except (OSError, http.client.HTTPException) as exc:
             if part.error is not None:
                 raise KubeError("%s can't be written: %s." % (part.path, part.error)) from exc
-            raise Broken("the connection broke off: %s" % (str(exc) or type(exc).__name__)) from exc
+            raise Broken("the connection was interrupted: %s" % (str(exc) or type(exc).__name__)) from exc
         finally:
             part.flush()
             connection.close()
@@ -137,7 +124,7 @@ def _unreachable(host, exc):
         remedy = "Set export_ca to its authority, or export_insecure=true."
         return KubeError("The certificate of %s isn't trusted: %s. %s" % (host, exc, remedy))
     if isinstance(exc, socket.gaierror):
-        remedy = "Check export_url; the names of internal links are known in the cluster only."
+        remedy = "Check export_url; the names of internal links are known only inside the cluster."
         return KubeError("%s has no address: %s. %s" % (host, exc, remedy))
     return Broken("%s can't be reached: %s" % (host, str(exc) or type(exc).__name__))
 

@@ -39,13 +39,13 @@ def explain_error(exc):
         return "namespace %s doesn't exist. Create it first, for instance with turtles.kubevirt.manifest." % name
     if exc.status == 404 and not details.get("name"):
         return (
-            "the API server doesn't serve this kind (%s). Install KubeVirt, or what else provides the kind, and check "
+            "the API server doesn't serve this kind (%s). Install KubeVirt, or whatever provides the kind, and check "
             "apiVersion." % exc.message
         )
     if exc.status == 403 and exc.reason == "Forbidden":
         message = exc.message.rstrip(".")
         if "exceeded quota" in message:
-            return "%s. Delete what isn't needed any more, or have the ResourceQuota raised." % message
+            return "%s. Delete objects that are no longer needed, or have the ResourceQuota raised." % message
         return "%s. %s" % (message, _right(exc.path, message))
     lines = []
     for cause in exc.causes:

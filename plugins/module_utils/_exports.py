@@ -10,6 +10,12 @@ KIND = "VirtualMachineExport"
 GROUP = "export.kubevirt.io"
 # Those that servers have, the newest first; KubeVirt has the first from 1.9 on.
 VERSIONS = ("v1", "v1beta1")
+# By option: kind and group of what is exported.
+SOURCES = {
+    "vm": ("VirtualMachine", "kubevirt.io"),
+    "snapshot": ("VirtualMachineSnapshot", "snapshot.kubevirt.io"),
+    "claim": ("PersistentVolumeClaim", None),
+}
 
 
 def resource_of(client):
@@ -19,8 +25,3 @@ def resource_of(client):
         if client.discover(api_version):
             return _resources.known(api_version, KIND)
     return _resources.known("%s/%s" % (GROUP, VERSIONS[-1]), KIND)
-
-
-def phase_of(obj):
-    """Return an export's phase; empty if it has none so far."""
-    return ((obj or {}).get("status") or {}).get("phase") or ""

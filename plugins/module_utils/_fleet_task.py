@@ -114,7 +114,7 @@ class FleetTask(KubeModule):
         if not 1 <= params["forks"] <= CONNECTIONS:
             raise KubeError("forks: must be from 1 to %d, but is %d." % (CONNECTIONS, params["forks"]))
         if params["progress"] < 0:
-            raise KubeError("progress: %d is negative. Give seconds, or 0 for no lines." % params["progress"])
+            raise KubeError("progress: %d is negative. Give seconds, or 0 for no output." % params["progress"])
         self._rollout = params["rollout"] or {"batch": "100%", "canary": 0, "on_failure": "stop", "restart": False}
         if params["rollout"] and not params["wait"]:
             raise KubeError("rollout: has no effect without waiting. Leave out wait=false, or rollout.")
@@ -131,8 +131,7 @@ class FleetTask(KubeModule):
             )
 
     def _namespace(self):
-        namespace = self.params["namespace"] or self.client.default_namespace
-        _resources.check_name("namespace", namespace)
+        namespace = self.namespace_given()
         return namespace
 
     def _plan(self):
@@ -144,9 +143,7 @@ class FleetTask(KubeModule):
             try:
                 member = self._member(options)
                 if not member.name:
-                    raise KubeError(
-                        "name: missing; a fleet can't make it up (generateName), as it finds its machines by it"
-                    )
+                    raise KubeError("name: missing; a fleet finds its machines by name, so generateName isn't possible")
                 self._members.append(member)
             except KubeError as exc:
                 wrong.append("vms[%d]: %s" % (number, exc))
@@ -266,7 +263,7 @@ class FleetTask(KubeModule):
                 len(self._members),
                 " " + where if where else "",
                 _reasons(failed),
-                " %d weren't touched. Run the task again to go on." % left if left else "",
+                " %d weren't touched. Run the task again to continue." % left if left else "",
             )
         )
 
@@ -280,7 +277,7 @@ class FleetTask(KubeModule):
         for member in failed:
             # Restored or not, this is what was wrong with it.
             member.message = member.message or "failed"
-        lost = " %d couldn't be brought back. %s" % (len(stuck), _reasons(stuck)) if stuck else ""
+        lost = " %d couldn't be rolled back. %s" % (len(stuck), _reasons(stuck)) if stuck else ""
         raise KubeError(
             "%d of %d machines in %s failed. %s %d that had been changed were rolled back.%s"
             % (len(failed), len(self._members), where, reasons, len(changed) - len(stuck), lost)
@@ -308,7 +305,7 @@ class FleetTask(KubeModule):
         names = [member for member in self._members if member.result.get("restart_required")]
         if names:
             self.module.warn(
-                "%d machines still run as they were started: %s. Restart them to apply the declaration "
+                "%d machines still run with their previous declaration: %s. Restart them to apply the declaration "
                 "(rollout.restart=true, or state=restarted)." % (len(names), _named(names))
             )
 

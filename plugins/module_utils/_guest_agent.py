@@ -129,7 +129,7 @@ class GuestAgent:
             raise
         except KubeError as exc:
             self._exec = None
-            raise AgentError("%s: the launcher's Pod can't be asked any more: %s" % (self, exc)) from exc
+            raise AgentError("%s: lost access to the launcher Pod: %s" % (self, exc)) from exc
 
     def _asked(self, command, arguments):
         request = json.dumps({"execute": command, **({"arguments": arguments} if arguments else {})})
@@ -147,7 +147,7 @@ class GuestAgent:
         returned = [line for line in lines if line.startswith(_ANSWER)]
         if not returned:
             errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-            raise AgentError("%s: the guest agent doesn't do %s: %s" % (self, command, "; ".join(errors) or lines[-1:]))
+            raise AgentError("%s: guest agent: %s failed: %s" % (self, command, "; ".join(errors) or lines[-1:]))
         return json.loads(returned[-1])["return"]
 
     def _connect(self):
@@ -162,19 +162,19 @@ class GuestAgent:
             if exc.status == 403:
                 raise NotAllowed(
                     "%s: commands run by the guest agent need the right to create pods/exec in namespace %s, as the "
-                    "agent is asked in the launcher's Pod: %s" % (self, self._namespace, why_refused(exc)),
+                    "agent is reached through the launcher Pod: %s" % (self, self._namespace, why_refused(exc)),
                     **exc.facts,
                 ) from exc
             raise AgentError("%s: %s: %s" % (self, pod, why_refused(exc)), **exc.facts) from exc
         except KubeError as exc:
-            raise NotAllowed("%s: the guest agent can't be asked in %s: %s" % (self, pod, exc), **exc.facts) from exc
+            raise NotAllowed("%s: the guest agent can't be reached in %s: %s" % (self, pod, exc), **exc.facts) from exc
 
     def _check_commands(self):
         enabled = {entry["name"]: entry["enabled"] for entry in self._asked("guest-info", None)["supported_commands"]}
         missing = [command for command in _NEEDED if not enabled.get(command)]
         if missing:
             raise NotAllowed(
-                "%s: its guest agent may not run commands (%s). Allow that in the guest, in RHEL and its relatives in "
+                "%s: its guest agent may not run commands (%s). Allow it in the guest; on RHEL and the like in "
                 "/etc/sysconfig/qemu-ga." % (self, ", ".join(missing))
             )
 
@@ -186,7 +186,7 @@ class GuestAgent:
         try:
             vmi = self._client.get(_resources.path(VMI, self._namespace, self._name))
             if vmi is None:
-                raise AgentError("%s doesn't exist: no guest of that name runs" % self)
+                raise AgentError("%s doesn't exist: no guest of that name is running" % self)
             if not is_true(vmi, "AgentConnected"):
                 raise NotConnected("%s: its guest agent isn't connected; the guest needs qemu-guest-agent" % self)
             selector = "kubevirt.io/created-by=%s" % vmi["metadata"]["uid"]
@@ -200,7 +200,7 @@ class GuestAgent:
             # During a migration there are two of them.
             if running and (pod.get("spec") or {}).get("nodeName") == node and _has_container(pod):
                 return pod["metadata"]["name"]
-        raise AgentError("%s: its launcher's Pod isn't there, or doesn't run" % self)
+        raise AgentError("%s: its launcher Pod doesn't exist or isn't running" % self)
 
 
 def why_refused(exc):

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Fields that are left out of results. Pure functions.
 
-A field is named as in kubernetes.core: names joined by dots. Names that have dots of their own, and numbers of list
+A field is named as in kubernetes.core: names joined by dots. Names that contain dots, and numbers of list
 entries, stand in brackets: metadata.annotations[example.com/note], spec.template.spec.volumes[0].cloudInitNoCloud.
 """
 

@@ -135,8 +135,8 @@ def diagnose(client, namespace, name):
                 "%s: %s: %s (%d times)" % (event["object"], event["reason"], event["message"], event["count"])
             )
     except KubeError as exc:
-        findings.append("couldn't determine what is missing: %s" % exc)
-    return findings or ["all components seem to run; see the log of virt-controller"]
+        findings.append("can't determine what is missing: %s" % exc)
+    return findings or ["all components seem to be running; see virt-controller's log"]
 
 
 def _listed(client, resource, namespace):
@@ -171,7 +171,7 @@ def _renewed(workload):
 def _not_ready(pod):
     """Return a sentence for each container that runs but isn't ready."""
     return [
-        "Pod %s: container %s runs but isn't ready" % (pod["metadata"]["name"], container["name"])
+        "Pod %s: container %s is running but isn't ready" % (pod["metadata"]["name"], container["name"])
         for container in (pod.get("status") or {}).get("containerStatuses") or []
         if not container.get("ready") and (container.get("state") or {}).get("running")
     ]

@@ -30,8 +30,7 @@ class Expression:
             import jmespath
         except ImportError:
             raise ExpressionError(
-                "%s: JMESPath expressions need the Python package jmespath where this runs: pip install jmespath."
-                % place
+                "%s: JMESPath expressions need the Python package jmespath on this host: pip install jmespath." % place
             ) from None
         self.place, self.text = place, plain(text)
         self._errors = jmespath.exceptions.JMESPathError

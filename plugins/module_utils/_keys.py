@@ -25,5 +25,5 @@ def check_keys(place, value, known, remedies=None):
         if remedies and key in remedies:
             raise KubeError("%s: %s" % (where, remedies[key]))
         near = difflib.get_close_matches(str(key), known, 1)
-        remedy = "Did you mean %s?" % near[0] if near else "There are %s." % ", ".join(sorted(known))
-        raise KubeError("%s: there is no such key. %s" % (where, remedy))
+        remedy = "Did you mean %s?" % near[0] if near else "The options are %s." % ", ".join(sorted(known))
+        raise KubeError("%s: unknown key. %s" % (where, remedy))

@@ -33,7 +33,7 @@ class PodExec:
     def send(self, data):
         """Write to its standard input.
 
-        :raises KubeError: it doesn't run any more.
+        :raises KubeError: it is no longer running.
         """
         try:
             self._stream.send(bytes([_STDIN]) + data)

@@ -72,7 +72,7 @@ def why_no_ssh(address, port=SSH_PORT):
             while len(heard) < _LONGEST_BANNER:
                 part = connection.recv(256)
                 if not part:
-                    return "%s accepts connections, but closes them" % where
+                    return "%s accepts connections but closes them" % where
                 heard += part
                 if any(line.startswith(_BANNER) for line in heard.split(b"\n")):
                     return None

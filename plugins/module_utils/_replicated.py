@@ -42,7 +42,7 @@ class ReplicatedModule(ResourceModule):
         labels = (template.get("metadata") or {}).get("labels")
         if not labels:
             raise KubeError(
-                "labels: missing for a new %s. Give labels by which it knows its %s." % (self.TITLE, self.MEMBERS)
+                "labels: missing for a new %s. Give labels that select its %s." % (self.TITLE, self.MEMBERS)
             )
         return {"matchLabels": labels}
 

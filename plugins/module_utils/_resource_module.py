@@ -62,8 +62,7 @@ class ResourceModule(KubeModule):
         self.name = self.params["name"]
         _resources.check_name("name", self.name)
         if self.resource.namespaced:
-            self.namespace = self.params["namespace"] or self.client.default_namespace
-            _resources.check_name("namespace", self.namespace)
+            self.namespace = self.namespace_given()
 
     def declare(self, live):
         """Return the declaration, metadata and spec; live is the object as it is, or None.

@@ -101,7 +101,7 @@ def find(client, api_version, kind):
     raise UnknownKind(
         "The API server doesn't know kind %s in apiVersion %s. %s install what provides this kind "
         "(its CustomResourceDefinition) first."
-        % (kind, api_version, "Is %s meant? Otherwise" % alike if alike else "Check the spelling, or")
+        % (kind, api_version, "Did you mean %s? Otherwise" % alike if alike else "Check the spelling, or")
     )
 
 
@@ -133,7 +133,7 @@ def check_name(option, value):
     """Raise KubeError if value can't be the name of a Kubernetes object."""
     if not isinstance(value, str) or not _NAME.match(value) or len(value) > 253:
         raise KubeError(
-            "%s: %r isn't a Kubernetes name. Use lower-case letters, digits, '-' and '.', beginning and ending with a "
+            "%s: %r isn't a Kubernetes name. Use lower-case letters, digits, '-' and '.', starting and ending with a "
             "letter or digit." % (option, value)
         )
 
@@ -142,7 +142,7 @@ def check_prefix(option, value):
     """Raise KubeError if names that the server makes from value can't be those of a Kubernetes object."""
     if not isinstance(value, str) or not _NAME.match(value + "x"):
         raise KubeError(
-            "%s: %r isn't the beginning of a Kubernetes name. Use lower-case letters, digits, '-' and '.', beginning "
+            "%s: %r isn't a valid prefix for a Kubernetes name. Use lower-case letters, digits, '-' and '.', starting "
             "with a letter or digit." % (option, value)
         )
 

@@ -53,7 +53,7 @@ def spec_of(params, selector, live):
     before = (live or {}).get("spec") or {}
     kind = params["type"] or before.get("type") or "ClusterIP"
     if live is None and not selector:
-        raise KubeError("vm: missing for a new Service. Name the machine, or give the selector of several.")
+        raise KubeError("vm: missing for a new Service. Name the machine, or give a selector for several.")
     spec = {
         "selector": selector,
         "type": params["type"],

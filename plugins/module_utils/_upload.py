@@ -9,21 +9,14 @@ import http.client
 import os
 import socket
 import ssl
-import time
 from urllib.parse import urlsplit
 
 from ._errors import KubeError
+from ._transfer import CHUNK, TIMEOUT, Broken, tls_context
 
 PATHS = ("/v1beta1/upload-async", "/v1beta1/upload")
-CHUNK = 1 << 20
-# Seconds to connect, and for an answer.
-TIMEOUT = 60
 # Answers after which the image is sent again.
 AGAIN = (401, 503)
-
-
-class Broken(Exception):
-    """The upload can be tried again. The message says why it is necessary."""
 
 
 class Source:
@@ -75,14 +68,7 @@ class Proxy:
             raise KubeError("The upload proxy's address, %r, isn't an https URL." % url)
         self.url, self._host, self._port = url, parts.hostname, parts.port or 443
         self._root = parts.path.rstrip("/")
-        self._context = ssl.create_default_context()
-        if not verify:
-            self._context.check_hostname, self._context.verify_mode = False, ssl.CERT_NONE
-        elif authorities:
-            try:
-                self._context.load_verify_locations(cadata=authorities)
-            except (ssl.SSLError, ValueError) as exc:
-                raise KubeError("The CA certificates of the upload proxy can't be used: %s." % exc) from exc
+        self._context = tls_context(authorities, verify, "the upload proxy")
 
     def send(self, token, source, show, patience):
         """Send an image.
@@ -111,10 +97,10 @@ class Proxy:
             except (OSError, http.client.HTTPException) as exc:
                 if isinstance(exc, TimeoutError) and path != PATHS[0]:
                     raise KubeError(
-                        "The upload proxy %s took the image and didn't answer within %d seconds (wait_timeout)."
+                        "The upload proxy %s received the image but didn't answer within %d seconds (wait_timeout)."
                         % (self.url, max(TIMEOUT, patience))
                     ) from exc
-                raise Broken("the connection broke off: %s" % (broken or exc)) from exc
+                raise Broken("the connection was interrupted: %s" % (broken or exc)) from exc
         except OSError as exc:
             raise self._unreachable(exc) from exc
         finally:
@@ -122,7 +108,7 @@ class Proxy:
         if answer.status in AGAIN:
             raise Broken("the upload proxy answered %d: %s" % (answer.status, text))
         if answer.status != 200:
-            raise KubeError("The image isn't accepted (%d): %s" % (answer.status, text))
+            raise KubeError("The upload proxy rejected the image (%d): %s" % (answer.status, text))
 
     def _path(self, token):
         """Return the path that answers before an image is converted, if this proxy has it."""
@@ -131,7 +117,7 @@ class Proxy:
             connection.request("HEAD", self._root + PATHS[0], headers={"Authorization": "Bearer %s" % token})
             return PATHS[0] if connection.getresponse().status == 200 else PATHS[1]
         except http.client.HTTPException as exc:
-            raise Broken("the connection broke off: %s" % exc) from exc
+            raise Broken("the connection was interrupted: %s" % exc) from exc
         finally:
             connection.close()
 
@@ -151,32 +137,3 @@ class Proxy:
         if isinstance(exc, socket.gaierror):
             return KubeError("The upload proxy %s has no address: %s. Check upload_proxy_url." % (self.url, exc))
         return Broken("the upload proxy %s can't be reached: %s" % (self.url, exc))
-
-
-class Meter:
-    """Shows how much has been transferred, at most once in a while.
-
-    :param total: bytes; 0 if nobody knows. :param say: shows a line. :param every: seconds between two lines; 0 for
-        none. :param done: what has become of the bytes.
-    """
-
-    def __init__(self, total, say, every, done="sent"):
-        self._total, self._say, self._every, self._done = total, say, every, done
-        self._last = self._began = time.monotonic()
-        self._first = None
-
-    def __call__(self, count):
-        """Note that there are so many bytes."""
-        now = time.monotonic()
-        if self._first is None:
-            # What was there before this began says nothing about how fast it is
-            self._first = 0 if count <= CHUNK else count
-        if not self._every or now - self._last < self._every:
-            return
-        self._last = now
-        rate = (count - self._first) / (now - self._began) / (1 << 20)
-        if self._total:
-            part = "%.1f%% of %d MiB" % (100.0 * count / self._total, self._total >> 20)
-        else:
-            part = "%d MiB" % (count >> 20)
-        self._say("%s %s, %.1f MiB/s" % (part, self._done, rate))

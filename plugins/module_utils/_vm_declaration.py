@@ -106,7 +106,7 @@ def _identify(params, metadata):
     if params["generate_name"]:
         if params["state"] in _OF_EXISTING:
             raise KubeError(
-                "generate_name: makes a new machine, but state=%s is about one that exists. Give its name."
+                "generate_name: creates a new machine, but state=%s is for an existing one. Give its name."
                 % params["state"]
             )
         if metadata.get("name"):

@@ -128,7 +128,7 @@ class Machine:
             return "start"
         if strategy == "Once" and vmi and not active:
             raise KubeError(
-                "%s has run once (phase %s), and its runStrategy Once doesn't start it again. Choose another "
+                "%s has run once (phase %s), and runStrategy Once doesn't start it again. Choose another "
                 "run_strategy, or delete it first." % (self, vmi["status"].get("phase"))
             )
         return None

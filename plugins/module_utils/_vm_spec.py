@@ -215,13 +215,13 @@ def _matcher(option, value):
     if isinstance(value, str):
         value = {"name": value}
     if not isinstance(value, dict):
-        raise KubeError("%s: give a name, or a mapping with name and kind, but not a %s" % (option, type_name(value)))
+        raise KubeError("%s: must be a name, or a mapping with name and kind, but is a %s" % (option, type_name(value)))
     # The API's own names do as well.
     names = {field: key for key, field in _MATCHER_KEYS.items()}
     value = {names.get(key, key): text for key, text in value.items()}
     unknown = sorted(set(map(str, value)) - set(_MATCHER_KEYS))
     if unknown:
-        raise KubeError("%s.%s: no such option. There are %s." % (option, unknown[0], ", ".join(_MATCHER_KEYS)))
+        raise KubeError("%s.%s: no such option. The options are %s." % (option, unknown[0], ", ".join(_MATCHER_KEYS)))
     for key, text in value.items():
         if text is not None and not isinstance(text, str):
             raise KubeError("%s.%s: must be a string, but is a %s" % (option, key, type_name(text)))
@@ -324,9 +324,7 @@ def forget_unplugged(template, live):
 def _unique(option, names):
     for name in names:
         if names.count(name) > 1:
-            raise KubeError(
-                "%s: the name %s is used more than once. Give every entry a name of its own." % (option, name)
-            )
+            raise KubeError("%s: the name %s is used more than once. Give each entry a unique name." % (option, name))
 
 
 def _seed(params):

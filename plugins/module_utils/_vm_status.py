@@ -195,7 +195,7 @@ def diagnose(client, namespace, name, renewed=False):
         if status.get("reason"):
             troubles.append("reason %s" % status["reason"])
         if vm and is_active(vmi) and is_outdated(vm, vmi):
-            troubles.append("its instance was started from an earlier declaration; state=restarted replaces it")
+            troubles.append("its instance was started from an earlier declaration; use state=restarted to replace it")
         troubles += [text for text in _diagnosis.bad_conditions(vmi) if text not in troubles]
     for pod in pods:
         troubles += _diagnosis.pod_troubles(pod)

@@ -82,8 +82,8 @@ class MachineTask(WatchedMachine):
             raise KubeError("grace_period_seconds: %d contradicts force=true. Leave one of them out." % grace)
         if grace and self.state == "restarted":
             raise KubeError(
-                "grace_period_seconds: with state=restarted KubeVirt takes 0 only, but it is %d. Leave it out to give "
-                "the guest its own time, or set termination_grace_period." % grace
+                "grace_period_seconds: with state=restarted KubeVirt takes 0 only, but it is %d. Leave it out for "
+                "the machine's own grace period, or set termination_grace_period." % grace
             )
         return 0 if self.params["force"] else grace
 
@@ -117,7 +117,7 @@ class MachineTask(WatchedMachine):
                 "or check name and namespace." % (self.machine, self.state.replace("_", " "))
             )
         raise KubeError(
-            "%s doesn't exist, and nothing says what it is. Declare it by spec, definition, src, or options such as "
+            "%s doesn't exist and isn't declared. Declare it with spec, definition, src, or options such as "
             "image and memory; or check name and namespace." % self.machine
         )
 
@@ -162,7 +162,7 @@ class MachineTask(WatchedMachine):
         for key, wanted in conditions.items():
             if live is not None and metadata.get(key) != wanted:
                 raise KubeError(
-                    "%s isn't deleted: its metadata.%s is %s, but delete_options.preconditions.%s is %s."
+                    "%s wasn't deleted: its metadata.%s is %s, but delete_options.preconditions.%s is %s."
                     % (self.machine, key, metadata.get(key), key, wanted)
                 )
 
@@ -299,7 +299,7 @@ class MachineTask(WatchedMachine):
         }
         if result["restart_required"]:
             self.module.warn(
-                "%s still runs as it was started; restart it (state=restarted) to apply the declaration." % self.machine
+                "%s still runs with its previous declaration; restart it (state=restarted) to update it." % self.machine
             )
         for text in self.readiness.warnings():
             self.module.warn("%s: %s" % (self.machine, text))

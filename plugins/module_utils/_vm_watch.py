@@ -132,7 +132,7 @@ class WatchedMachine(ResourceModule):
         ready = self.readiness
 
         def useful(vm, vmi):
-            self.lacking = ready.lack(vmi) if self._runs(vm, vmi) else "it doesn't run any more"
+            self.lacking = ready.lack(vmi) if self._runs(vm, vmi) else "it is no longer running"
             return not self.lacking
 
         if ready.look is None:

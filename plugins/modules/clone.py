@@ -13,7 +13,7 @@ author:
   - turtles.kubevirt contributors (!UNKNOWN)
 description:
   - Copies a virtual machine, or a snapshot of one, with its disks, by a VirtualMachineClone of the KubeVirt API. The
-    copy has MAC addresses, a firmware UUID and a serial number of its own.
+    copy gets its own MAC addresses, firmware UUID and serial number.
   - Each name stands for one copy. Once the clone has succeeded, running the task again changes nothing.
   - The copy is stopped; start it with M(turtles.kubevirt.vm). The machine to be copied may be running.
 options:
@@ -80,7 +80,7 @@ extends_documentation_fragment:
   - turtles.kubevirt.metadata
   - turtles.kubevirt.wait
 notes:
-  - O(wait) waits until the copy is there.
+  - O(wait) waits until the copy exists.
   - A clone can't be changed, except for its labels and annotations. Use another name for a new one.
 seealso:
   - module: turtles.kubevirt.snapshot

@@ -15,7 +15,8 @@ description:
   - Creates, changes or deletes a DataSource of the Containerized Data Importer's API (C(cdi.kubevirt.io/v1beta1)). A
     DataSource is a name for a disk, such as V(debian). DataVolumes that refer to it in C(sourceRef) are copies of that
     disk. The name can be given to a newer disk later; existing copies stay as they are.
-  - Copying a disk to another namespace takes the right to create C(datavolumes/source) in the namespace of the disk.
+  - Copying a disk to another namespace requires permission to create C(datavolumes/source) in the namespace of the
+    disk.
   - Works with this collection's engine and with upstream's Containerized Data Importer.
 options:
   state:

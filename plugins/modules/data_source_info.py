@@ -32,7 +32,7 @@ EXAMPLES = r"""
     namespace: images
   register: debian
 
-- name: Show what it leads to
+- name: Show what it refers to
   ansible.builtin.debug:
     msg: "{{ debian.resources | map(attribute='status.source') }}"
 """

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: data_volume
-short_description: Declare disks and where their content comes from
+short_description: Declare disks and the source of their content
 version_added: 0.1.0
 author:
   - turtles.kubevirt contributors (!UNKNOWN)
@@ -41,13 +41,12 @@ options:
     type: str
   source:
     description:
-      - Where the content comes from, in the form of the API's C(spec.source). An empty object C(blank) gives an empty
-        disk.
+      - Source of the content, in the form of the API's C(spec.source). An empty object C(blank) gives an empty disk.
     type: dict
   source_ref:
     description:
       - Name of the DataSource whose disk is copied, instead of O(source), or V(NAMESPACE/NAME) for one in another
-        namespace, which takes the right to create C(datavolumes/source) there.
+        namespace, which requires permission to create C(datavolumes/source) there.
     type: str
   size:
     description:
@@ -59,11 +58,12 @@ options:
     description: Name of the StorageClass. Defaults to the cluster's default class.
     type: str
   access_modes:
-    description: How the volume is used, such as V([ReadWriteMany]). Defaults to what is known to suit the StorageClass.
+    description: How the volume is used, such as V([ReadWriteMany]). Defaults to those that the StorageClass is known to
+      support.
     type: list
     elements: str
   volume_mode:
-    description: Whether the volume has a file system. Defaults to what is known to suit the StorageClass.
+    description: Whether the volume has a file system. Defaults to those that the StorageClass is known to support.
     type: str
     choices: [Filesystem, Block]
   pvc:
@@ -75,7 +75,7 @@ options:
     type: bool
   bind_immediately:
     description:
-      - Whether the import begins at once even if the StorageClass binds claims only when a Pod uses them
+      - Whether the import starts immediately even if the StorageClass binds claims only when a Pod uses them
         (C(WaitForFirstConsumer), like C(local-path) in standalone mode). Otherwise it begins when a virtual machine
         that uses the disk is started, on that machine's node.
     type: bool
@@ -262,8 +262,8 @@ class DataVolume(ResourceModule):
     def refused(self, exc, resource, namespace, name):
         if "Cannot update DataVolume Spec" in str(exc):
             return KubeError(
-                "%s %s/%s exists, and was created from something else: its spec can't be changed. Give another name, "
-                "or delete it first (state=absent), which deletes the disk." % (self.KIND, namespace, name),
+                "%s %s/%s exists, but was created from something else, and its spec can't be changed. Give another "
+                "name, or delete it first (state=absent), which deletes the disk." % (self.KIND, namespace, name),
                 **exc.facts,
             )
         return super().refused(exc, resource, namespace, name)

@@ -16,7 +16,7 @@ description:
     virtual machine, of a snapshot or of a claim for download for a limited time, and waits until they can be
     downloaded.
   - With O(dest), downloads them to the host that the task runs on, as C(virtctl vmexport download) does. An interrupted
-    download is resumed, and a disk that is there already isn't downloaded again.
+    download is resumed, and a disk that already exists isn't downloaded again.
   - Works with this collection's engine and with upstream's KubeVirt.
 options:
   state:
@@ -89,7 +89,7 @@ options:
     type: bool
     default: false
   retries:
-    description: How many times an interrupted download is resumed without having got any further in between.
+    description: How many times an interrupted download is resumed without progress in between.
     type: int
     default: 5
   progress:
@@ -111,8 +111,8 @@ notes:
   - What was downloaded is recorded in C(<dest>/.<name>.export.json). A disk isn't downloaded again while neither its
     file nor the disk on the server has changed since then. Disks of snapshots don't change.
   - O(wait_timeout) applies to the export, not to the downloads. O(dest) needs O(wait=true).
-  - An export can't be changed, except for its labels and annotations. A task that declares something
-    else for one that exists fails.
+  - An export can't be changed, except for its labels and annotations. A task that declares something else for an
+    existing one fails.
 seealso:
   - module: turtles.kubevirt.export_info
   - module: turtles.kubevirt.snapshot
@@ -132,7 +132,7 @@ EXAMPLES = r"""
   ansible.builtin.debug:
     msg: "{{ db.files | map(attribute='path') }}"
 
-- name: Download a disk of a snapshot, and what makes the machine again
+- name: Download a disk of a snapshot, and the manifest of its machine
   turtles.kubevirt.export:
     name: before-upgrade
     namespace: shop
@@ -143,7 +143,7 @@ EXAMPLES = r"""
     manifest: true
     ttl: 8h
 
-- name: Let somebody else download a claim, from outside of a cluster
+- name: Let others download a claim from outside the cluster
   turtles.kubevirt.export:
     name: logs
     namespace: shop
@@ -151,7 +151,7 @@ EXAMPLES = r"""
     token_secret: logs-token
     ttl: 24h
 
-- name: Don't offer it any longer
+- name: Stop offering it
   turtles.kubevirt.export:
     name: logs
     namespace: shop
@@ -232,30 +232,14 @@ duration:
   sample: 12.3
 """
 
-import base64
-import binascii
-import json
-import os
-import time
-from urllib.parse import urlsplit
-
-from ..module_utils import _download, _exports, _resources, _upload
-from ..module_utils._download_record import Record
+from ..module_utils import _exports, _resources
 from ..module_utils._errors import KubeError
-from ..module_utils._exports import phase_of
+from ..module_utils._export_download import ExportDownload
+from ..module_utils._exports import SOURCES
 from ..module_utils._resource_module import ResourceModule
+from ..module_utils._vm_status import phase_of
 from ..module_utils._wait import condition, reasons
 
-# By option: kind and group of what is exported.
-SOURCES = {
-    "vm": ("VirtualMachine", "kubevirt.io"),
-    "snapshot": ("VirtualMachineSnapshot", "snapshot.kubevirt.io"),
-    "claim": ("PersistentVolumeClaim", None),
-}
-ENDINGS = {"raw": ".img", "gzip": ".img.gz", "tar.gz": ".tar.gz"}
-MANIFEST = "manifest.json"
-# Seconds before a download is gone on with.
-PAUSE = 2
 # Seconds for which an export may have nothing to offer.
 PATIENCE = 30
 
@@ -289,14 +273,14 @@ class Export(ResourceModule):
         self.resource = _exports.resource_of(self.client)
         self.files = []
         if self.params["dest"] and not self.params["wait"]:
-            raise KubeError("dest: needs wait=true: what isn't ready can't be downloaded.")
+            raise KubeError("dest: needs wait=true, as only ready exports can be downloaded.")
 
     def declare(self, live):
         option = next((each for each in SOURCES if self.params[each]), None)
         if option is not None:
             _resources.check_name(option, self.params[option])
         elif live is None:
-            raise KubeError("vm, snapshot or claim: missing for a new export. Name what it is of.")
+            raise KubeError("vm, snapshot or claim: missing for a new export. Give one of them.")
         spec = {"tokenSecretRef": self.params["token_secret"], "ttlDuration": self.params["ttl"]}
         if option is not None:
             kind, group = SOURCES[option]
@@ -320,159 +304,8 @@ class Export(ResourceModule):
         if phase_of(outcome.after) != "Ready":
             # In check mode nothing is waited for, and what isn't ready yet would be downloaded
             return outcome._replace(changed=True)
-        changed = self._download(outcome.after)
-        return outcome._replace(changed=outcome.changed or changed)
-
-    # -- downloads --------------------------------------------------------------------------------------------------
-
-    def _download(self, export):
-        """Download what isn't there; return whether there was anything."""
-        link = self._link(export)
-        known = {volume["name"]: _formats(volume) for volume in link.get("volumes") or ()}
-        chosen = self.params["volumes"] or list(known)
-        if missing := [name for name in chosen if name not in known]:
-            raise KubeError(
-                "volumes: the export has no %s; there are %s." % (", ".join(missing), ", ".join(known) or "none")
-            )
-        self.server = _download.Server(self._token(export), self._authorities(link), not self.params["export_insecure"])
-        record = Record(self.params["dest"], self.name, self.check_mode)
-        for name in chosen:
-            self.files.append(self._volume(export, record, name, known[name]))
-        if self.params["manifest"]:
-            self.files.append(self._manifest(record, link))
-        return any(each["downloaded"] for each in self.files)
-
-    def _volume(self, export, record, name, formats):
-        form = self.params["format"] if "raw" in formats else "tar.gz"
-        if form not in formats:
-            raise KubeError("The export offers volume %s as %s, not as %s." % (name, ", ".join(formats), form))
-        size, tag = self._retried(lambda: self.server.head(formats["raw"])) if "raw" in formats else (0, "")
-        path = os.path.join(self.params["dest"], name.replace(os.sep, "_") + ENDINGS[form])
-        source = export["spec"]["source"]
-        about = {"format": form, "source": [source["kind"], source["name"], self._of(export)], "tag": tag}
-        if source["kind"] == SOURCES["snapshot"][0]:
-            # Claims are made of it again and again, with the same content
-            about["tag"] = ""
-        earlier = record.find(path, about)
-        facts = {"volume": name, "path": path, "format": form, "disk_bytes": size}
-        if earlier is not None:
-            return {**facts, **earlier, "downloaded": False}
-        self.changed = self.changed or not self.check_mode
-        if self.check_mode:
-            return {**facts, "bytes": 0, "checksum": "", "downloaded": True}
-        record.check_space(size if form == "raw" else 0)
-        part = _download.Part(path, sparse=form == "raw")
-        total = size if form == "raw" else 0
-        meter = _upload.Meter(total, lambda text: self._say(name, text), self.params["progress"], "received")
-        try:
-            self._retried(lambda: self.server.fetch(formats[form], part, meter), part)
-            checksum = part.finish()
-        finally:
-            part.close()
-        return {**facts, **record.note(path, about, checksum), "downloaded": True}
-
-    def _of(self, export):
-        """Return what tells the content of an export from that of another: uid of a snapshot, or of nothing."""
-        source = export["spec"]["source"]
-        if source["kind"] != SOURCES["snapshot"][0]:
-            return ""
-        snapshot = _resources.known("snapshot.kubevirt.io/v1beta1", source["kind"])
-        live = self.client.get(_resources.path(snapshot, self.namespace, source["name"]))
-        return (live or {"metadata": {}})["metadata"].get("uid") or export["metadata"]["uid"]
-
-    def _manifest(self, record, link):
-        path = os.path.join(self.params["dest"], MANIFEST)
-        url = next((each["url"] for each in link.get("manifests") or () if each["type"] == "all"), None)
-        if url is None:
-            raise KubeError("manifest: the export has none; only those of machines and snapshots have.")
-        text = self._retried(lambda: self.server.text(self._address(url)))
-        try:
-            text = json.dumps(json.loads(text), indent=2, sort_keys=True) + "\n"
-        except ValueError as exc:
-            raise KubeError("The manifest of the export isn't JSON: %s" % exc) from exc
-        facts = {"volume": "", "path": path, "format": "json", "disk_bytes": 0}
-        return {**facts, **record.write(path, text)}
-
-    def _retried(self, act, part=None):
-        """Do something over the network, again if it breaks off and nothing comes of it."""
-        left = self.params["retries"]
-        while True:
-            before = part.size if part is not None else 0
-            try:
-                return act()
-            except _download.Broken as exc:
-                if self.params["retries"] and part is not None and part.size > before:
-                    left = self.params["retries"]
-                elif left:
-                    left -= 1
-                else:
-                    raise KubeError(
-                        "%s couldn't be downloaded: %s (retries)." % (_resources.name_of(*self.where), exc)
-                    ) from exc
-                restarts = part is not None and part.size and not part.tag
-                words = "begun again, as only format=raw can be gone on with" if restarts else "tried again"
-                self._say("", "%s; %s" % (exc, words))
-                time.sleep(PAUSE)
-
-    def _say(self, volume, text):
-        show = getattr(self.module, "progress", None)
-        if show and self.params["progress"]:
-            show("%s%s: %s" % (_resources.name_of(*self.where), " " + volume if volume else "", text))
-
-    def _link(self, export):
-        """Return the links to use, with addresses as this host reaches them."""
-        links = export["status"].get("links") or {}
-        wanted = self.params["link"]
-        link = links.get(wanted)
-        if link is None and self.params["export_url"]:
-            link = links.get("internal")
-        if link is None:
-            raise KubeError(
-                "The export has no %s links: nobody has told the cluster how virt-api is reached from outside. Set "
-                "export_url, or link=internal in a Pod." % wanted
-            )
-        volumes = [
-            {**volume, "formats": [{**each, "url": self._address(each["url"])} for each in volume.get("formats") or ()]}
-            for volume in link.get("volumes") or ()
-        ]
-        return {**link, "volumes": volumes}
-
-    def _address(self, url):
-        """Return an address of a link, at the proxy that export_url names."""
-        proxy = self.params["export_url"]
-        if not proxy:
-            return url
-        root = "/api/%s/namespaces/%s/%s/%s" % (
-            self.resource.api_version,
-            self.namespace,
-            self.resource.plural,
-            self.name,
-        )
-        path = urlsplit(url).path
-        if "/%s/%s/" % (self.resource.plural, self.name) in path:
-            path = path.partition("/%s/%s/" % (self.resource.plural, self.name))[2]
-        proxy = proxy if "://" in proxy else "https://%s" % proxy
-        return "%s%s/%s" % (proxy.rstrip("/"), root, path.lstrip("/"))
-
-    def _authorities(self, link):
-        path = self.params["export_ca"]
-        if not path:
-            return link.get("cert") or None
-        try:
-            with open(path, encoding="utf-8") as file:
-                return file.read()
-        except (OSError, ValueError) as exc:
-            raise KubeError("export_ca: %s can't be read: %s." % (path, exc)) from exc
-
-    def _token(self, export):
-        name = export["status"].get("tokenSecretRef") or self.params["token_secret"]
-        secret = self.client.get(_resources.path(_resources.known("v1", "Secret"), self.namespace, name))
-        try:
-            token = base64.b64decode(((secret or {}).get("data") or {})["token"], validate=True).decode().strip()
-        except (KeyError, binascii.Error, UnicodeDecodeError) as exc:
-            raise KubeError("Secret %s/%s has no usable key token." % (self.namespace, name)) from exc
-        self.module.no_log_values.add(token)
-        return token
+        self.files = ExportDownload(self, outcome.after).run()
+        return outcome._replace(changed=outcome.changed or any(each["downloaded"] for each in self.files))
 
     # -- what a kind knows ------------------------------------------------------------------------------------------
 
@@ -484,7 +317,7 @@ class Export(ResourceModule):
         if phase_of(obj) == "Skipped":
             return {"there is nothing to export": 0}
         if reason in ("VMNotFound", "VMSnapshotNotFound") or condition(obj, "PVCReady").get("reason") == "PVCNotFound":
-            return {"what is to be exported does not exist": PATIENCE}
+            return {"the object to export does not exist": PATIENCE}
         return {}
 
     def explain(self, obj):
@@ -507,10 +340,6 @@ class Export(ResourceModule):
 
     def _listed(self, downloaded=True):
         return [each["path"] for each in self.files if downloaded or not each["downloaded"]]
-
-
-def _formats(volume):
-    return {each["format"]: each["url"] for each in volume.get("formats") or ()}
 
 
 def _plain(value):

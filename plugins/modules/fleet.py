@@ -13,11 +13,11 @@ author:
   - turtles.kubevirt contributors (!UNKNOWN)
 description:
   - Creates, changes, starts, stops and deletes VirtualMachines side by side, as a list (O(vms)), by a O(template) with
-    values for each machine, or both. What is done to each of them is what M(turtles.kubevirt.vm) does.
+    values for each machine, or both. Each of them is handled as by M(turtles.kubevirt.vm).
   - Changes can be rolled out in batches, canaries first, with health checks and a roll-back; see O(rollout).
-  - The present state of all machines is read at once, and one watch per kind tells of their progress, so the time
-    the task takes hardly depends on their number.
-  - A task that was interrupted goes on when it is run again. What is as declared already is checked first.
+  - The current state of all machines is read at once, and one watch per kind tracks their progress, so the duration of
+    the task hardly depends on their number.
+  - An interrupted task continues when it is run again. Machines that already match are checked first.
   - Machines that exist but aren't declared are left alone, unless O(prune) says otherwise.
 options:
   vms:
@@ -56,24 +56,24 @@ options:
     choices: [present, running, started, stopped, restarted, paused, unpaused, soft_rebooted, reset, absent]
     default: running
   labels:
-    description: Labels of all machines and their instances. Those of a machine come on top.
+    description: Labels of all machines and their instances. A machine's own labels are added.
     type: dict
   wait_for:
-    description: What is waited for where machines don't say it themselves; see O(turtles.kubevirt.vm#module:wait_for).
+    description: What to wait for, for machines that don't specify it; see O(turtles.kubevirt.vm#module:wait_for).
     type: str
     choices: [running, address, agent, ssh, cloud_init]
     default: running
   forks:
     description:
-      - Requests that are in flight at once, from 1 to 100. How many machines are changed at once is said by
-        O(rollout.batch).
+      - Requests that are in flight at once, from 1 to 100. O(rollout.batch) limits how many machines are changed at
+        once.
     type: int
     default: 20
   rollout:
     description:
       - How changes reach the machines. Without it, all at once. Machines that need no change are waited for and probed
         first, and nothing is changed if one of them isn't healthy, unless O(rollout.on_failure=continue).
-      - A machine is healthy when it is what O(wait_for) says and its O(probe) succeeds.
+      - A machine is healthy when it fulfils O(wait_for) and its O(probe) succeeds.
       - Deletions come last, and only if everything else succeeded.
     type: dict
     suboptions:
@@ -90,34 +90,34 @@ options:
           - V(stop) ends the task after the batch in which a machine fails; what hasn't been changed stays as it is.
           - V(rollback) also gives all machines that the task has changed the declaration that they had, restarts those
             that need it, and deletes those that the task has created.
-          - V(continue) goes on with the next batch, and fails in the end.
+          - V(continue) continues with the next batch, and fails at the end.
         type: str
         choices: [stop, rollback, continue]
         default: stop
       restart:
         description:
-          - Whether guests are restarted that wouldn't see their changed declaration otherwise
-            (C(RestartRequired)). Without, they see it when they are started next.
-          - In check mode every change of the template of a guest that runs counts as one that needs it.
+          - Whether guests are restarted that wouldn't see their changed declaration otherwise (C(RestartRequired)).
+            Otherwise they get it at their next start.
+          - In check mode, every change of a running guest's template is assumed to need it.
         type: bool
         default: false
   probe:
-    description: A command that has to succeed for each machine that is to run, once it is what O(wait_for) says.
+    description: A command that must succeed for each machine that should run, once it fulfils O(wait_for).
     type: dict
     suboptions:
       command:
         description:
           - Program and arguments, run on the machine where the module runs, not by a shell. C({name}), C({namespace})
-            and C({address}) in them stand for those of the machine.
+            and C({address}) in them are replaced by those of the machine.
         type: list
         elements: str
         required: true
       timeout:
-        description: Seconds in which it has to succeed. It is tried again every second.
+        description: Time limit in seconds. It is tried again every second.
         type: int
         default: 60
   prune:
-    description: Deletion of machines that aren't declared (any more).
+    description: Deletion of machines that aren't declared.
     type: dict
     suboptions:
       label_selector:
@@ -130,7 +130,7 @@ options:
         required: true
   progress:
     description:
-      - Seconds between lines on the screen that say how many machines are done, and which are late and why; V(0) for
+      - Seconds between progress lines, which report how many machines are done, and which are late and why; V(0) for
         none. They are only shown where the module runs in the controller's process, as with C(localhost).
     type: int
     default: 10
@@ -155,7 +155,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Run three web servers with addresses and cloud-init data of their own
+- name: Run three web servers with individual addresses and cloud-init data
   turtles.kubevirt.fleet:
     namespace: shop
     labels:

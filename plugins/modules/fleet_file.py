@@ -15,7 +15,7 @@ description:
   - Reads a YAML file with namespaces, images, networks, virtual machines and services, and returns objects for
     M(turtles.kubevirt.manifest) and options for M(turtles.kubevirt.fleet). The role C(turtles.kubevirt.fleet) uses
     them.
-  - A key that doesn't exist is an error that names its place and the nearest one that does.
+  - An unknown key is an error, which names its place and the closest known key.
   - Values may be templates, also with variables of the play. In C(vms[].template) they are evaluated for each machine,
     with C(item) and C(index).
 options:
@@ -37,11 +37,11 @@ options:
     required: true
 attributes:
   check_mode:
-    description: Can run in check mode and say what it would change without changing it.
+    description: Can run in check mode and report what it would change without changing it.
     support: full
     details: Never changes anything.
   diff_mode:
-    description: Says what has changed, or would change in check mode, when the diff is asked for.
+    description: Reports what has changed, or would change in check mode, if a diff is requested.
     support: none
     details: Never changes anything.
   idempotent:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: guest_info
-short_description: Read what the guest agent of a virtual machine knows
+short_description: Read information from the guest agent of a virtual machine
 version_added: 0.1.0
 author:
   - turtles.kubevirt contributors (!UNKNOWN)
@@ -39,7 +39,7 @@ extends_documentation_fragment:
   - turtles.kubevirt.selection.values
 notes:
   - Debian and Ubuntu have the agent in the package C(qemu-guest-agent).
-  - What the agent says is the guest's own word. Don't base decisions about trust on it.
+  - The agent's information is under the guest's control. Don't base decisions about trust on it.
 seealso:
   - module: turtles.kubevirt.vm
   - module: turtles.kubevirt.vmi_info
@@ -117,12 +117,12 @@ filesystems:
       totalBytes: 2147483648
       disk: [{busType: virtio}]
 frozen:
-  description: Whether the file systems are frozen. While they are, an agent says little else.
+  description: Whether the file systems are frozen. While they are, an agent reports little else.
   returned: success
   type: bool
   sample: false
 interfaces:
-  description: Network interfaces, as in C(status.interfaces). They are known without an agent, too.
+  description: Network interfaces, as in C(status.interfaces). They don't need an agent.
   returned: success
   type: list
   elements: dict
@@ -161,8 +161,7 @@ class GuestInfo(KubeModule):
         query = Expression.of(self.params, "query")
         self.name = self.params["name"]
         _resources.check_name("name", self.name)
-        self.namespace = self.params["namespace"] or self.client.default_namespace
-        _resources.check_name("namespace", self.namespace)
+        self.namespace = self.namespace_given()
         vmi = self._instance()
         connected = is_true(vmi, "AgentConnected")
         info = self._ask("guestosinfo") if connected else {}
@@ -197,7 +196,7 @@ class GuestInfo(KubeModule):
             )
         if vmi is None:
             raise KubeError(
-                "%s doesn't exist: no guest of that name runs. Start it (state=running of the module vm), or check "
+                "%s doesn't exist: no such guest is running. Start it (state=running of the module vm), or check "
                 "name and namespace." % _resources.name_of(VMI, self.namespace, self.name)
             )
         return vmi

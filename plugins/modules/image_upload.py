@@ -43,11 +43,12 @@ options:
     description: Name of the StorageClass. Defaults to the cluster's default class.
     type: str
   access_modes:
-    description: How the volume is used, such as V([ReadWriteMany]). Defaults to what is known to suit the StorageClass.
+    description: How the volume is used, such as V([ReadWriteMany]). Defaults to those that the StorageClass is known to
+      support.
     type: list
     elements: str
   volume_mode:
-    description: Whether the volume has a file system. Defaults to what is known to suit the StorageClass.
+    description: Whether the volume has a file system. Defaults to those that the StorageClass is known to support.
     type: str
     choices: [Filesystem, Block]
   preallocation:
@@ -148,7 +149,7 @@ checksum:
   type: str
   sample: sha256:5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03
 bytes:
-  description: How many bytes were sent; 0 if the disk was there already.
+  description: Number of bytes sent; 0 if the disk already existed.
   returned: success
   type: int
   sample: 327155712
@@ -161,7 +162,7 @@ duration:
 
 import time
 
-from ..module_utils import _data_volume, _resources, _upload, _wait
+from ..module_utils import _data_volume, _resources, _transfer, _upload, _wait
 from ..module_utils._errors import KubeError
 from ..module_utils._resource_module import ResourceModule
 from ..module_utils._vm_status import phase_of
@@ -219,7 +220,7 @@ class ImageUpload(ResourceModule):
         checksum = self.source.digest(algorithm)
         if digits and checksum != digits.lower():
             raise KubeError(
-                "checksum: %s has the %s checksum %s, not %s: it is another file, or it is damaged."
+                "checksum: %s has the %s checksum %s, not %s: it is another file, or is corrupt."
                 % (self.source.path, algorithm, checksum, digits)
             )
         return "%s:%s" % (algorithm, checksum)
@@ -244,7 +245,7 @@ class ImageUpload(ResourceModule):
         """Refuse a DataVolume that was created from something else."""
         where = _resources.label(live)
         if (live["spec"].get("source") or {}).get("upload") is None:
-            raise KubeError("%s exists, and isn't filled by an upload. Give another name, or delete it first." % where)
+            raise KubeError("%s exists, but not for an upload. Give another name, or delete it first." % where)
         checksum = (live["metadata"].get("annotations") or {}).get(CHECKSUM)
         if checksum == self.checksum:
             return
@@ -262,7 +263,7 @@ class ImageUpload(ResourceModule):
     def refused(self, exc, resource, namespace, name):
         if "Cannot update DataVolume Spec" in str(exc):
             return KubeError(
-                "%s %s/%s exists with another size or storage: that can't be changed. Give another name, or delete it "
+                "%s %s/%s exists with another size or storage, which can't be changed. Give another name, or delete it "
                 "first, which deletes the disk." % (self.KIND, namespace, name),
                 **exc.facts,
             )
@@ -287,13 +288,13 @@ class ImageUpload(ResourceModule):
 
     def _send(self):
         proxy = self._proxy()
-        show = _upload.Meter(self.source.size, self._say, self.params["progress"])
+        show = _transfer.Meter(self.source.size, self._say, self.params["progress"])
         for left in range(self.params["retries"], -1, -1):
             try:
                 proxy.send(self._token(), self.source, show, self.deadline.seconds)
                 self.sent = self.source.size
                 return
-            except _upload.Broken as exc:
+            except _transfer.Broken as exc:
                 if not left:
                     raise KubeError(
                         "%s couldn't be uploaded into %s: %s (retries)."
@@ -303,9 +304,8 @@ class ImageUpload(ResourceModule):
                 time.sleep(PAUSE)
 
     def _say(self, text):
-        show = getattr(self.module, "progress", None)
-        if show and self.params["progress"]:
-            show("%s: %s" % (_resources.name_of(*self.where), text))
+        if self.params["progress"]:
+            _transfer.show(self.module, "%s: %s" % (_resources.name_of(*self.where), text))
 
     def _token(self):
         request = {
@@ -327,14 +327,9 @@ class ImageUpload(ResourceModule):
         override = spec.get("uploadProxyURLOverride")
         address = url or override or status.get("uploadProxyURL")
         if not address:
-            raise KubeError("upload_proxy_url: missing. The cluster's object CDIConfig doesn't say where its proxy is.")
+            raise KubeError("upload_proxy_url: missing. The cluster's CDIConfig has no address for its proxy.")
         authorities = status.get("uploadProxyCA")
-        if path:
-            try:
-                with open(path, encoding="utf-8") as file:
-                    authorities = file.read()
-            except (OSError, ValueError) as exc:
-                raise KubeError("upload_proxy_ca: %s can't be read: %s." % (path, exc)) from exc
+        authorities = _transfer.read_authorities("upload_proxy_ca", path) or authorities
         return _upload.Proxy(address, authorities, not self.params["upload_proxy_insecure"])
 
     def is_ready(self, obj):

@@ -33,7 +33,7 @@ options:
     type: str
     default: kubevirt
   spec:
-    description: The object's spec, or parts of it. What isn't mentioned stays as it is on the server.
+    description: The object's spec, or parts of it. Fields that aren't mentioned stay unchanged on the server.
     type: dict
     default: {}
   apply:
@@ -222,7 +222,7 @@ class KubeVirt(ResourceModule):
         if metadata.get("namespace") not in (None, self.namespace):
             raise KubeError(
                 "There is no KubeVirt %s/%s, but the cluster has the KubeVirt %s/%s, so nothing is removed. "
-                "Set namespace and name to those if that is the one to remove."
+                "Set namespace and name to these to remove that one."
                 % (self.namespace, self.name, metadata["namespace"], metadata["name"])
             )
 

@@ -14,8 +14,8 @@ author:
 description:
   - Creates, updates or deletes all objects of a manifest in one task, in the manifest's order (deletes in reverse
     order), and waits until they can be used.
-  - What a manifest doesn't mention stays as it is on the server. The schemas of CustomResourceDefinitions are the
-    exception; they become exactly what the manifest says.
+  - Fields that a manifest doesn't mention stay unchanged on the server. The schemas of CustomResourceDefinitions are
+    the exception; they become exactly what the manifest says.
   - With C(apply=true) the server applies the objects (server-side apply). It remembers what this module declared,
     removes what a later manifest no longer has, and leaves alone what others set.
   - M(turtles.kubevirt.vm) can do more for virtual machines.
@@ -45,7 +45,7 @@ options:
     default: false
   wait_for:
     description:
-      - JMESPath expression that has to be true for each of the objects in the end, with O(state=present) and
+      - JMESPath expression that must become true for each of the objects, with O(state=present) and
         O(wait=true), such as V(status.phase == 'Bound'). Without it, only CustomResourceDefinitions and APIServices are
         waited for.
       - Needs the Python package C(jmespath).
@@ -112,7 +112,7 @@ EXAMPLES = r"""
       field_manager: shop-playbook
       force_conflicts: true
 
-- name: Run a Pod, and go on when it is ready
+- name: Run a Pod and wait until it is ready
   turtles.kubevirt.manifest:
     src: /etc/turtles/pod.yaml
     wait_for: status.conditions[?type == 'Ready'] | [0].status == 'True'
@@ -192,7 +192,7 @@ class Manifest(KubeModule):
 
     def run(self):
         if self.params["server_side_apply"] and not self.params["apply"]:
-            raise KubeError("server_side_apply says how objects are applied by the server, which needs apply=true")
+            raise KubeError("server_side_apply has no effect without apply=true")
         condition = Expression.of(self.params, "wait_for")
         objects = [
             self._checked(n, o) for n, o in enumerate(load_definitions(self.params["definition"], self.params["src"]))
@@ -358,7 +358,7 @@ class Manifest(KubeModule):
         named = ["%s on node %s" % (pod["metadata"]["name"], pod["spec"]["nodeName"]) for pod in pods[:SHOWN]]
         more = ", …" if len(pods) > SHOWN else ""
         return [
-            "it waits for Pods on nodes that aren't Ready: %s%s. They end when the node is back, or when its Node "
+            "it is waiting for Pods on nodes that aren't Ready: %s%s. They end when the node is back, or when its Node "
             "object is deleted because it won't come back. Run the task again then." % (", ".join(named), more)
         ]
 

@@ -12,15 +12,15 @@ version_added: 0.1.0
 author:
   - turtles.kubevirt contributors (!UNKNOWN)
 description:
-  - Migrates the running instance of a virtual machine to another node of the cluster, without an interruption that its
-    guest would notice, by an object of kind VirtualMachineInstanceMigration.
+  - Migrates the running instance of a virtual machine to another node of the cluster, without a noticeable
+    interruption, with a VirtualMachineInstanceMigration.
   - Can also cancel a migration in progress.
 options:
   state:
     description:
       - V(migrated) migrates the machine, away from the node that it is on. A migration that is already under way is the
         one that is waited for.
-      - V(cancelled) cancels the migration that is under way; the guest goes on running where it is.
+      - V(cancelled) cancels the current migration; the guest keeps running on its node.
     type: str
     choices: [migrated, cancelled]
     default: migrated
@@ -38,7 +38,7 @@ options:
     description: Name of the node to go to. A machine that is there already stays there, and nothing is changed.
     type: str
   node_selector:
-    description: Labels that the node to go to must have, besides those that the machine itself asks for.
+    description: Labels that the target node must have, in addition to those that the machine requires.
     type: dict
 extends_documentation_fragment:
   - turtles.kubevirt.auth
@@ -48,7 +48,7 @@ extends_documentation_fragment:
   - turtles.kubevirt.wait
 notes:
   - Without O(from_node) and O(node), each run migrates the machine once more, as each restart restarts it.
-  - O(wait) waits until the guest runs at its target. A migration that fails makes the task fail; the guest goes on
+  - O(wait) waits until the guest runs at its target. If the migration fails, the task fails; the guest keeps
     running where it is.
   - Users need the role C(kubevirt.io:migrate).
 seealso:
@@ -56,7 +56,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Migrate a machine to some other node
+- name: Migrate a machine to another node
   turtles.kubevirt.migration:
     vm: web
     namespace: shop
@@ -116,12 +116,11 @@ import time
 from ..module_utils import _diagnosis, _resources
 from ..module_utils._base import WAIT_ARGUMENTS, KubeModule, explain_error
 from ..module_utils._errors import ApiError, KubeError
-from ..module_utils._vm_status import node_of, phase_of
+from ..module_utils._vm_status import FINAL_PHASES, node_of, phase_of
 from ..module_utils._wait import reasons
 
 VMI = _resources.known("kubevirt.io/v1", "VirtualMachineInstance")
 MIGRATION = _resources.known("kubevirt.io/v1", "VirtualMachineInstanceMigration")
-FINAL = ("Succeeded", "Failed")
 HOSTNAME = "kubernetes.io/hostname"
 # A label of the Pod that a guest moves to: the migration's uid.
 JOB = "kubevirt.io/migrationJobUID"
@@ -144,8 +143,7 @@ class Migration(KubeModule):
         began = time.monotonic()
         self.machine = self.params["vm"]
         _resources.check_name("vm", self.machine)
-        self.namespace = self.params["namespace"] or self.client.default_namespace
-        _resources.check_name("namespace", self.namespace)
+        self.namespace = self.namespace_given()
         active = self._active()
         changed, migration = self._cancel(active) if self.params["state"] == "cancelled" else self._migrate(active)
         vmi = self._instance()
@@ -163,7 +161,7 @@ class Migration(KubeModule):
         """Return the migration of the machine that is under way; None if there is none."""
         items, _dummy = self.client.list(_resources.path(MIGRATION, self.namespace))
         for each in items:
-            if each["spec"].get("vmiName") == self.machine and phase_of(each) not in FINAL:
+            if each["spec"].get("vmiName") == self.machine and phase_of(each) not in FINAL_PHASES:
                 return each
         return None
 
@@ -171,7 +169,7 @@ class Migration(KubeModule):
         vmi = self._instance()
         if vmi is None:
             raise KubeError(
-                "%s doesn't exist: only a machine that runs can be migrated. Start it (state=running of vm), "
+                "%s doesn't exist: only a running machine can be migrated. Start it (state=running of vm), "
                 "or check vm and namespace." % _resources.name_of(VMI, self.namespace, self.machine)
             )
         wanted, left = self.params["node"], self.params["from_node"]
@@ -222,7 +220,7 @@ class Migration(KubeModule):
         )
         if done is None:
             where = _resources.name_of(MIGRATION, self.namespace, name)
-            raise KubeError("%s was cancelled: somebody deleted it. Its guest keeps running where it was." % where)
+            raise KubeError("%s was cancelled: somebody deleted it. The guest keeps running on its node." % where)
         return done
 
     def _target_troubles(self, migration):

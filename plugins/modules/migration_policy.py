@@ -39,7 +39,7 @@ options:
     description: Seconds allowed per GiB of memory and of copied disks.
     type: int
   allow_auto_converge:
-    description: Whether guests are slowed down whose memory changes faster than it is copied.
+    description: Whether to slow down guests whose memory changes faster than it is copied.
     type: bool
   allow_post_copy:
     description: Whether guests may be switched to the target before all of their memory has arrived, once the time is

@@ -16,7 +16,7 @@ description:
     addition to the Pod network. A cluster needs Multus for it; a single machine needs nothing.
   - The type of the network is the option that is given, such as O(bridge) or O(macvlan). Its configuration is declared
     as a whole. Without a type, the configuration stays as it is.
-  - Machines and Pods that run already keep what they have; they get a changed network with their next start.
+  - Machines and Pods that run already keep what they have; they get a changed network at their next start.
 options:
   state:
     description: Whether the network should exist.
@@ -31,7 +31,7 @@ options:
     description: Namespace of the network. Defaults to that of the kubeconfig's context, then V(default).
     type: str
   bridge:
-    description: A bridge of the node, which is created if it isn't there. Machines on it reach each other.
+    description: A bridge of the node, which is created if it doesn't exist. Machines on it reach each other.
     type: dict
     suboptions:
       name:
@@ -45,7 +45,7 @@ options:
         description: Whether the bridge has the gateway's address, so that machines reach the node. Needs O(ipam).
         type: bool
       masquerade:
-        description: Whether what machines send beyond the network comes from the node's address.
+        description: Whether traffic from machines beyond the network has the node's source address.
         type: bool
       hairpin:
         description: Whether a machine reaches itself by way of the bridge.
@@ -103,7 +103,7 @@ options:
     type: dict
     suboptions:
       masquerade:
-        description: Whether what machines send beyond the network comes from the node's address.
+        description: Whether traffic from machines beyond the network has the node's source address.
         type: bool
       mtu:
         description: MTU in bytes.
@@ -124,7 +124,7 @@ options:
         description: Its PCI address, such as V(0000:00:1f.6).
         type: str
   ipam:
-    description: Where addresses come from. Without it, machines bring their own.
+    description: Address management. Without it, machines configure their own addresses.
     type: dict
     suboptions:
       type:
@@ -161,7 +161,7 @@ options:
             description: Address of the gateway. Defaults to O(ipam.gateway).
             type: str
   chain:
-    description: Further plugins of the network, each with a C(type), as CNI configures them. They run in this order.
+    description: Additional CNI plugins of the network, each with a C(type). They run in this order.
     type: list
     elements: dict
   config:
@@ -200,7 +200,7 @@ EXAMPLES = r"""
       subnet: 192.0.2.0/24
       range_start: 192.0.2.10
 
-- name: Have the network of the node's second interface, where machines bring their own addresses
+- name: Declare the network of the node's second interface, where machines configure their own addresses
   turtles.kubevirt.network:
     name: lan
     namespace: shop

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: node_drain
-short_description: Have virtual machines leave a node, and take it back
+short_description: Drain virtual machines from a node, and make it schedulable again
 version_added: 0.1.0
 author:
   - turtles.kubevirt contributors (!UNKNOWN)
 description:
-  - Cordons a node and evicts the virtual machines on it. What becomes of each is determined by its C(evictionStrategy),
-    which has it migrate, or its guest asked to shut down.
+  - Cordons a node and evicts the virtual machines on it. The C(evictionStrategy) of each determines whether it migrates
+    or its guest is asked to shut down.
   - Makes a node schedulable again.
 options:
   name:
@@ -43,7 +43,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Have the virtual machines leave a node
+- name: Drain a node
   turtles.kubevirt.node_drain:
     name: rack7-node3
     wait_timeout: 1800
@@ -78,15 +78,14 @@ import time
 
 from ..module_utils import _resources
 from ..module_utils._base import WAIT_ARGUMENTS, KubeModule, explain_error
+from ..module_utils._client import MERGE_PATCH
 from ..module_utils._errors import ApiError, KubeError
-from ..module_utils._vm_status import node_of
+from ..module_utils._vm_status import FINAL_PHASES, node_of, phase_of
 
 NODE = _resources.known("v1", "Node")
 POD = _resources.known("v1", "Pod")
 VMI = _resources.known("kubevirt.io/v1", "VirtualMachineInstance")
-FINAL = ("Succeeded", "Failed")
 LAUNCHERS = "kubevirt.io=virt-launcher"
-MERGE_PATCH = "application/merge-patch+json"
 # Seconds between two attempts to evict what was refused, as kubectl has it.
 RETRY = 5
 
@@ -133,7 +132,7 @@ class NodeDrain(KubeModule):
     def _machines(self):
         """Return the instances that run on the node."""
         items, _dummy = self.client.list(_resources.path(VMI))
-        return [each for each in items if node_of(each) == self.node and each["status"].get("phase") not in FINAL]
+        return [each for each in items if node_of(each) == self.node and phase_of(each) not in FINAL_PHASES]
 
     def _leave(self):
         """Evict until no instance is on the node."""
@@ -145,7 +144,7 @@ class NodeDrain(KubeModule):
             if self.deadline.is_over():
                 names = ["%s/%s" % (each["metadata"]["namespace"], each["metadata"]["name"]) for each in left]
                 raise KubeError(
-                    "Node %s isn't drained within %d seconds (wait_timeout): %s. %s"
+                    "Node %s wasn't drained within %d seconds (wait_timeout): %s. %s"
                     % (self.node, self.deadline.seconds, ", ".join(names), " ".join(refusals))
                 )
             time.sleep(min(RETRY, self.deadline.left()))
@@ -157,7 +156,7 @@ class NodeDrain(KubeModule):
         refusals = []
         for pod in pods:
             metadata = pod["metadata"]
-            if metadata.get("deletionTimestamp") or (pod.get("status") or {}).get("phase") in FINAL:
+            if metadata.get("deletionTimestamp") or phase_of(pod) in FINAL_PHASES:
                 continue
             body = {
                 "apiVersion": "policy/v1",

@@ -32,7 +32,7 @@ options:
       - Needs the Python package C(jmespath).
     type: str
   wait_timeout:
-    description: Seconds after which waiting fails. The error says what was missing.
+    description: Seconds after which waiting fails. The error says why.
     type: int
     default: 300
 extends_documentation_fragment:
@@ -117,8 +117,7 @@ class ObjectInfo(InfoModule):
         name, namespace = self.params["name"], None
         _resources.check_name("name", name)
         if resource.namespaced:
-            namespace = self.params["namespace"] or self.client.default_namespace
-            _resources.check_name("namespace", namespace)
+            namespace = self.namespace_given()
         where = _resources.name_of(resource, namespace, name)
 
         def holds(obj):

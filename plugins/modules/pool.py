@@ -18,7 +18,7 @@ description:
   - The template can be given as a O(template), by high-level options such as O(memory) and O(image), or by both; the
     options win.
   - A change of the template reaches all machines. Their guests are restarted unless O(update_strategy) says otherwise,
-    as many at a time as O(max_unavailable) allows. What isn't declared stays as it is on the server.
+    as many at a time as O(max_unavailable) allows. Fields that aren't declared stay unchanged on the server.
 options:
   state:
     description: Whether the pool should exist. Its machines go with it.
@@ -84,7 +84,7 @@ options:
         means after three failures or five minutes. Without it, none is replaced.
     type: dict
   name_generation:
-    description: What gets a machine's index appended, C(spec.nameGeneration) of the KubeVirt API.
+    description: References that get a machine's index appended, C(spec.nameGeneration) of the KubeVirt API.
     type: dict
   labels:
     description: Labels of the pool, of its machines and of their instances. The inventory plugin groups by them.
@@ -130,7 +130,7 @@ EXAMPLES = r"""
         selectionPolicy:
           sortPolicy: Newest
 
-- name: Give each machine a cloud-init Secret of its own, named web-init-0, web-init-1 and so on
+- name: Give each machine its own cloud-init Secret, named web-init-0, web-init-1 and so on
   turtles.kubevirt.pool:
     name: web
     namespace: shop
@@ -144,7 +144,7 @@ EXAMPLES = r"""
     name_generation:
       appendIndexToSecretRefs: true
 
-- name: Run two databases of a common size, each with a disk of its own that it is created with
+- name: Run two databases of a common size, each created with its own disk
   turtles.kubevirt.pool:
     name: db
     namespace: shop

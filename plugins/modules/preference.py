@@ -7,13 +7,13 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: preference
-short_description: Declare preferences, what a kind of guest likes and requires
+short_description: Declare preferences, defaults and requirements of a kind of guest
 version_added: 0.1.0
 author:
   - turtles.kubevirt contributors (!UNKNOWN)
 description:
   - Creates, updates or deletes a VirtualMachineClusterPreference or a VirtualMachinePreference of the KubeVirt API.
-    Virtual machines that name it as their preference get what it declares where they leave it open.
+    Virtual machines with this preference get its values for fields that they don't set.
   - A machine that has less than a preference requires is refused.
   - Machines keep a preference as it was when they were first started with it. A change applies to machines that are
     started with it for the first time, and deleting it affects none that has been started before.

@@ -16,12 +16,12 @@ description:
     its selector matches by label get what it declares, as far as they don't declare it themselves.
   - These parts of a preset's domain are given, each as a whole where an instance has nothing of it - requested
     resources, C(cpu), C(firmware), the clock's offset, the clock's timers, C(features), the watchdog and
-    C(ioThreadsPolicy). An instance is marked with the names of the presets from which it has a part.
+    C(ioThreadsPolicy). An instance is marked with the names of the presets applied to it.
   - A virtual machine (VirtualMachine) always gives its instances a firmware UUID, so C(firmware) of a preset only
     reaches instances that are declared themselves.
-  - Presets that match the same instance and contradict each other keep it from being created; the error names them.
-    The annotation C(virtualmachineinstancepresets.admission.kubevirt.io/exclude) with the value V("true") on an
-    instance keeps all presets away from it.
+  - An instance that matches contradicting presets is refused; the error names them. The annotation
+    C(virtualmachineinstancepresets.admission.kubevirt.io/exclude) with the value V("true") on an instance keeps all
+    presets away from it.
   - Instances that exist already don't change; those of a virtual machine do with its next start.
   - KubeVirt has deprecated presets, and the server warns of that; they still work.
 options:
@@ -78,7 +78,7 @@ EXAMPLES = r"""
     - {name: small, memory: 128Mi, cores: 1}
     - {name: large, memory: 4Gi, cores: 4}
 
-- name: Run a small virtual machine; it declares no memory of its own
+- name: Run a small virtual machine that gets its memory from the preset
   turtles.kubevirt.vm:
     name: web
     namespace: shop

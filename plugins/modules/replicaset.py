@@ -16,7 +16,7 @@ description:
     instances of one template as wanted, and waits until all are ready.
   - The template can be given as a O(template), by high-level options such as O(memory) and O(image), or by both; the
     options win.
-  - A change of the template applies to new instances only. What isn't declared stays as it is on the server.
+  - A change of the template applies to new instances only. Fields that aren't declared stay unchanged on the server.
 options:
   state:
     description: Whether the replica set should exist. Its instances go with it.

@@ -13,7 +13,7 @@ author:
   - turtles.kubevirt contributors (!UNKNOWN)
 description:
   - Restores the disks and the specification of a virtual machine from a snapshot, by a VirtualMachineRestore of the
-    KubeVirt API. If the machine doesn't exist, it becomes a copy with an identity of its own.
+    KubeVirt API. If the machine doesn't exist, it is created as a copy with its own identity.
   - Each name stands for one restore. Once that is complete, running the task again changes nothing.
   - The machine is stopped afterwards; start it with M(turtles.kubevirt.vm).
 options:
@@ -213,7 +213,7 @@ class Restore(ResourceModule):
             self.refuse_change(have, {**wanted, "target": self.params["vm"] or have["target"]}, _OPTIONS)
             return {"spec": {}}
         if "virtualMachineSnapshotName" not in wanted:
-            raise KubeError("snapshot: missing for a new restore. Name the snapshot that is to be restored.")
+            raise KubeError("snapshot: missing for a new restore. Name the snapshot to restore.")
         source = self._source(wanted["virtualMachineSnapshotName"])
         vm = self.params["vm"] or source
         return {"spec": {**wanted, "target": {"apiGroup": "kubevirt.io", "kind": "VirtualMachine", "name": vm}}}

@@ -12,7 +12,7 @@ version_added: 0.1.0
 author:
   - turtles.kubevirt contributors (!UNKNOWN)
 description:
-  - Takes a picture of the screen of a running guest and saves it as a PNG file. It disturbs nobody who uses the screen.
+  - Takes a picture of the screen of a running guest and saves it as a PNG file. It doesn't disturb users of the screen.
 options:
   name:
     description: Name of the VirtualMachine, which is that of its instance.
@@ -24,7 +24,7 @@ options:
   dest:
     description:
       - File to write, on the machine where the module runs. Its folder must exist.
-      - A new file can be read by its owner alone, because a screen may show anything. One that exists keeps its mode.
+      - A new file is only readable by its owner, because a screen may show anything. One that exists keeps its mode.
     type: path
     required: true
   move_cursor:
@@ -122,8 +122,7 @@ class Screenshot(KubeModule):
     def run(self):
         name, dest = self.params["name"], self.params["dest"]
         _resources.check_name("name", name)
-        namespace = self.params["namespace"] or self.client.default_namespace
-        _resources.check_name("namespace", namespace)
+        namespace = self.namespace_given()
         try:
             before = _read(dest)
         except OSError as exc:
@@ -154,11 +153,11 @@ class Screenshot(KubeModule):
         except ApiError as exc:
             if exc.status == 404 and self.client.get(_resources.path(VMI, namespace, name)) is None:
                 raise KubeError(
-                    "%s doesn't exist: no guest of that name runs. Start it (state=running of the module vm), or check "
+                    "%s doesn't exist: no such guest is running. Start it (state=running of the module vm), or check "
                     "name and namespace." % where,
                     **exc.facts,
                 ) from exc
-            raise KubeError("%s: the screen can't be shown: %s" % (where, explain_error(exc)), **exc.facts) from exc
+            raise KubeError("%s: can't take a screenshot: %s" % (where, explain_error(exc)), **exc.facts) from exc
         if not picture.startswith(SIGNATURE) or len(picture) < 24:
             raise KubeError("%s: the server's answer isn't a PNG image." % where)
         return picture
@@ -167,7 +166,7 @@ class Screenshot(KubeModule):
 def _read(dest):
     """Return what is in the file, None if there is none; raise OSError if none can be written there."""
     if os.path.isdir(dest):
-        raise IsADirectoryError(21, "it is a folder; name a file in it")
+        raise IsADirectoryError(21, "it is a folder; give the path of a file")
     if not os.path.isdir(os.path.dirname(dest) or "."):
         raise FileNotFoundError(2, "its folder doesn't exist")
     try:

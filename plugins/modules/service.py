@@ -15,8 +15,8 @@ description:
   - Creates, updates or deletes a Service, by which a virtual machine is reached at an address, a name or a port of the
     nodes that stays the same.
   - The selector for O(vm) is determined by the module. Several machines behind one Service are selected by O(selector).
-  - Node ports that the server has allocated are kept as long as their port is declared. What isn't declared stays as it
-    is on the server.
+  - Node ports that the server has allocated are kept as long as their port is declared. Fields that aren't declared
+    stay unchanged on the server.
 options:
   state:
     description: Whether the Service should exist.
@@ -31,7 +31,7 @@ options:
       - Namespace of the Service and of the machine. Defaults to that of the kubeconfig's context, then V(default).
     type: str
   vm:
-    description: Name of the VirtualMachine to expose. It needn't run, but has to exist.
+    description: Name of the VirtualMachine to expose. It must exist, but needn't be running.
     type: str
   selector:
     description: Labels of the machines to expose, those in their templates. They replace the ones that the Service has.
@@ -44,7 +44,7 @@ options:
     type: str
     choices: [ClusterIP, NodePort, LoadBalancer]
   headless:
-    description: Whether a new Service has no address of its own, and its name leads to the machines themselves.
+    description: Whether a new Service has no address, so that its name resolves to the machines themselves.
     type: bool
   ports:
     description:
@@ -183,7 +183,7 @@ class Service(ResourceModule):
         )
         if machine is None and not self.check_mode:
             raise KubeError(
-                "vm: VirtualMachine %s/%s doesn't exist. Create it first, or give the selector of the machines."
+                "vm: VirtualMachine %s/%s doesn't exist. Create it first, or give a selector for the machines."
                 % (self.namespace, vm)
             )
         return _service_spec.selector_of(vm, machine or {})
@@ -194,7 +194,7 @@ class Service(ResourceModule):
     def explain(self, obj):
         troubles, facts = super().explain(obj)
         if ((obj or {}).get("spec") or {}).get("type") == "LoadBalancer":
-            troubles = [*troubles, "The cluster's load balancer hasn't given it an address; look whether there is one"]
+            troubles = [*troubles, "The cluster has assigned it no address; check that the cluster has a load balancer"]
         return troubles, facts
 
 

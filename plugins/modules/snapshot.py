@@ -131,7 +131,7 @@ class Snapshot(ResourceModule):
         if vm:
             _resources.check_name("vm", vm)
         elif live is None:
-            raise KubeError("vm: missing for a new snapshot. Name the machine that it is of.")
+            raise KubeError("vm: missing for a new snapshot. Name the machine to snapshot.")
         wanted = {key: self.params[option] for key, option in _OPTIONS.items() if self.params[option]}
         if live is not None:
             self.refuse_change(

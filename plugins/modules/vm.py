@@ -15,9 +15,9 @@ description:
   - Creates or updates a VirtualMachine of the KubeVirt API and controls whether it runs.
   - The declaration can be a whole manifest (O(definition), O(src)), a O(spec), high-level options such as O(memory) and
     O(disks), or any combination of these. High-level options override O(spec), which overrides the manifest.
-  - What isn't declared stays as it is on the server, so defaults and other people's labels don't count as a change.
-    Disks, volumes, interfaces and networks are matched by name. Lists are complete, so what a list doesn't name is
-    removed. A key with the value V(null) is removed.
+  - Fields that aren't declared stay unchanged on the server, so defaults and labels set by others don't count as a
+    change. Disks, volumes, interfaces and networks are matched by name. Lists are complete, so entries that a list
+    doesn't have are removed. A key with the value V(null) is removed.
 options:
   state:
     description:
@@ -39,7 +39,7 @@ options:
         running. The instance stays the same.
       - V(absent) deletes the VirtualMachine.
       - An instance that is to run but never did, for instance because its image doesn't exist, is replaced when the
-        template has changed since. A guest that runs is never restarted for a change, see RV(restart_required).
+        template has changed since. A running guest is never restarted for a change, see RV(restart_required).
     type: str
     choices: [present, running, started, stopped, restarted, paused, unpaused, soft_rebooted, reset, absent]
     default: present
@@ -72,7 +72,7 @@ options:
   spec:
     description:
       - C(spec) of the VirtualMachine, as the KubeVirt API has it.
-      - What describes the guest is in its C(template.spec). (The O(spec) of C(kubevirt.core.kubevirt_vm) is that of the
+      - The guest is described in its C(template.spec). (The O(spec) of C(kubevirt.core.kubevirt_vm) is that of the
         template.)
     type: dict
   run_strategy:
@@ -113,7 +113,7 @@ options:
         type: str
         choices: [Foreground, Background, Orphan]
       preconditions:
-        description: What the VirtualMachine has to have. The task fails if it has another.
+        description: What the VirtualMachine must have. The task fails if it differs.
         type: dict
         suboptions:
           resourceVersion:
@@ -135,8 +135,8 @@ options:
         module runs. Where the address doesn't answer for a quarter of a minute, like those of a cluster's Pod network
         from outside, one that answers through the API counts too, with a warning. That needs the right to C(get)
         C(virtualmachineinstances/portforward) of C(subresources.kubevirt.io).
-      - V(cloud_init) is running and cloud-init having finished. If it ended with errors, the task fails and tells them
-        (RV(cloud_init_errors)). The guest agent says so where it runs commands, which needs the rights that
+      - V(cloud_init) is running and cloud-init having finished. If it ended with errors, the task fails and reports
+        them (RV(cloud_init_errors)). The guest agent says so where it runs commands, which needs the rights that
         P(turtles.kubevirt.guest_agent#connection) names; else it is read from the log of the guest's console, which
         needs the right to C(get) C(pods/log) and C(logSerialConsole), KubeVirt's default.
     type: str
@@ -159,7 +159,7 @@ attributes:
       The states V(restarted), V(soft_rebooted) and V(reset) act each time. O(generate_name), and a manifest with
       C(generateName), create each time.
 notes:
-  - A server refuses what it doesn't implement and names the field.
+  - A server refuses unsupported fields and names them.
 seealso:
   - module: turtles.kubevirt.fleet
   - module: turtles.kubevirt.vm_info
@@ -262,14 +262,14 @@ EXAMPLES = r"""
       name: large
       kind: VirtualMachineInstancetype
 
-- name: Run a machine, and go on when one can log in
+- name: Run a machine and wait until SSH is available
   turtles.kubevirt.vm:
     name: web
     namespace: shop
     state: running
     wait_for: ssh
 
-- name: Run a machine, and go on when cloud-init has installed and configured what it is to
+- name: Run a machine and wait until cloud-init has finished
   turtles.kubevirt.vm:
     name: web
     namespace: shop
@@ -297,7 +297,7 @@ EXAMPLES = r"""
     namespace: shop
     state: soft_rebooted
 
-- name: Give its guest a minute to shut down, and delete it, unless somebody has replaced it
+- name: Shut its guest down within a minute, and delete it unless it was replaced
   turtles.kubevirt.vm:
     name: db
     namespace: shop
@@ -307,7 +307,7 @@ EXAMPLES = r"""
       preconditions:
         uid: "{{ db.result.metadata.uid }}"
 
-- name: Create a machine with a name of its own each time
+- name: Create a machine with a generated name
   turtles.kubevirt.vm:
     generate_name: worker-
     namespace: shop

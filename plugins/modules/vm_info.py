@@ -81,7 +81,7 @@ query_result:
   type: raw
   sample: [web]
 diagnosis:
-  description: What is known about the first machine that isn't as it should be.
+  description: What is known about the first machine that isn't in the expected state.
   returned: when waiting failed
   type: dict
   sample:

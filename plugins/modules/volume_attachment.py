@@ -61,7 +61,8 @@ extends_documentation_fragment:
 notes:
   - If the machine runs, O(wait) waits until the guest has the disk, or has released it. If it doesn't, there is nothing
     to wait for.
-  - A guest has a say in detaching a disk on the bus virtio. One that doesn't react keeps it until it is restarted.
+  - Detaching a disk on the bus virtio needs the guest's cooperation. One that doesn't react keeps it until it is
+    restarted.
 seealso:
   - module: turtles.kubevirt.vm
 """
@@ -151,8 +152,7 @@ class VolumeAttachment(KubeModule):
     def run(self):
         self.machine = self.params["vm"]
         _resources.check_name("vm", self.machine)
-        self.namespace = self.params["namespace"] or self.client.default_namespace
-        _resources.check_name("namespace", self.namespace)
+        self.namespace = self.namespace_given()
         for option in ("claim", "data_volume"):
             if self.params[option]:
                 _resources.check_name(option, self.params[option])
@@ -183,7 +183,7 @@ class VolumeAttachment(KubeModule):
             remedy = (
                 "Check vm and namespace; for an instance without a VirtualMachine, set persistent=false"
                 if self.params["persistent"]
-                else "No guest of that name runs: start it (state=running of the module vm), or check vm and namespace"
+                else "No such guest is running: start it (state=running of the module vm), or check vm and namespace"
             )
             raise KubeError("%s doesn't exist. %s." % (self._where(), remedy))
         spec = obj["spec"]["template"]["spec"] if self.params["persistent"] else obj["spec"]

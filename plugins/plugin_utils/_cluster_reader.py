@@ -113,7 +113,7 @@ class ClusterReader:
                 self._discovered = self._visible(NAMESPACE) or self._visible(PROJECT)
             if not self._discovered:
                 self._discovered = [self._client.default_namespace]
-                self._note("not allowed to list all instances or namespaces; reading %s only" % self._discovered[0])
+                self._note("not allowed to list all instances or namespaces; reading only %s" % self._discovered[0])
             return self._discovered
 
     def _visible(self, resource):

@@ -63,7 +63,7 @@ class Groups:
             group = shared
         if parents:
             self._plugin._report(
-                "group %s is about the cluster %s of an earlier inventory file; the hosts of %s are in %s only."
+                "group %s belongs to the cluster %s of an earlier inventory file; the hosts of %s are only in %s."
                 % (shared, ", ".join(sorted(parents)), self._name, group),
                 error=False,
             )

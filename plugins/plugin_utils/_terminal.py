@@ -93,7 +93,7 @@ class Terminal:
             self._send(password.encode() + b"\n")
             where = self._wait_for({"denied": _DENIED, "shell": _PROMPT, "login": _LOGIN}, deadline)
         if where == "denied" or (where == "login" and asked):
-            raise TerminalError("%s doesn't let %s in: user or password is wrong." % (self._name, user))
+            raise TerminalError("%s rejected the login of %s: wrong user or password." % (self._name, user))
 
     def _is_answered(self, deadline):
         """Whether a shell runs what is sent."""
@@ -148,7 +148,7 @@ class Terminal:
                 self._said(":", "done", time.monotonic() + 60)
             if self._checksum(path) == _checksum(data):
                 return
-        raise TerminalError("%s: %s can't be written: what arrives isn't what was sent" % (self._name, path))
+        raise TerminalError("%s: %s can't be written: the data was corrupted in transit" % (self._name, path))
 
     def get(self, path):
         """Return the content of a file of the guest."""
@@ -160,7 +160,7 @@ class Terminal:
                 data = base64.b64decode(b"".join(line for line in lines if _TEXT.match(line)), validate=True)
                 if _checksum(data) == expected:
                     return data
-        raise TerminalError("%s: %s can't be read: what arrives isn't what was sent" % (self._name, path))
+        raise TerminalError("%s: %s can't be read: the data was corrupted in transit" % (self._name, path))
 
     def log_out(self):
         """Remove the session's files, and end the shell.
@@ -203,7 +203,7 @@ class Terminal:
         pattern = re.compile(re.escape(word) + rb"[^\r\n]*(?=[\r\n])")
         if self._wait_for({"line": pattern}, deadline) is None:
             raise TerminalError(
-                "%s: waited for %s in vain. The console's last words: %r"
+                "%s: timed out waiting for %s. Last output of the console: %r"
                 % (self._name, what, self._seen[-_SHOWN:].decode(errors="replace"))
             )
         return pattern.search(self._seen).group()
@@ -231,7 +231,7 @@ class Terminal:
             data = self._receive(left)
             if data == b"":
                 raise TerminalError(
-                    "%s: the console was closed, because the guest stopped or somebody else uses it." % self._name
+                    "%s: the console was closed, because the guest stopped or somebody else opened it." % self._name
                 )
             if data:
                 self._seen = _COLOURS.sub(b"", self._seen + data)

@@ -185,8 +185,8 @@ def labels(cluster, role):
 def _name(name):
     if not isinstance(name, str) or not _LABEL.fullmatch(name) or len(name) > LONGEST_NAME:
         raise DeclarationError(
-            f"workload_cluster_name is {name!r}: give at most {LONGEST_NAME} small letters, digits and hyphens, "
-            "a letter first and no hyphen last."
+            f"workload_cluster_name is {name!r}: give at most {LONGEST_NAME} lower-case letters, digits and hyphens, "
+            "starting with a letter and not ending with a hyphen."
         )
     return name
 
@@ -202,14 +202,14 @@ def _version(version, recorded, available):
     wanted = match[1]
     if recorded and recorded != wanted:
         raise DeclarationError(
-            f"workload_cluster_version is {wanted}, and the cluster runs {recorded}: the role upgrades no clusters. "
-            f"Leave it at {recorded}, or make another cluster."
+            f"workload_cluster_version is {wanted}, and the cluster runs {recorded}: the role can't upgrade it. "
+            f"Leave it at {recorded}, or create another cluster."
         )
     found = available.removeprefix("v") if available else None
     if found and found != wanted:
         raise DeclarationError(
-            f"workload_cluster_version is {wanted}, and the kubeadm in workload_cluster_programs is {found}: name a "
-            f"folder with the programs of {wanted}, or ask for {found}."
+            f"workload_cluster_version is {wanted}, and the kubeadm in workload_cluster_programs is {found}: give a "
+            f"folder with the programs of {wanted}, or set the version to {found}."
         )
     return wanted
 
@@ -242,17 +242,17 @@ def _ranges(declaration, used):
         for address in used:
             if ipaddress.ip_address(address) in ranges[kind]:
                 raise DeclarationError(
-                    f"workload_cluster_{kind} is {text}, and the infrastructure cluster has {address} in it: give "
+                    f"workload_cluster_{kind} is {text}, which contains {address} of the infrastructure cluster: give "
                     "another network, as nodes have to reach both."
                 )
     if ranges["pod_cidr"].overlaps(ranges["service_cidr"]):
         raise DeclarationError(
             f"workload_cluster_service_cidr is {ranges['service_cidr']}, which overlaps workload_cluster_pod_cidr "
-            f"({ranges['pod_cidr']}): give networks that have no address in common."
+            f"({ranges['pod_cidr']}): give networks that don't overlap."
         )
     if ranges["pod_cidr"].prefixlen > 24:
         raise DeclarationError(
-            f"workload_cluster_pod_cidr is {ranges['pod_cidr']}: give at least a /24, as each node takes "
+            f"workload_cluster_pod_cidr is {ranges['pod_cidr']}: give at least a /24, as each node gets "
             "one of that size."
         )
     return {kind: str(network) for kind, network in ranges.items()}
@@ -312,11 +312,11 @@ def _group(variable, group, keys):
         raise DeclarationError(f"{variable} is {group!r}: give a dictionary with {', '.join(keys)}.")
     for key in group:
         if key not in keys:
-            raise DeclarationError(f"{variable}.{key}: there is no such key. There are {', '.join(keys)}.")
+            raise DeclarationError(f"{variable}.{key}: unknown key. The keys are {', '.join(keys)}.")
     machine = group.get("machine") or {}
     for key in machine:
         if key in _OWN_KEYS:
-            raise DeclarationError(f"{variable}.machine.{key}: the role decides that itself. Leave it out.")
+            raise DeclarationError(f"{variable}.machine.{key}: the role sets it. Leave it out.")
     return {
         "count": _number(f"{variable}.count", group.get("count", 1), 0),
         "cores": _number(f"{variable}.cores", group.get("cores", 2), 1),

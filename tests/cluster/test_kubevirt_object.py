@@ -100,7 +100,7 @@ def test_a_placement_that_the_api_server_refuses_is_told(cluster: Deployed, chan
     before = pods(cluster)
     change(workloads={"nodePlacement": {"tolerations": [{"key": "a", "operator": "Sometimes"}]}})
 
-    words = "virt-handler can't be changed as spec.workloads of the KubeVirt object says"
+    words = "virt-handler can't be changed to match spec.workloads of the KubeVirt object"
 
     def told() -> bool:
         found = cluster.custom.get_namespaced_custom_object(*OBJECT)

@@ -126,7 +126,7 @@ def test_what_goes_wrong_is_told(cluster: Cluster, namespace: str, server: FileS
         namespace,
         "virtualmachines",
         "web",
-        lambda found: "belongs to nobody: it is left as it is" in str((found or {}).get("status")),
+        lambda found: "belongs to nobody. It is left unchanged" in str((found or {}).get("status")),
         timeout=60,
         what="failure",
     )

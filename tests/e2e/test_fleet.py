@@ -141,7 +141,7 @@ def test_a_web_tier_behind_a_service(cluster: Cluster, tmp_path: Path) -> None:
     wrong = (EXAMPLES / "web-tier.yml").read_text().replace("memory:", "memroy:")
     (tmp_path / "wrong.yml").write_text(wrong)
     output = run("-e", f"fleet_file={tmp_path / 'wrong.yml'}", check=False)
-    assert "wrong.yml: vms[0].template.memroy: there is no such key. Did you mean memory?" in output
+    assert "wrong.yml: vms[0].template.memroy: unknown key. Did you mean memory?" in output
     run("-e", "fleet_state=absent", "-e", "fleet_remove_namespaces=true")
     with pytest.raises(ApiException, match="404"):
         cluster.core.read_namespace("web-tier")

@@ -97,7 +97,7 @@ def test_a_trace_of_a_start(cluster: Cluster, namespace: str, tmp_path: Path) ->
     assert sorted(order, key=logged.index) == order
     assert ET.parse(picture).getroot().tag.endswith("svg")
     done = subprocess.run([*trace, "other"], capture_output=True, text=True, check=False)
-    assert (done.returncode, "no log has a start of" in done.stderr) == (1, True), done.stderr
+    assert (done.returncode, "no start is logged for" in done.stderr) == (1, True), done.stderr
 
 
 def test_prometheus_sees_the_engine_and_its_guests(cluster: Cluster, namespace: str, prometheus: Query) -> None:

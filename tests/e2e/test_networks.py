@@ -59,7 +59,7 @@ def define(cluster: Cluster, namespace: str, name: str, config: dict[str, Any] |
 
 
 def with_networks(vm: dict[str, Any], *names: str) -> dict[str, Any]:
-    """Add interfaces on further networks."""
+    """Add interfaces on secondary networks."""
     spec = vm["spec"]["template"]["spec"]
     for name in names:
         spec["networks"].append({"name": name, "multus": {"networkName": name}})

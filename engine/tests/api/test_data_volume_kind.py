@@ -84,7 +84,7 @@ def test_what_is_sound(obj: dict) -> None:
         (
             data_volume({"registry": {"url": "docker://a", "secretRef": "s", "pullMethod": "node"}}),
             "spec.source.registry.secretRef",
-            "leave out pullMethod node",
+            "remove pullMethod node",
         ),
         (
             data_volume({"registry": {"url": "docker://a", "pullMethod": "image"}}),

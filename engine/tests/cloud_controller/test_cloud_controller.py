@@ -285,7 +285,7 @@ def test_what_somebody_else_has(running: Clusters) -> None:
     body = {"metadata": {"name": taken, "namespace": TENANT}, "spec": {"ports": [{"port": 1}]}}
     running.infrastructure.create(SERVICE, {"apiVersion": "v1", "kind": "Service", **body})
     running.start()
-    _wait_event(running.workload, "web3", "isn't this cluster's: delete it")
+    _wait_event(running.workload, "web3", "belongs to another cluster; delete it")
     assert running.infrastructure.get(SERVICE, TENANT, taken)["spec"]["ports"][0]["port"] == 1
     running.infrastructure.delete(SERVICE, TENANT, taken)
     until(running.workload, SERVICE, "default", "web3", lambda service: bool(balancers.ingress(service)))

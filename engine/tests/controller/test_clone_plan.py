@@ -87,7 +87,7 @@ def test_what_was_made_on_the_way_goes_when_the_copy_has_its_disks() -> None:
     ("found", "words"),
     [
         (Situation(), "VirtualMachine vm does not exist"),
-        (Situation(machine(), machine()), "VirtualMachine vm exists: choose another target"),
+        (Situation(machine(), machine()), "VirtualMachine vm already exists; choose another target"),
         (Situation(machine(), snapshot=snapshot({"phase": "Failed", "error": {"message": "full"}})), "full"),
         (
             Situation(

@@ -208,7 +208,7 @@ def test_a_newer_image_follows_a_complete_import() -> None:
     foreign = Observed(imported(), claim(), in_the_way=imported("web-222222222222"))
     decided = plan(cron(SECOND, CURRENT), foreign, NOW)
     assert decided.create is None
-    assert "exists and is not of this DataImportCron" in said(decided, "UpToDate")[2]
+    assert "exists and does not belong to this DataImportCron" in said(decided, "UpToDate")[2]
 
 
 def test_a_newer_image_replaces_an_import_that_fails() -> None:

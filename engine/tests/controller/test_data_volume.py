@@ -230,7 +230,7 @@ def test_a_data_volume_of_somebody_else(api: FakeApi, begin: Callable[..., None]
     api.put(DV, data_volume())
     api.wait(lambda: phase(api) == "WaitForFirstConsumer")
     api.put(VM, machine())
-    api.wait(lambda: "belongs to nobody: it is left as it is" in str(api.objects[VM].get("status")))
+    api.wait(lambda: "belongs to nobody. It is left unchanged" in str(api.objects[VM].get("status")))
     assert VMI not in api.objects
     assert "ownerReferences" not in api.objects[DV]["metadata"]
 

@@ -308,7 +308,7 @@ def test_what_an_importer_mounts_is_missing(text: str, words: str) -> None:
     status, reason, message = said(decided)
     assert (decided.status["phase"], status, reason) == ("ImportScheduled", "False", "Error")
     assert words in message
-    assert message.endswith("does not exist: create it, and the import begins")
+    assert message.endswith("does not exist; the import starts once it is created")
     assert ("Warning", "Error", message) in decided.events
     assert decided.wait
     # In standalone mode, the status of the container says it, too

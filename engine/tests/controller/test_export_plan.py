@@ -209,7 +209,7 @@ def test_a_snapshot_gets_claims() -> None:
     # Somebody else's
     source = of(obj, **found, claims={"e-root": claim("e-root")})
     assert source.obstacle is not None
-    assert "is not of this export" in source.obstacle[1]
+    assert "does not belong to this export" in source.obstacle[1]
 
 
 @pytest.mark.parametrize(
@@ -300,7 +300,7 @@ def test_a_pod_that_does_not_serve(found: dict[str, Any], phase: str, deleted: b
 def test_somebody_elses_pod() -> None:
     decided = decide(export(), SOURCE, in_the_way="Pod virt-export-e")
     assert not decided.create_pod
-    assert "Pod virt-export-e exists and is not of this export" in ready_of(decided)[3]
+    assert "Pod virt-export-e exists and does not belong to this export" in ready_of(decided)[3]
 
 
 def test_the_pod_can_only_read() -> None:

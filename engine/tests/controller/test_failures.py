@@ -208,7 +208,7 @@ def test_a_deleted_pod_is_told_and_the_guest_starts_elsewhere(world: World) -> N
     world.delete_pod(pod)
     message = world.told("LauncherPodDeleted")
     assert "drain" in message
-    assert message.endswith("Always starts a new instance, others have to be started again")
+    assert message.endswith("Always start a new instance; others have to be started again")
     world.api.wait(lambda: world.condition(VMI, "Ready").get("reason") == "PodTerminating")
     world.api.update(VMI, {"status": {"phase": "Succeeded"}})  # the node agent: the guest shut down
     world.api.update(pod, {"metadata": {"finalizers": []}})

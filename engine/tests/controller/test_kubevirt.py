@@ -289,7 +289,7 @@ def test_deployments_follow_the_object(api: FakeApi, start: Callable[..., VirtCo
     api.wait(lambda: not secrets_of(api.objects[deployment]))
     refused.append(deployment)
     api.update(KUBEVIRT, {"spec": {"infra": {"nodePlacement": {"nodeSelector": {"?": "?"}}}}})
-    api.wait(lambda: "spec.infra of the KubeVirt object asks" in str(api.objects[KUBEVIRT].get("status")))
+    api.wait(lambda: "to match spec.infra of the KubeVirt object" in str(api.objects[KUBEVIRT].get("status")))
     assert judged(api.objects[KUBEVIRT])["Synchronized"] == "False"
     refused.clear()
     api.update(KUBEVIRT, {"spec": {"infra": None}})

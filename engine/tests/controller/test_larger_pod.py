@@ -79,7 +79,7 @@ def test_the_condition_goes_with_the_small_pod() -> None:
     required = get_condition(machine["status"]["conditions"], "MigrationRequired")
     assert required is not None
     assert (required["status"], required["reason"]) == ("True", "AutoMigrationPending")
-    assert required["message"] == "The machine is migrated to a larger Pod: it is full."
+    assert required["message"] == "Migrating the machine to a larger Pod: it is full."
     comparison.note_size(machine, pod(2 * GIB))
     assert get_condition(machine["status"]["conditions"], "MigrationRequired")
     comparison.note_size(machine, pod(4 * GIB))

@@ -85,7 +85,7 @@ def test_updates(changes: dict[str, Any], patch: dict[str, Any], restart: str) -
         (
             {"cpu": {"sockets": 1, "maxSockets": 4, "dedicatedCpuPlacement": True}},
             {SOCKETS: 2},
-            "CPUs of the node that belong to a guest alone are given to it at its start",
+            "dedicated CPUs can only be assigned when the guest starts",
         ),
         (
             {"resources": {"limits": {"memory": "1536Mi"}}},
@@ -165,7 +165,7 @@ def test_links(before: str | None, after: str | None, stored: str | None) -> Non
 
 
 def with_networks(*entries: dict[str, Any], name: str = "lan") -> dict[str, Any]:
-    """Return a VMI with these interfaces beside that of the Pod network; all are on further networks."""
+    """Return a VMI with these interfaces beside that of the Pod network; all are on secondary networks."""
     old = vmi(devices={"interfaces": [{"name": "default", "masquerade": {}}, *entries]})
     further = [{"name": each["name"], "multus": {"networkName": name}} for each in entries]
     old["spec"]["networks"] = [{"name": "default", "pod": {}}, *further]
@@ -218,9 +218,9 @@ def _default() -> list[dict[str, Any]]:
     ("before", "after", "words"),
     [
         ([LAN], [], "no longer in the template"),
-        ([LAN], [{**LAN, "model": "e1000"}], "in more than its state"),
-        ([LAN], [{**LAN, "macAddress": "02:00:00:00:00:01"}], "in more than its state"),
-        ([], [{"name": "lan", "sriov": {}}], "not one with a bridge"),
+        ([LAN], [{**LAN, "model": "e1000"}], "beyond its state"),
+        ([LAN], [{**LAN, "macAddress": "02:00:00:00:00:01"}], "beyond its state"),
+        ([], [{"name": "lan", "sriov": {}}], "can't be hot-plugged"),
     ],
 )
 def test_interfaces_that_take_a_restart(before: list[Any], after: list[Any], words: str) -> None:

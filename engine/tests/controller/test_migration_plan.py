@@ -161,14 +161,14 @@ def test_those_that_leave_a_busy_node_keep_nobody_elsewhere() -> None:
 @pytest.mark.parametrize(
     ("migration", "found", "target", "words"),
     [
-        (make("Pending"), None, None, "does not run any more"),
-        (make("Pending"), vmi("Failed"), None, "does not run any more"),
+        (make("Pending"), None, None, "is no longer running"),
+        (make("Pending"), vmi("Failed"), None, "is no longer running"),
         (make("Pending"), vmi(migratable="False"), None, "Reason: R, Message: because"),
-        (make("Pending", deleted=True), vmi(), None, "cancelled before it began"),
+        (make("Pending", deleted=True), vmi(), None, "cancelled before it started"),
         (make("Scheduling"), vmi(), None, "Pod is gone"),
         (make("Scheduling"), vmi(), pod(phase="Failed"), "Pod ended"),
-        (make("Scheduling", deleted=True), vmi(), pod(), "cancelled before it began"),
-        (make("Scheduling"), vmi(), pod(running=False, age=901), "does not start (given up after 15 minutes)"),
+        (make("Scheduling", deleted=True), vmi(), pod(), "cancelled before it started"),
+        (make("Scheduling"), vmi(), pod(running=False, age=901), "does not start (gave up after 15 minutes)"),
         (
             make("Scheduling"),
             vmi(),
@@ -177,7 +177,7 @@ def test_those_that_leave_a_busy_node_keep_nobody_elsewhere() -> None:
                 age=301,
                 conditions=[{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "full"}],
             ),
-            "no node can take the guest: full (given up after 5 minutes)",
+            "no node can take the guest: full (gave up after 5 minutes)",
         ),
         (make("Running"), vmi("Failed", startTimestamp=ago(1)), pod(), "ended during its migration"),
         (make("Running"), vmi(failed=True, failureReason="broken pipe"), pod(), "broken pipe"),

@@ -113,5 +113,5 @@ def test_binding_plugins() -> None:
     pod = {"metadata": {"annotations": networks.annotations(machine, {"fast": plugin})}}
     assert networks.changed(machine, pod) is None, "what a plugin asked for stays"
     (found,) = obstacles(machine, DEFAULT)
-    assert "there is no network binding plugin 'fast'; add it to spec.configuration.network.binding" in found
+    assert "no network binding plugin 'fast' registered; add it to spec.configuration.network.binding" in found
     assert obstacles(machine, replace(DEFAULT, bindings={"fast": plugin})) == []

@@ -108,7 +108,7 @@ def test_a_claim_waits_for_its_first_consumer() -> None:
         (claim(storageClassName=""), {}, "has empty storage class name"),
         (claim(), {"storage_class": None}, "storage class at-once not found"),
         (claim(), {"storage_class": {"provisioner": "kubernetes.io/x"}}, "in-tree storage class"),
-        (claim(), {"in_the_way": True}, "DataVolume prime-u-1 exists and is not of this claim"),
+        (claim(), {"in_the_way": True}, "DataVolume prime-u-1 exists and does not belong to this claim"),
         (
             claim(dataSourceRef={"apiGroup": "cdi.kubevirt.io", "kind": IMPORT, "name": "web", "namespace": "b"}),
             {},

@@ -210,7 +210,7 @@ def test_labels_that_only_the_engine_sets() -> None:
     patch = {"op": "add", "path": "/spec/template/metadata", "value": {"labels": {"kubevirt.io/created-by": "x"}}}
     bad = restore({"restores": [ENTRY]}, "new", patches=[json.dumps(patch)])
     decided = plan(bad, situation(None, None, made()), NOW)
-    assert "kubevirt.io/created-by can be set by the engine only" in said(decided)
+    assert "kubevirt.io/created-by can only be set by the engine" in said(decided)
     assert decided.machine is None
 
 
@@ -232,7 +232,7 @@ def test_data_volumes_are_not_made_again() -> None:
 def test_a_claim_of_somebody_else_is_left_alone(policy: str) -> None:
     wanted = restore({"restores": [ENTRY]}, volumeRestorePolicy=policy)
     decided = plan(wanted, situation(machine(), None, made(own=False)), NOW)
-    assert "exists, and isn't of this restore: choose another restoreName" in said(decided)
+    assert "exists, and doesn't belong to this restore; choose another restoreName" in said(decided)
     assert not decided.delete
     assert decided.machine is None
 
@@ -254,7 +254,7 @@ def test_in_place_the_machines_own_claim_goes_first() -> None:
         (situation(machine(), None, made("data", own=False), users={"data": ["other"]}), "belongs to other as well"),
         (
             situation(machine([{"name": "data", "emptyDisk": {}}]), None, made("data", own=False)),
-            "isn't of the machine any more",
+            "no longer belongs to the machine",
         ),
         (situation(None, None, made("data", own=False)), "which doesn't exist any more"),
     ],

@@ -100,7 +100,7 @@ def test_a_guest_has_its_function() -> None:
             {},
             "several networks have devices of 'intel.com/sriov_net'",
         ),
-        ({}, {"a": "../../etc", "b": "0000:65:00.2"}, "is no PCI address"),
+        ({}, {"a": "../../etc", "b": "0000:65:00.2"}, "is not a PCI address"),
     ],
 )
 def test_devices_that_are_not_known(assigned: dict[str, str], info: dict[str, str], words: str) -> None:

@@ -94,11 +94,11 @@ def test_device_names_leave_out_what_the_guest_does_not_see() -> None:
 @pytest.mark.parametrize(
     ("volume", "status", "message"),
     [
-        ({"persistentVolumeClaim": {"claimName": "x"}}, {}, "disk 'a' is a LUN, so its claim has to be a block device"),
+        ({"persistentVolumeClaim": {"claimName": "x"}}, {}, "disk 'a' is a LUN, so its claim must be a block device"),
         (
             {"persistentVolumeClaim": {"claimName": "x"}},
             {"volumeMode": "Block"},
-            "disk 'a' is a LUN, which bus 'sata' can't have; use scsi",
+            "disk 'a' is a LUN, which bus 'sata' doesn't support; use scsi",
         ),
     ],
 )

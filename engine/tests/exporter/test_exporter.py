@@ -257,7 +257,7 @@ def test_downloads_are_counted(rig: Rig) -> None:
     assert rig.get("/volumes/root/disk.img")[0] == 200
 
 
-@pytest.mark.parametrize(("is_disk", "words"), [(True, "never used as a disk"), (False, "can't be read")])
+@pytest.mark.parametrize(("is_disk", "words"), [(True, "no disk was ever created on it"), (False, "can't be read")])
 def test_an_empty_claim(tmp_path: Path, is_disk: bool, words: str) -> None:
     with pytest.raises(Unreadable, match=words):
         Volume(tmp_path / ("." if is_disk else "none"), is_disk).check()
@@ -266,7 +266,7 @@ def test_an_empty_claim(tmp_path: Path, is_disk: bool, words: str) -> None:
 @pytest.mark.parametrize(
     ("token", "made", "code", "words"),
     [
-        ("t", True, 0, "time of the export is over"),
+        ("t", True, 0, "export has expired"),
         ("t", False, 1, "volume root: it has no disk.img"),
         ("", True, 1, "no usable key token"),
         (None, True, 1, "no usable key token"),

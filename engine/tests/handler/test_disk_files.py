@@ -51,7 +51,7 @@ def test_given_to_qemu(tmp_path: Path, folder: int) -> None:
     ("wanted", "message"),
     [
         (DISK, "No such file"),
-        ({"type": "DiskOrCreate"}, "can't be created without a capacity"),
+        ({"type": "DiskOrCreate"}, "can't be created: it needs a capacity"),
         ({"type": "DiskOrCreate", "capacity": "1Ei"}, "MiB are free"),
     ],
 )

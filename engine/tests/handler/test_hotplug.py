@@ -242,7 +242,7 @@ def test_what_cannot_be(running: tuple[Pod, Cluster, Agent], hold: Hold) -> None
         assert b"read 512/512" in other.stdout.readline()  # so it has its lock
         cluster.update(lambda vmi: add(vmi, used))
         status = cluster.wait(becomes("used", "MountedToPod", "FailedAttachVolume"), 20)
-        assert '"write" lock; another machine that runs uses the claim' in entry(status, "used")["message"]
+        assert '"write" lock; a running machine already uses the claim' in entry(status, "used")["message"]
     finally:
         other.kill()
         other.communicate()

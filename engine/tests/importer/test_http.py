@@ -136,7 +136,7 @@ def test_it_continues_where_a_connection_broke(run: Import, server: FileServer, 
 
 def test_without_a_version_there_is_no_second_part(run: Import, server: FileServer) -> None:
     server.etag, server.breaks = None, [MIB]
-    with pytest.raises(ImportFailed, match="names no version of the file"):
+    with pytest.raises(ImportFailed, match="sends no version of the file"):
         run()
     assert not run.disk.exists()
     assert run() == whole(RAW)

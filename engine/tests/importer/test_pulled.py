@@ -131,7 +131,7 @@ def test_access_that_is_missing(tmp_path: Path, image: Image, changes: dict, wor
 
 def test_access_that_is_wrong(tmp_path: Path, image: Image, secret: Path, authorities: Path) -> None:
     (secret / "secretKey").write_text("wrong")
-    with pytest.raises(ImportFailed, match=r"look at the credentials in the Secret of secretRef"):
+    with pytest.raises(ImportFailed, match=r"check the credentials in the Secret of secretRef"):
         run(image, tmp_path)
     (secret / "secretKey").unlink()
     with pytest.raises(ImportRefused, match="needs the keys accessKeyId and secretKey"):
@@ -142,7 +142,7 @@ def test_access_that_is_wrong(tmp_path: Path, image: Image, secret: Path, author
     command = ["openssl", "req", "-x509", "-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
     files = ["-subj", "/CN=other", "-keyout", tmp_path / "key", "-out", authorities / "other.pem"]
     subprocess.run([*command, *files], check=True, capture_output=True)
-    with pytest.raises(ImportFailed, match=r"look at the authorities in the ConfigMap of certConfigMap"):
+    with pytest.raises(ImportFailed, match=r"check the CA certificates in the ConfigMap of certConfigMap"):
         run(image, tmp_path)
     assert run(named(image, "web:1", authorities=None, verify=False), tmp_path).startswith(DISK)
 
@@ -178,7 +178,7 @@ def test_images_without_a_disk_that_can_be_used(
 
 def test_a_layer_that_is_no_archive(tmp_path: Path, server: ImageRegistry, image: Image) -> None:
     server.push("broken", gzip.compress(b"no archive" * 1000))
-    with pytest.raises(ImportRefused, match="the archive is damaged"):
+    with pytest.raises(ImportRefused, match="the archive is corrupt"):
         run(named(image, "broken:1"), tmp_path)
 
 

@@ -192,7 +192,9 @@ def test_claim_with_much_less_room(tmp_path, claim, monkeypatch):
 
 
 def test_claim_of_unknown_size(tmp_path, claim):
-    assert "claim 'db' has no disk.img, and its size isn't known" in fails(tmp_path, CLAIM)
+    assert "claim 'db' has no disk.img, and no disk can be created because its size isn't known" in fails(
+        tmp_path, CLAIM
+    )
 
 
 def test_claim_is_not_mounted(tmp_path):

@@ -214,7 +214,7 @@ def test_a_sidecar_that_fails(folder, sidecar, answer, words):
 
 def test_a_sidecar_of_another_version(folder, sidecar):
     sidecar({"Shutdown": fails}, version="v9")
-    assert "it has the versions v9 of the hooks' API, but only v1alpha3, v1alpha2" in define(folder)["error"]
+    assert "it has the versions v9 of the hook API, but only v1alpha3, v1alpha2" in define(folder)["error"]
 
 
 @pytest.mark.parametrize("data", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"", b"\0" * 4096, None])
@@ -239,7 +239,7 @@ def test_something_that_speaks_no_grpc(folder, data):
     listener.close()
     for connection in kept:
         connection.close()
-    assert error.startswith("hook sidecar 'a.sock' (a.sock): it does not say what it does: ")
+    assert error.startswith("hook sidecar 'a.sock' (a.sock): it does not report its hook points: ")
 
 
 @pytest.fixture

@@ -37,14 +37,14 @@ def test_what_it_has_stays_while_it_may():
 
 def test_an_address_that_is_asked_for():
     assert allot(service("web", asked="192.0.2.10", given="192.0.2.1"), [], POOL) == ["192.0.2.10"]
-    with pytest.raises(NoAddress, match=r"spec\.loadBalancerIP 192\.0\.2\.99 is none of turtles_external_addresses"):
+    with pytest.raises(NoAddress, match=r"spec\.loadBalancerIP 192\.0\.2\.99 is not one of turtles_external_addresses"):
         allot(service("web", asked="192.0.2.99"), [], POOL)
     with pytest.raises(NoAddress, match=r"other Services have 80/TCP at 192\.0\.2\.1: choose other ports"):
         allot(service("web", asked="192.0.2.1"), [service("a", given="192.0.2.1")], POOL)
 
 
 def test_no_address():
-    with pytest.raises(NoAddress, match="give some by turtles_external_addresses"):
+    with pytest.raises(NoAddress, match="set turtles_external_addresses"):
         allot(service("web"), [], ())
     others = [service(f"s{address}", given=address) for address in ("192.0.2.1", "192.0.2.9", "192.0.2.10")]
     with pytest.raises(NoAddress, match="other Services have 80/TCP at all of turtles_external_addresses"):
@@ -68,7 +68,7 @@ def test_an_address_of_each_family(families, pool, addresses):
 
 
 def test_a_family_without_addresses():
-    with pytest.raises(NoAddress, match="no IPv6 addresses for load balancers: give some by"):
+    with pytest.raises(NoAddress, match="no IPv6 addresses for load balancers: set"):
         allot(service("web", ipFamilies=["IPv6"]), [], POOL)
     # Two families, and one address of the first one asked for
     assert allot(service("web", asked="192.0.2.9", ipFamilies=["IPv4", "IPv6"]), [], BOTH) == ["192.0.2.9"]

@@ -9,7 +9,7 @@ from local_cluster import Cluster
 
 from turtles.kube.resources import POD, PV, PVC
 from turtles.standalone.local_path.provisioner import CLASS
-from turtles.standalone.scheduler import SELECTED_NODE
+from turtles.standalone.well_known import SELECTED_NODE
 
 
 @pytest.fixture

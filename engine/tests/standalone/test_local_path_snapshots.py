@@ -152,7 +152,7 @@ def test_too_small_a_claim_is_refused(cluster, kind, source):
     [
         ({"apiGroup": _GROUP, "kind": "VolumeSnapshot", "name": "none"}, "VolumeSnapshot none not found"),
         ({"kind": "PersistentVolumeClaim", "name": "none"}, "PersistentVolumeClaim none not found"),
-        ({"kind": "ConfigMap", "name": "x"}, "can't fill a volume"),
+        ({"kind": "ConfigMap", "name": "x"}, "can't populate a volume"),
         (
             {"apiGroup": _GROUP, "kind": "VolumeSnapshot", "name": "s", "namespace": "other"},
             "spec.dataSourceRef.namespace: other is another namespace",
@@ -192,7 +192,7 @@ def test_a_claim_of_a_populator_is_bound_to_the_volume_that_is_handed_over(clust
         ("none", {}, "PersistentVolumeClaim none not found"),
         ("unbound", {}, "PersistentVolumeClaim unbound is not bound"),
         ("c", {"volumeSnapshotClassName": "none"}, "VolumeSnapshotClass none not found"),
-        ("c", {"volumeSnapshotClassName": "foreign"}, "is of the driver example.org"),
+        ("c", {"volumeSnapshotClassName": "foreign"}, "uses the driver example.org"),
     ],
 )
 def test_snapshots_that_can_not_be(cluster, claim, spec, words):

@@ -77,7 +77,7 @@ def test_steps_of_a_machine_in_a_cluster(engine: Logs, tmp_path: Path, capsys: p
 @pytest.mark.parametrize(
     ("options", "code", "words"),
     [
-        (["gone"], 1, "no log has a start of shop/gone: check the name and --namespace"),
+        (["gone"], 1, "no start is logged for shop/gone: check the name and --namespace"),
         (["web", "--engine-namespace", "other"], 2, "namespace other has no Pods of the engine"),
         (["web", "--instance", "none-of-it"], 2, "there are no logs in /var/log/none-of-it"),
     ],

@@ -7,7 +7,7 @@ import copy
 from typing import Any
 
 from turtles.api.objects import Object
-from turtles.kube.client import AlreadyExists, Conflict, NotFound
+from turtles.kube.client import AlreadyExists, Client, Conflict, NotFound
 from turtles.kube.resources import Resource
 
 
@@ -29,6 +29,9 @@ class FakeClient:
             return copy.deepcopy(self.objects[resource.path(namespace, name)])
         except KeyError:
             raise NotFound(404, "NotFound", f"{resource.plural} {name} not found") from None
+
+    def find(self, resource: Resource, namespace: str | None, name: str) -> Object | None:
+        return Client.find(self, resource, namespace, name)  # type: ignore[arg-type]
 
     def create(self, resource: Resource, obj: Object) -> Object:
         if resource.plural == "subjectaccessreviews":

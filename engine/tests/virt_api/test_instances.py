@@ -131,7 +131,7 @@ NOT_FOUND = 'virtualmachineinstance.kubevirt.io "vmi" not found'
             vmi("Running", "AgentConnected"),
             {"unfreezeTimeout": "-1s"},
             400,
-            "unfreezeTimeout must not be negative, but is -1s; 0s means until file systems are unfrozen",
+            "unfreezeTimeout must not be negative, but is -1s; 0s means no time limit",
         ),
     ],
 )

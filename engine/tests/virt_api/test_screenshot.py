@@ -96,8 +96,8 @@ async def test_the_pointer_is_moved_to_wake_a_screen_up():
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
-        (update((0, 0, 3, 1, 0, b"")), "not asked for"),
-        (update((0, 0, 2, 2, 7, b"")), "not asked for"),
+        (update((0, 0, 3, 1, 0, b"")), "wasn't requested"),
+        (update((0, 0, 2, 2, 7, b"")), "wasn't requested"),
         (struct.pack(">BxxxI", 3, 2**31), "a text of 2147483648 bytes"),
         (update((0, 0, 0, 9, -223, b"")), "0 x 9"),
         (b"\x63", "unexpected message"),

@@ -212,13 +212,13 @@ async def test_what_the_proxy_refuses(rig: Uploads) -> None:
             assert (status, "UploadTokenRequest" in words) == (401, True), words
             assert (await send(path, method="HEAD", token=token))[0] == 401
         status, words = await send(path, IMAGE)
-        assert (status, "no upload server so far" in words) == (503, True)
+        assert (status, "no upload server yet" in words) == (503, True)
         rig.put_pod(ready=False)
         assert (await send(path, IMAGE))[0] == 503
         rig.put_pod()
         rig.client.objects[POD.path("ns", "cdi-upload-disk")]["metadata"]["annotations"][uploads.CERTIFICATE] = "junk"
         status, words = await send(path, IMAGE)
-        assert (status, "certificate that can't be read" in words) == (503, True)
+        assert (status, "unreadable certificate" in words) == (503, True)
         rig.put_pod()
         status, words = await send(path, bytes(4 << 20))
         assert (status, "larger PVC is required" in words) == (400, True), words

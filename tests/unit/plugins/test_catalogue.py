@@ -31,8 +31,8 @@ def test_a_name_stands_for_a_distributions_image():
 @pytest.mark.parametrize(
     ("image", "message"),
     [
-        ("debian:7", "image: the catalogue of images has no debian:7, but debian:12, debian:13. Name one of these"),
-        ("cirros:0.6.1", "image: no registry has cirros:0.6.1 for containerDisk volumes. Build it by the role"),
+        ("debian:7", "image: the catalogue of images has no debian:7; it has debian:12, debian:13. Name one of these"),
+        ("cirros:0.6.1", "image: no registry has cirros:0.6.1 as a containerDisk image. Build it by the role"),
     ],
 )
 def test_a_name_that_stands_for_none(image, message):
@@ -58,7 +58,7 @@ def test_a_file_adds_names_and_replaces_some(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("web: {container_dsk: web:1}", ": web.container_dsk: there is no such key. Did you mean container_disk?"),
+        ("web: {container_dsk: web:1}", ": web.container_dsk: unknown key. Did you mean container_disk?"),
         ("web: {container_disk: 5}", ": web.container_disk: must be text, but is the number 5"),
         ("web: {user: root}", ": web: has neither container_disk nor disk"),
         ("web: web:1", ": web: must be a mapping, but is the text 'web:1'"),
@@ -91,7 +91,7 @@ PLAY = """
 
 def test_the_lookup_plugin(play_file, tmp_path, monkeypatch):
     assert play_file(PLAY, "-e", "name=debian:13")[0]["user"] == "debian"
-    with pytest.raises(AssertionError, match=re.escape("the catalogue of images has no web. There are almalinux:10, ")):
+    with pytest.raises(AssertionError, match=re.escape("the catalogue of images has no web; it has almalinux:10, ")):
         play_file(PLAY, "-e", "name=web")
     (tmp_path / "images.yml").write_text("web: {disk: 'https://images.example.com/web.img'}")
     monkeypatch.setenv("TURTLES_IMAGE_CATALOGUE", str(tmp_path / "images.yml"))

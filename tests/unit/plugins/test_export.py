@@ -16,8 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from aiohttp import web
-from ansible_collections.turtles.kubevirt.plugins.module_utils import _download
-from ansible_collections.turtles.kubevirt.plugins.modules import export
+from ansible_collections.turtles.kubevirt.plugins.module_utils import _download, _export_download
 
 DISK = bytes(range(256)) * 4096 + bytes(4 << 20) + b"end"
 ROOT = "/api/export.kubevirt.io/v1/namespaces/default/virtualmachineexports/web"
@@ -104,7 +103,7 @@ class Exporter:
 @pytest.fixture
 def exporter(api, tmp_path, monkeypatch):
     """A server, and an engine that makes exports ready at once."""
-    monkeypatch.setattr(export, "PAUSE", 0)
+    monkeypatch.setattr(_export_download, "PAUSE", 0)
     found = Exporter(tmp_path)
 
     def intercept(method, path):
@@ -207,7 +206,7 @@ def test_another_task_goes_on(exporter, run, options, tmp_path):
     options |= {"format": "raw", "retries": 0}
     exporter.breaks = [1000]
     failed = run("export", **options)
-    assert "couldn't be downloaded" in failed.msg
+    assert "can't be downloaded" in failed.msg
     assert "1000 of" in failed.msg
     assert not (tmp_path / "dest/root.img").exists()
     assert stat.S_IMODE((tmp_path / "dest/root.img.part").stat().st_mode) == 0o600
@@ -265,7 +264,7 @@ def test_links_by_another_address(api, exporter, run, options, tmp_path):
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        ({"volumes": ["none"]}, "the export has no none; there are root, etc"),
+        ({"volumes": ["none"]}, "the export has no none; it has root, etc"),
         ({"wait": False}, "needs wait=true"),
         ({"vm": None}, "vm, snapshot or claim: missing"),
         ({"export_ca": "/nowhere"}, "export_ca: /nowhere can't be read"),

@@ -187,7 +187,7 @@ def test_a_failure_is_rolled_back(api, fleet):
     )
     assert "2 of 3 machines in batch 1 of 1 failed" in failed.msg
     # It was broken before the roll-back, and is afterwards.
-    assert "1 couldn't be brought back. VirtualMachine default/b" in failed.msg
+    assert "1 couldn't be rolled back. VirtualMachine default/b" in failed.msg
     assert statuses(failed) == {"a": "restored", "b": "failed", "new": "restored"}
     assert names_of(api) == ["a", "b"]
     for name in "ab":
@@ -209,7 +209,7 @@ def test_guests_that_need_it_are_restarted(api, fleet):
     assert not first["vms"][0]["restart_required"]
     noticed = fleet(*vms("a", memory="96Mi"))
     assert noticed["vms"][0]["restart_required"]
-    assert "1 machines still run as they were started: default/a" in noticed["warnings"][0]
+    assert "1 machines still run with their previous declaration: default/a" in noticed["warnings"][0]
     assert api.get("virtualmachineinstances", "default", "a")["metadata"]["uid"] == uid
     restarted = fleet(*vms("a", memory="96Mi"), rollout={"restart": True})
     assert restarted["vms"][0]["actions"] == ["restart"]
@@ -382,7 +382,7 @@ def test_an_ssh_server_is_known_by_its_banner():
             with connection:
                 connection.sendall(text)
 
-        for text, why in ((b"SSH-2.0-test\r\n", None), (b"hello\n", "accepts connections, but closes them")):
+        for text, why in ((b"SSH-2.0-test\r\n", None), (b"hello\n", "accepts connections but closes them")):
             threading.Thread(target=answer, args=(text,), daemon=True).start()
             found = _reachable.why_no_ssh("127.0.0.1", port)
             assert found is None if why is None else why in found
@@ -395,14 +395,14 @@ def test_an_ssh_server_is_known_by_its_banner():
     ("options", "message"),
     [
         ({"vms": None}, "vms, template: missing. Give the machines, or prune to only delete some."),
-        ({"vms": [{"nmae": "a"}]}, "vms[0].nmae: there is no such key. Did you mean name?"),
+        ({"vms": [{"nmae": "a"}]}, "vms[0].nmae: unknown key. Did you mean name?"),
         ({"vms": [{"name": "a", "wait": False}]}, "vms[0].wait: is given once, for the whole task."),
         ({"vms": [{"name": "a", "cpu": 2}]}, "vms[0].cpu: must be a mapping such as {cores: 2}"),
         ({"vms": [{"name": "a", "state": "on"}]}, "vms[0]: value of state must be one of"),
         ({"vms": [{"name": "A_b"}]}, "vms[0]: name: 'A_b' isn't a Kubernetes name"),
         ({"vms": [{"memory": "1Gi"}]}, "vms[0]: name: missing"),
         ({"vms": vms("a", "b", "a")}, "vms[0] and vms[2] are both VirtualMachine default/a"),
-        ({"vms": [{"name": "a"}]}, "vms[0]: VirtualMachine default/a doesn't exist, and nothing says what it is"),
+        ({"vms": [{"name": "a"}]}, "vms[0]: VirtualMachine default/a doesn't exist and isn't declared"),
         ({"vms": [{"name": "a", "disks": [{"name": "d"}]}]}, "vms[0]: one of the following is required: image"),
         ({"rollout": {"batch": "some"}}, "rollout.batch: must be a number of machines from 1, or a percentage"),
         ({"rollout": {"batch": "0%"}}, "rollout.batch: must be"),
@@ -426,7 +426,7 @@ def test_bad_input_is_told_with_its_place(api, run, options, message):
 
 def test_mistakes_are_told_together(run):
     failed = run("fleet", vms=[{"name": "a", "memroy": 1}, {"name": "b", "imagge": 1}], namespace="default")
-    assert "vms[0].memroy: there is no such key. Did you mean memory? vms[1].imagge" in failed.msg.replace("?.", "?")
+    assert "vms[0].memroy: unknown key. Did you mean memory? vms[1].imagge" in failed.msg.replace("?.", "?")
 
 
 def test_what_the_server_refuses_is_told_for_each_machine(api, fleet):
@@ -449,5 +449,5 @@ def test_a_quota_that_is_used_up_isnt_taken_for_a_missing_right(api, fleet):
     said = 'virtualmachines.kubevirt.io "a" is forbidden: exceeded quota: machines, requested: 1, used: 1, limited: 1'
     api.refuse = lambda _method, plural, _obj: Refused(403, "Forbidden", said) if plural == "virtualmachines" else None
     message = fleet(*vms("a")).msg
-    assert "limited: 1. Delete what isn't needed any more, or have the ResourceQuota raised." in message
+    assert "limited: 1. Delete objects that are no longer needed, or have the ResourceQuota raised." in message
     assert "Grant the user" not in message

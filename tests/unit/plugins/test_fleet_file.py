@@ -112,11 +112,11 @@ def test_a_whole_fleet_comes_and_goes(api, role):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (("images:", "image:"), "image: there is no such key. Did you mean images?"),
-        (("memory: 64Mi", "memroy: 64Mi"), "vms[0].memroy: there is no such key. Did you mean memory?"),
+        (("images:", "image:"), "image: unknown key. Did you mean images?"),
+        (("memory: 64Mi", "memroy: 64Mi"), "vms[0].memroy: unknown key. Did you mean memory?"),
         (
             ('memory: "{{ size', 'memroy: "{{ size'),
-            "vms[1].template.memroy: there is no such key. Did you mean memory?",
+            "vms[1].template.memroy: unknown key. Did you mean memory?",
         ),
         (("items:", "itmes:"), "vms[1].itmes: there is no such key. Did you mean items?"),
         (("quota:", "quotas:"), "namespaces[0].quotas: there is no such key. Did you mean quota?"),
@@ -169,4 +169,4 @@ def test_a_mistake_is_told_with_its_place(change, message):
 def test_what_is_wrong_is_told_by_the_role(role, tmp_path):
     with pytest.raises(AssertionError) as failed:
         role(SHOP.replace("memory: 64Mi", "memroy: 64Mi"))
-    assert "%s/shop.yml: vms[0].memroy: there is no such key. Did you mean memory?" % tmp_path in str(failed.value)
+    assert "%s/shop.yml: vms[0].memroy: unknown key. Did you mean memory?" % tmp_path in str(failed.value)

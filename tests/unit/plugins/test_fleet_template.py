@@ -109,7 +109,7 @@ BAD = [
     ("{template: {name: !unsafe 'web-{{ itme.x }}'}, items: [1]}", "template, machine 1:"),
     (
         "{template: {name: !unsafe 'web-{{ index }}', memroy: 1Gi}, count: 2}",
-        "template.memroy: there is no such key. Did you mean memory?",
+        "template.memroy: unknown key. Did you mean memory?",
     ),
     ("{template: {name: web}}", "template: needs either count or items"),
     ("{template: {name: web}, count: many}", "count: must be a number of machines, but is the text 'many'"),

@@ -209,7 +209,7 @@ def test_an_agent_that_does_not_come(api, run):
 def test_a_guest_that_does_not_exist(run, module, tmp_path):
     options = {"dest": str(tmp_path / "web.png")} if module == "screenshot" else {}
     failed = run(module, **GUEST, **options)
-    assert "VirtualMachineInstance default/web doesn't exist: no guest of that name runs. Start it" in failed.msg
+    assert "VirtualMachineInstance default/web doesn't exist: no such guest is running. Start it" in failed.msg
 
 
 def test_a_refusal_says_what_was_asked(api, run):
@@ -274,7 +274,7 @@ def test_a_guest_without_a_screen(api, run, tmp_path):
     api.instance("default", "web")
     api.guests = {"vnc/screenshot": Refused(400, "BadRequest", "No graphics devices are present.")}
     failed = run("screenshot", dest=str(tmp_path / "web.png"), **GUEST)
-    assert "default/web: the screen can't be shown: No graphics devices are present." in failed.msg
+    assert "default/web: can't take a screenshot: No graphics devices are present." in failed.msg
 
 
 def test_what_is_no_picture(api, run, tmp_path):

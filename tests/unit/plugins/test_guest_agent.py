@@ -93,14 +93,14 @@ def test_nothing_of_a_command_is_in_a_list_of_processes(guest, connection, api):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda api: api.put("pods", api.get("pods", "default", "launcher"), "DELETED"), "launcher's Pod isn't there"),
+        (lambda api: api.put("pods", api.get("pods", "default", "launcher"), "DELETED"), "launcher Pod doesn't exist"),
         (
             lambda api: api.instance("default", "web"),
             "its guest agent isn't connected; the guest needs qemu-guest-agent",
         ),
         (
             lambda api: api.guest_agent.disabled.add("guest-exec"),
-            "may not run commands (guest-exec). Allow that in the",
+            "may not run commands (guest-exec). Allow it in the",
         ),
         (lambda api: setattr(api.guest_agent, "broken", "the image has no virsh"), "the image has no virsh"),
         (lambda api: api.guest_agent.failing.add("guest-exec"), "Guest agent is not responding"),

@@ -155,7 +155,7 @@ def test_retries_come_to_an_end(proxy, run, options):
 
 def test_an_image_that_is_refused(proxy, run, options):
     proxy.answers = [400]
-    assert "isn't accepted (400): A larger PVC is required." in run("image_upload", **options).msg
+    assert "rejected the image (400): A larger PVC is required." in run("image_upload", **options).msg
 
 
 def test_an_image_that_turns_out_to_be_hostile(api, proxy, run, options):
@@ -177,7 +177,7 @@ def test_an_image_that_turns_out_to_be_hostile(api, proxy, run, options):
         ({"src": "/nowhere"}, "src: /nowhere can't be read"),
         ({"size": None}, "size: missing for a new disk"),
         ({"checksum": "sha256:00"}, "doesn't have one of the forms"),
-        ({"checksum": f"sha256:{'0' * 64}"}, "it is another file, or it is damaged"),
+        ({"checksum": f"sha256:{'0' * 64}"}, "it is another file, or is corrupt"),
         ({"upload_proxy_url": "http://127.0.0.1"}, "isn't an https URL"),
         ({"upload_proxy_ca": "/nowhere"}, "upload_proxy_ca: /nowhere can't be read"),
     ],
@@ -198,4 +198,4 @@ def test_a_proxy_that_nobody_knows(api, proxy, run, options):
 
 def test_a_disk_that_something_else_was_made_of(api, proxy, run, options):
     run("data_volume", name="disk", namespace="default", source={"blank": {}}, size="1Gi", wait=False)
-    assert "isn't filled by an upload" in run("image_upload", **options).msg
+    assert "but not for an upload" in run("image_upload", **options).msg

@@ -149,9 +149,9 @@ def test_another_name_takes_nothing_over_from_the_one_before(api, run):
     ("value", "message"),
     [
         ({"kind": "VirtualMachineInstancetype"}, "instancetype: name is missing. Give it, or infer_from_volume."),
-        ({"nmae": "x"}, "instancetype.nmae: no such option. There are name, kind, revision_name"),
+        ({"nmae": "x"}, "instancetype.nmae: no such option. The options are name, kind, revision_name"),
         ({"name": 1}, "instancetype.name: must be a string"),
-        (["small"], "instancetype: give a name, or a mapping with name and kind"),
+        (["small"], "instancetype: must be a name, or a mapping with name and kind"),
     ],
 )
 def test_bad_matchers_are_named(api, run, value, message):

@@ -290,7 +290,7 @@ def test_annotations_become_variables(api, inventory):
     assert (host["tier"], host["team_name"]) == ("front", {"__ansible_unsafe": "{{ 1 }}"})
     assert host["ansible_host"] == "10.244.0.7"
     warned = inventory(warnings=True, annotation_prefix="example.com/")
-    assert "default/web: annotation example.com/ansible_host isn't a variable" in warned
+    assert "default/web: annotation example.com/ansible_host is ignored" in warned
 
 
 def test_expressions_make_variables_and_select(api, inventory):
@@ -313,7 +313,7 @@ def test_expressions_make_variables_and_select(api, inventory):
         ({"select": "spec.["}, "inventory.kubevirt.yml: select: 'spec.[' isn't a JMESPath expression"),
         ({"variables": {"a": "to_number("}}, "variables.a: 'to_number(' isn't a JMESPath expression"),
         ({"variables": {"a": "abs(kind)"}}, "variables.a: 'abs(kind)' fails for default/web: "),
-        ({"variables": {"a b": "kind"}}, "variables: 'a b' can't be the name of a variable."),
+        ({"variables": {"a b": "kind"}}, "variables: 'a b' isn't a valid variable name."),
         ({"variables": {"a": 3}}, "variables.a: must be a JMESPath expression, but is the number 3."),
     ],
 )

@@ -73,7 +73,7 @@ def test_contexts_name_clusters(berlin, paris, inventory, tmp_path):
 @pytest.mark.parametrize(
     ("clusters", "words"),
     [
-        ([{"name": "a"}, {"name": "a"}], "clusters: 2 of them are called a. Give each a name of its own."),
+        ([{"name": "a"}, {"name": "a"}], "clusters: 2 of them are named a. Give each a unique name."),
         ([{"name": "a", "name_space": ["x"]}], "clusters[0]: name_space isn't an option of a cluster. Is namespaces"),
         ([{"name": "a"}, {"name": "b", "node_address": "nowhere"}], "clusters[1].node_address: must be one of name, "),
         ([{"name": "a"}, "b"], "clusters[1]: must be a mapping of options, but is the text 'b'."),
@@ -89,7 +89,7 @@ def test_bad_clusters(berlin, inventory, clusters, words):
 def test_the_same_name_in_several_clusters_is_an_error(berlin, paris, inventory):
     clusters = [entry(berlin, name="berlin"), entry(paris, name="paris")]
     error = inventory(fails=True, host=None, clusters=clusters, host_format="{namespace}-{name}")
-    assert "shop/web of berlin and shop/web of paris the same name shop-web. Add what tells them apart" in error
+    assert "shop/web of berlin and shop/web of paris the same name shop-web. Add a distinguishing field" in error
     assert "{cluster}" in error
 
 
@@ -104,7 +104,7 @@ def test_files_of_two_clusters_do_not_share_groups(berlin, paris, list_inventory
     assert listed["paris"]["children"] == ["paris_namespace_shop"]
     assert listed["paris_namespace_shop"]["hosts"] == ["paris-web"]
     warned = list_inventory(*files, warnings=True)
-    assert "namespace_shop is about the cluster berlin of an earlier inventory file" in warned
+    assert "namespace_shop belongs to the cluster berlin of an earlier inventory file" in warned
     (tmp_path / "paris.kubevirt.yml").write_text(json.dumps({**options, "host_format": "berlin-{name}"}))
     assert "host berlin-web is a virtual machine of an earlier inventory file" in list_inventory(*files, warnings=True)
 

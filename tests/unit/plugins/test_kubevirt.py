@@ -194,7 +194,9 @@ def test_pods_on_nodes_that_are_away_are_named_where_something_does_not_go(api, 
     put_pod(api, "virt-handler-2", "node2", ready=False)
     found = run("manifest", state="absent", definition=obj, wait_timeout=1)
     assert found["failed"]
-    assert "waits for Pods on nodes that aren't Ready: virt-handler-2 on node node2. They end when the" in found.msg
+    assert (
+        "is waiting for Pods on nodes that aren't Ready: virt-handler-2 on node node2. They end when the" in found.msg
+    )
     assert "virt-handler-1" not in found.msg
 
 

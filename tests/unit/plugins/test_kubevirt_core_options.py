@@ -74,8 +74,8 @@ def test_running_keeps_the_form_that_the_object_has(api, run):
     [
         ({"running": False, "state": "running"}, "running=false contradicts state=running"),
         ({"running": True, "state": "stopped"}, "running=true contradicts state=stopped"),
-        ({"name": None, "generate_name": "web-", "state": "absent"}, "generate_name: makes a new machine"),
-        ({"name": None, "generate_name": "Web_"}, "generate_name: 'Web_' isn't the beginning of"),
+        ({"name": None, "generate_name": "web-", "state": "absent"}, "generate_name: creates a new machine"),
+        ({"name": None, "generate_name": "Web_"}, "generate_name: 'Web_' isn't a valid prefix for"),
         ({"grace_period_seconds": -1}, "grace_period_seconds: -1 is negative"),
         ({"grace_period_seconds": 5, "force": True}, "contradicts force=true"),
         ({"grace_period_seconds": 5, "state": "restarted"}, "KubeVirt takes 0 only"),
@@ -97,7 +97,7 @@ def test_names_that_the_server_makes(api, run):
     assert len(names) == 2
     assert all(name.startswith("web-") for name in names)
     assert run("vm", check=True, **generated)["changed"]
-    assert "a fleet can't make it up" in run("fleet", vms=[{"generate_name": "web-"}]).msg
+    assert "a fleet finds its machines by name" in run("fleet", vms=[{"generate_name": "web-"}]).msg
 
 
 def test_matchers_with_the_names_of_the_api(run):

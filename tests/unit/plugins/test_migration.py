@@ -87,7 +87,7 @@ def test_a_failure_says_why(api, run, web):
 
 def test_a_machine_that_does_not_run(api, run):
     failed = run("migration", **MOVE)
-    assert "VirtualMachineInstance default/web doesn't exist: only a machine that runs can be migrated" in failed.msg
+    assert "VirtualMachineInstance default/web doesn't exist: only a running machine can be migrated" in failed.msg
 
 
 def test_why_a_machine_finds_no_other_node(api, run, web):

@@ -63,7 +63,7 @@ def test_a_headless_service(api, run):
 def test_a_load_balancer_that_gives_no_address_is_told(api, run):
     failed = run("service", name="web", selector={"a": "b"}, type="LoadBalancer", ports=[{"port": 80}], wait_timeout=1)
     assert "Service default/web isn't reached at an address within 1 seconds" in failed.msg
-    assert "load balancer hasn't given it an address" in failed.msg
+    assert "cluster has assigned it no address" in failed.msg
 
 
 @pytest.mark.parametrize(

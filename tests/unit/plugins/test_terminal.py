@@ -130,7 +130,7 @@ def test_no_part_of_what_is_sent_removes_folders(line: Line):
 
 
 def test_a_wrong_password_is_told(line: Line):
-    with pytest.raises(TerminalError, match=r"^shop/web doesn't let root in: user or password is wrong\.$"):
+    with pytest.raises(TerminalError, match=r"^shop/web rejected the login of root: wrong user or password\.$"):
         Terminal(line.send, line.receive, "shop/web").log_in("root", "guess", 30)
 
 

@@ -506,7 +506,7 @@ def test_host_alone_takes_the_credentials_of_a_kubeconfig(server, run, monkeypat
 def test_a_file_that_is_no_kubeconfig(run, tmp_path):
     (tmp_path / "text").write_text("hello")
     failed = run("vm", host=None, api_key=None, kubeconfig=str(tmp_path / "text"), **WEB)
-    assert failed.msg == "kubeconfig %s isn't a kubeconfig: a part of it has the wrong type" % (tmp_path / "text")
+    assert failed.msg == "kubeconfig %s isn't a kubeconfig: part of it has the wrong type" % (tmp_path / "text")
 
 
 def test_spec_has_the_last_word_in_either_form_of_the_run_strategy(api, run):

@@ -75,7 +75,7 @@ def test_no_such_machine(api, run):
     failed = run("volume_attachment", **DATA)
     assert "VirtualMachine default/web doesn't exist. Check vm and namespace; for an instance" in failed.msg
     failed = run("volume_attachment", persistent=False, **DATA)
-    assert "No guest of that name runs" in failed.msg
+    assert "No such guest is running" in failed.msg
 
 
 def test_a_refusal(api, run):

@@ -189,8 +189,8 @@ def test_what_each_version_of_kubeadm_reads(version, config_api, socket):
         ({"name": "d" * 41}, {}, "workload_cluster_name is"),
         ({"version": 1.33}, {}, "workload_cluster_version is 1.33: give a version of Kubernetes with all three"),
         ({"version": "latest"}, {}, "workload_cluster_version is 'latest'"),
-        ({}, {"recorded": "1.32.0"}, "the cluster runs 1.32.0: the role upgrades no clusters. Leave it at 1.32.0"),
-        ({}, {"available": "v1.32.0"}, "the kubeadm in workload_cluster_programs is 1.32.0: name a folder"),
+        ({}, {"recorded": "1.32.0"}, "the cluster runs 1.32.0: the role can't upgrade it. Leave it at 1.32.0"),
+        ({}, {"available": "v1.32.0"}, "the kubeadm in workload_cluster_programs is 1.32.0: give a folder"),
         ({"image": ""}, {}, "workload_cluster_image is missing: name a containerDisk image"),
         ({"control_plane": {"count": 2}}, {}, "workload_cluster_control_plane.count is 2: etcd needs an odd number"),
         (
@@ -202,8 +202,8 @@ def test_what_each_version_of_kubeadm_reads(version, config_api, socket):
         ({"control_plane": {"cores": 1}}, {}, "workload_cluster_control_plane.cores is 1: kubeadm needs 2"),
         ({"workers": {"count": -1}}, {}, "workload_cluster_workers.count is -1: give a whole number, 0 or more"),
         ({"workers": {"count": "many"}}, {}, "workload_cluster_workers.count is 'many'"),
-        ({"workers": {"number": 2}}, {}, "workload_cluster_workers.number: there is no such key. There are count"),
-        ({"workers": {"machine": {"image": "x"}}}, {}, "workload_cluster_workers.machine.image: the role decides that"),
+        ({"workers": {"number": 2}}, {}, "workload_cluster_workers.number: unknown key. The keys are count"),
+        ({"workers": {"machine": {"image": "x"}}}, {}, "workload_cluster_workers.machine.image: the role sets it"),
         ({"workers": 2}, {}, "workload_cluster_workers is 2: give a dictionary with count"),
         ({"workers": {"count": 1}, "pools": [{"name": "a"}]}, {}, "both given: describe all workers as pools"),
         ({"pools": {"a": {}}}, {}, "workload_cluster_pools is {'a': {}}: give a list of pools"),
@@ -211,7 +211,7 @@ def test_what_each_version_of_kubeadm_reads(version, config_api, socket):
         ({"pools": [{"count": 1}]}, {}, "workload_cluster_pools[0].name is None"),
         ({"pools": [{"name": "control-plane"}]}, {}, "and not control-plane"),
         ({"pools": [{"name": "a"}, {"name": "a"}]}, {}, "workload_cluster_pools[1].name is 'a', as that of another"),
-        ({"pools": [{"name": "a", "size": 1}]}, {}, "workload_cluster_pools[0].size: there is no such key"),
+        ({"pools": [{"name": "a", "size": 1}]}, {}, "workload_cluster_pools[0].size: unknown key"),
         ({"workers": {"labels": ["a"]}}, {}, "workload_cluster_workers.labels is ['a']: give a dictionary"),
         ({"workers": {"labels": {"a b": "c"}}}, {}, "workload_cluster_workers.labels: 'a b' is no name of a label"),
         ({"workers": {"labels": {"a": True}}}, {}, "workload_cluster_workers.labels.a is True: give a text"),
@@ -222,7 +222,11 @@ def test_what_each_version_of_kubeadm_reads(version, config_api, socket):
         ({"pod_cidr": "172.20.0.1/16"}, {}, "workload_cluster_pod_cidr is '172.20.0.1/16': give an IPv4 network"),
         ({"pod_cidr": "172.20.0.0/25"}, {}, "give at least a /24"),
         ({"service_cidr": "172.20.128.0/20"}, {}, "which overlaps workload_cluster_pod_cidr (172.20.0.0/16)"),
-        ({"service_cidr": "10.96.0.0/16"}, {"used": ["10.96.0.1"]}, "the infrastructure cluster has 10.96.0.1 in it"),
+        (
+            {"service_cidr": "10.96.0.0/16"},
+            {"used": ["10.96.0.1"]},
+            "which contains 10.96.0.1 of the infrastructure cluster",
+        ),
     ],
 )
 def test_what_cannot_be_is_named_with_a_remedy(changes, observed, words):

@@ -17,11 +17,11 @@ AGENT_FAILED = "Synchronizing with the Domain failed."
 GUEST_NOT_RUNNING = ("GuestNotRunning", "Guest VM is not reported as running")
 #: Reason and message of the condition Ready while the guest shuts down, of a VMI and of its VM.
 TERMINATING = ("PodTerminating", "virt-launcher pod is terminating")
-#: Reason of a VMI's conditions Synchronized and Ready while its launcher doesn't answer for the guest.
 #: Condition of a VMI whose Pod is too small for what its guest is to have, and its reason (KubeVirt's).
 MIGRATION_REQUIRED, AUTO_MIGRATION_PENDING = "MigrationRequired", "AutoMigrationPending"
 #: Reason of a condition about a change of a running guest that couldn't be made.
 CHANGE_FAILED = "ChangeFailed"
+#: Reason of a VMI's conditions Synchronized and Ready while its launcher doesn't answer for the guest.
 UNRESPONSIVE = "LauncherUnresponsive"
 
 
@@ -37,6 +37,22 @@ def is_true(conditions: Iterable[Mapping[str, Any]] | None, type_: str) -> bool:
     """Whether the condition of this type is there with status True."""
     condition = get_condition(conditions, type_)
     return condition is not None and condition.get("status") == "True"
+
+
+def condition_of(obj: Mapping[str, Any] | None, type_: str) -> Mapping[str, Any] | None:
+    """Return the condition of this type in an object's status; None if it isn't there, or there is no object."""
+    return get_condition(((obj or {}).get("status") or {}).get("conditions"), type_)
+
+
+def has_condition(obj: Mapping[str, Any] | None, type_: str) -> bool:
+    """Tell whether an object's status has the condition of this type with status True."""
+    return is_true(((obj or {}).get("status") or {}).get("conditions"), type_)
+
+
+def conditions_in(status: dict[str, Any]) -> list[Condition]:
+    """Return the conditions in a status, for changes in place. A status without any gets an empty list."""
+    conditions: list[Condition] = status.setdefault("conditions", [])
+    return conditions
 
 
 def set_condition(

@@ -37,19 +37,19 @@ REQUIREMENTS = ListOf(
 )
 
 LABEL_SELECTOR = Struct(
-    "Selects objects by label; all requirements have to hold.",
+    "Selects objects by label; all requirements must match.",
     field("matchLabels", STRING_MAP, "Labels with the values they must have."),
     field("matchExpressions", REQUIREMENTS, "Requirements on labels."),
 )
 
 _NODE_SELECTOR_TERM = Struct(
-    "Selects nodes; all requirements have to hold.",
+    "Selects nodes; all requirements must match.",
     field("matchExpressions", REQUIREMENTS, "Requirements on the node's labels."),
     field("matchFields", REQUIREMENTS, "Requirements on the node's fields (metadata.name)."),
 )
 
 _POD_AFFINITY_TERM = Struct(
-    "Selects Pods, and the topology in which they count.",
+    "Selects Pods, and the topology in which they are counted.",
     field("labelSelector", LABEL_SELECTOR, "Selects Pods by label."),
     field("matchLabelKeys", STRINGS, "Label keys whose values are taken from the incoming Pod and merged."),
     field("mismatchLabelKeys", STRINGS, "Label keys whose values, taken from the incoming Pod, must not match."),
@@ -65,11 +65,11 @@ def _pod_affinity(doc: str) -> Struct:
         field(
             "requiredDuringSchedulingIgnoredDuringExecution",
             ListOf(_POD_AFFINITY_TERM),
-            "Terms that must hold for a node to be chosen.",
+            "Terms of which a node must match at least one.",
         ),
         group_list(
             "preferredDuringSchedulingIgnoredDuringExecution",
-            "Terms that make a node preferred.",
+            "Terms by which nodes are preferred.",
             field("weight", INT32, "1 to 100.", required=True),
             field("podAffinityTerm", _POD_AFFINITY_TERM, "The term that is preferred.", required=True),
         ),
@@ -77,7 +77,7 @@ def _pod_affinity(doc: str) -> Struct:
 
 
 AFFINITY = Struct(
-    "Where the Pod of the machine may or should run.",
+    "Where the machine's Pod may or should run.",
     group(
         "nodeAffinity",
         "Rules on nodes.",
@@ -103,20 +103,20 @@ TOLERATIONS = ListOf(
         field("effect", STRING, "NoSchedule, PreferNoSchedule or NoExecute; empty means all."),
         field("key", STRING, "The taint's key; empty means all."),
         field("operator", STRING, "Exists or Equal (the default)."),
-        field("tolerationSeconds", INT64, "For NoExecute: for how long it is tolerated."),
+        field("tolerationSeconds", INT64, "For NoExecute: how long the taint is tolerated."),
         field("value", STRING, "The taint's value, for Equal."),
     )
 )
 
 TOPOLOGY_SPREAD = ListOf(
     Struct(
-        "How evenly Pods are spread over the values of a node label.",
-        field("maxSkew", INT32, "By how many the numbers of Pods may differ.", required=True),
+        "How evenly Pods are spread across the values of a node label.",
+        field("maxSkew", INT32, "Maximum difference between the numbers of Pods.", required=True),
         field("topologyKey", STRING, "The node label.", required=True),
         field("whenUnsatisfiable", STRING, "DoNotSchedule or ScheduleAnyway.", required=True),
         field("labelSelector", LABEL_SELECTOR, "The Pods that count."),
         field("matchLabelKeys", STRINGS, "Label keys whose values are taken from the incoming Pod."),
-        field("minDomains", INT32, "How many values there have to be."),
+        field("minDomains", INT32, "Minimum number of values."),
         field("nodeAffinityPolicy", STRING, "Honor or Ignore: whether nodes that affinity excludes count."),
         field("nodeTaintsPolicy", STRING, "Honor or Ignore: whether nodes with taints count."),
     )
@@ -140,7 +140,7 @@ CONDITIONS = ListOf(
         field("type", STRING, "The aspect.", required=True),
         field("status", STRING, "True, False or Unknown.", required=True),
         field("reason", STRING, "One word that says why."),
-        field("message", STRING, "A sentence that says why."),
+        field("message", STRING, "A human-readable explanation."),
         field("lastProbeTime", TIME, "When it was last checked."),
         field("lastTransitionTime", TIME, "When the status last changed."),
     )

@@ -65,12 +65,13 @@ MEMORY_OVERHEAD = "kubevirt.io/memory-overhead-bytes"
 IGNITION = "kubevirt.io/ignitiondata"
 PCI_TOPOLOGY_VERSION = "kubevirt.io/pci-topology-version"
 PCI_TOPOLOGY_V3 = "v3"
-#: Annotations of a Pod for Multus, and of Multus: further networks, the one instead of the Pod network, what it got.
+#: Annotations of a Pod for Multus, and of Multus: secondary networks, the one instead of the Pod network, what it got.
 NETWORKS = "k8s.v1.cni.cncf.io/networks"
 DEFAULT_NETWORK = "v1.multus-cni.io/default-network"
 NETWORK_STATUS = "k8s.v1.cni.cncf.io/network-status"
 #: Of a NetworkAttachmentDefinition: the resource that its device plugin offers. Of a Pod: its networks' devices (JSON).
 RESOURCE_NAME, NETWORK_INFO = "k8s.v1.cni.cncf.io/resourceName", "kubevirt.io/network-info"
+LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
 ALLOW_POD_BRIDGE_MIGRATION = "kubevirt.io/allow-pod-bridge-network-live-migration"
 EVICT_ONLY = "descheduler.alpha.kubernetes.io/request-evict-only"
@@ -90,6 +91,9 @@ REVISION_OF_VERSION = "instancetype.kubevirt.io/object-version"
 #: "true" keeps presets away from a VirtualMachineInstance; those that gave it something are marked with their names.
 EXCLUDE_PRESETS = "virtualmachineinstancepresets.admission.kubevirt.io/exclude"
 PRESET_MARK_PREFIX = "virtualmachinepreset.kubevirt.io/"
+
+#: Of a claim: the file with a guest's memory, or that there is none.
+MEMORY_DUMP = "kubevirt.io/memory-dump"
 
 # Finalizers. The un-prefixed one was KubeVirt's before v1 and is replaced where it is met.
 VM_FINALIZER = "kubevirt.io/virtualMachineControllerFinalize"

@@ -19,6 +19,16 @@ def get(value: Any, *keys: str) -> Any:
     return value
 
 
+def annotations_of(obj: Mapping[str, Any] | None) -> Mapping[str, str]:
+    """Return an object's annotations; none if there is no object."""
+    return get(obj, "metadata", "annotations") or {}
+
+
+def labels_of(obj: Mapping[str, Any] | None) -> Mapping[str, str]:
+    """Return an object's labels; none if there is no object."""
+    return get(obj, "metadata", "labels") or {}
+
+
 def is_deleted(obj: Mapping[str, Any]) -> bool:
     """Tell whether the deletion of an object has been requested."""
     return bool(get(obj, "metadata", "deletionTimestamp"))
@@ -30,6 +40,16 @@ def controller_of(obj: Mapping[str, Any]) -> Mapping[str, Any] | None:
         if reference.get("controller"):
             return dict(reference)
     return None
+
+
+def is_controlled_by(obj: Mapping[str, Any] | None, owner: Mapping[str, Any]) -> bool:
+    """Tell whether an object exists and another one is its controlling owner."""
+    return obj is not None and (controller_of(obj) or {}).get("uid") == owner["metadata"]["uid"]
+
+
+def own(owner: Mapping[str, Any], obj: Object | None) -> Object | None:
+    """Return an object if the owner controls it, None otherwise."""
+    return obj if is_controlled_by(obj, owner) else None
 
 
 def owner_reference(owner: Mapping[str, Any]) -> Object:

@@ -16,8 +16,8 @@ FINAL_PHASES = (SUCCEEDED, FAILED)
 HANDED_OVER = (SCHEDULED, RUNNING)
 
 
-def phase_of(obj: Mapping[str, Any]) -> str:
-    """Return the phase of an object, such as a VMI, a Pod or a DataVolume; empty if none has been set."""
+def phase_of(obj: Mapping[str, Any] | None) -> str:
+    """Return the phase of an object, such as a VMI, a Pod or a DataVolume; empty if it has none or doesn't exist."""
     return str(get(obj, "status", "phase") or "")
 
 

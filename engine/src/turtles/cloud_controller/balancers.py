@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from turtles.api.objects import Object, get
+from turtles.api.objects import Object, get, labels_of
 
 CLUSTER, ROLE = "cluster.x-k8s.io/cluster-name", "cluster.x-k8s.io/role"
 SERVICE_NAME, SERVICE_NAMESPACE = "cluster.x-k8s.io/tenant-service-name", "cluster.x-k8s.io/tenant-service-namespace"
@@ -43,7 +43,7 @@ def marks(cluster: str, service: Mapping[str, Any]) -> dict[str, str]:
 
 def belongs_to(balancer: Mapping[str, Any]) -> tuple[str, str]:
     """Return namespace and name of the Service that a load balancer is for, from its labels."""
-    own = balancer["metadata"].get("labels") or {}
+    own = labels_of(balancer)
     return own.get(SERVICE_NAMESPACE, ""), own.get(SERVICE_NAME, "")
 
 

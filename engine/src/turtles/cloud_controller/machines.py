@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from turtles.api import labels
-from turtles.api.objects import Object, get
+from turtles.api.objects import Object, annotations_of, get, labels_of
 from turtles.api.phases import is_final, phase_of
 
 PROVIDER = "kubevirt://"
@@ -61,11 +61,11 @@ def changes(
     taints = _wanted_taints(node, is_shut_down(vmi))
     if taints != _taints(node):
         patch.setdefault("spec", {})["taints"] = taints or None
-    own = node["metadata"].get("labels") or {}
+    own = labels_of(node)
     wanted = {} if vmi is None else _labels(vmi, infrastructure_labels)
     new = {key: value for key, value in wanted.items() if own.get(key) != value}
     metadata: Object = {"labels": new} if new else {}
-    annotated = (node["metadata"].get("annotations") or {}).get(ADDRESSES_ARE_OURS) == "true"
+    annotated = annotations_of(node).get(ADDRESSES_ARE_OURS) == "true"
     if first and not annotated:
         metadata["annotations"] = {ADDRESSES_ARE_OURS: "true"}
     if metadata:
@@ -88,7 +88,7 @@ def _addresses(node: Mapping[str, Any], vmi: Mapping[str, Any]) -> list[Object]:
 
 
 def _labels(vmi: Mapping[str, Any], infrastructure_labels: Mapping[str, str]) -> dict[str, str]:
-    annotations = vmi["metadata"].get("annotations") or {}
+    annotations = annotations_of(vmi)
     size = annotations.get(labels.INSTANCETYPE) or annotations.get(labels.CLUSTER_INSTANCETYPE)
     topology = {key: infrastructure_labels[key] for key in (ZONE, REGION) if infrastructure_labels.get(key)}
     return {**({INSTANCE_TYPE: size} if size else {}), **topology}

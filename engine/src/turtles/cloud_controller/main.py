@@ -72,7 +72,7 @@ def _command() -> Command:
     add(
         "--selector",
         metavar="LABELS",
-        help="labels of the machines that take connections of load balancers, as key=value,… (default: "
+        help="labels of the machines that serve as load balancer backends, as key=value,… (default: "
         f"{balancers.CLUSTER}=<cluster name>,{balancers.ROLE}=worker)",
     )
     command.add_leader_election()

@@ -89,7 +89,7 @@ class NodeController:
             return self._infrastructure.get(NODE, None, name)["metadata"].get("labels") or {}
         except Forbidden:
             self._may_read_nodes = False
-            log.info("nodes get no zone and region: nodes of the infrastructure cluster may not be read")
+            log.info("nodes get no zone and region: no permission to read nodes of the infrastructure cluster")
         except NotFound:
             log.debug("the node beneath is gone", extra={"node": name})
         return {}

@@ -101,7 +101,7 @@ class ServiceController:
                 self._event(service, "Normal", "EnsuredLoadBalancer", f"Created load balancer {self._namespace}/{name}")
                 return created
         if balancers.belongs_to(balancer) != balancers.belongs_to(target):
-            message = f"Service {self._namespace}/{name} of the infrastructure cluster isn't this cluster's: delete it"
+            message = f"infrastructure Service {self._namespace}/{name} belongs to another cluster; delete it"
             self._event(service, "Warning", _FAILED, message)
             return None
         if patch := balancers.difference(balancer, target):

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from turtles.api import migrations
-from turtles.api.objects import Object, get
+from turtles.api.objects import Object, annotations_of, get
 from turtles.api.phases import phase_of
 from turtles.api.times import parse_time, rest_of
 
@@ -40,5 +40,5 @@ def pause_after(own: Sequence[Object], now: datetime) -> float:
 
 
 def _is_automatic(migration: Object) -> bool:
-    annotations = migration["metadata"].get("annotations") or {}
+    annotations = annotations_of(migration)
     return EVACUATION in annotations or WORKLOAD_UPDATE in annotations

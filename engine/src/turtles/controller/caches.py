@@ -7,7 +7,7 @@ from typing import Any
 
 from turtles.api import labels
 from turtles.api.kinds.vmi import interfaces
-from turtles.api.objects import Object, controller_of
+from turtles.api.objects import Object, controller_of, labels_of
 from turtles.api.phases import PENDING, is_final, phase_of
 from turtles.api.selectors import selects
 from turtles.controller.claims import claim_names
@@ -166,7 +166,7 @@ def by_selector(owners: Informer, kind: str) -> Callable[[Object | None, Object 
         owner = controller_of(obj)
         if owner is not None:
             return [(namespace, owner["name"])] if owner.get("kind") == kind else []
-        own = obj["metadata"].get("labels") or {}
+        own = labels_of(obj)
         return [key_of(each) for each in owners.list(namespace) if selects(each["spec"]["selector"], own)]
 
     def keys(old: Object | None, new: Object | None) -> list[Key]:

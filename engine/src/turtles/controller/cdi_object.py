@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from turtles import __version__
 from turtles.api import times
 from turtles.api.changes import merge_diff
-from turtles.api.conditions import set_condition
+from turtles.api.conditions import conditions_in, set_condition
 from turtles.api.kinds.cdi import DEPLOYED, ERROR
 from turtles.api.kinds.cdi_config import NAME
-from turtles.api.objects import Object, get, is_deleted
+from turtles.api.objects import Object, annotations_of, get, is_deleted
 from turtles.controller.definition import Definition
 from turtles.controller.shared import Shared
 from turtles.kube.client import NotFound
@@ -62,10 +62,10 @@ def plan(cdi: Object, counts: Object | None, config: Object | None, now: str) ->
     :param counts: the object that counts. :param config: the CDIConfig.
     """
     status = copy.deepcopy(cdi.get("status") or {})
-    conditions = status.setdefault("conditions", [])
+    conditions = conditions_in(status)
     if counts is None or counts["metadata"]["uid"] != cdi["metadata"]["uid"]:
         other = counts["metadata"]["name"] if counts else ""
-        message = f"CDI {other} is in force; there can be one only: delete this one, or that one"
+        message = f"CDI {other} is already in use; only one is allowed: delete one of the two"
         status["phase"] = ERROR
         for type_, value in (("Available", "False"), ("Progressing", "False"), ("Degraded", "True")):
             set_condition(conditions, type_, value, "ConfigError", message, now)
@@ -76,7 +76,7 @@ def plan(cdi: Object, counts: Object | None, config: Object | None, now: str) ->
         set_condition(conditions, type_, value, "DeployCompleted", "Deployment Completed", now)
     settings, take_over = cdi["spec"].get("config"), None
     before = get(config, "spec") or {}
-    if AUTHORITY not in (cdi["metadata"].get("annotations") or {}):
+    if AUTHORITY not in annotations_of(cdi):
         take_over = {"metadata": {"annotations": {AUTHORITY: ""}}}
         if settings is None and before:
             settings = before

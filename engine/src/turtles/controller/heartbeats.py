@@ -10,13 +10,13 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from turtles.api import labels
-from turtles.api.objects import Object
+from turtles.api.objects import Object, annotations_of
 from turtles.api.times import parse_time
 
 
 def silent_for(node: Object, now: datetime) -> float | None:
     """Return the seconds since the node agent's last heartbeat, by its stamp; None where there never was one."""
-    beat = parse_time((node["metadata"].get("annotations") or {}).get(labels.NODE_HEARTBEAT))
+    beat = parse_time(annotations_of(node).get(labels.NODE_HEARTBEAT))
     return (now - beat).total_seconds() if beat else None
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The command ``virt-controller``: VirtualMachines become VirtualMachineInstances, those become launcher Pods."""
+"""The command ``virt-controller``: Turns VirtualMachines into VirtualMachineInstances, and these into launcher Pods."""
 
 import argparse
 import logging
@@ -136,7 +136,7 @@ class VirtController:
 
 
 def _command() -> Command:
-    command = Command(COMPONENT, "VirtualMachines become VirtualMachineInstances, those become launcher Pods.")
+    command = Command(COMPONENT, "Turns VirtualMachines into VirtualMachineInstances, and these into launcher Pods.")
     command.add_kubeconfig()
     command.add_namespace()
     command.add_health()
@@ -152,13 +152,13 @@ def _command() -> Command:
         "--image-volumes",
         default="auto",
         choices=("auto", "yes", "no"),
-        help="whether container disks are image volumes or containers of their own; auto goes by the versions of "
+        help="whether container disks are image volumes or separate containers; auto depends on the versions of "
         "server and nodes and the feature gate ImageVolume (default: %(default)s)",
     )
     add(
         "--mac-pool",
         metavar="START-END",
-        help="MAC addresses that interfaces of VirtualMachines get which declare none, each only once, such as "
+        help="range of unique MAC addresses for interfaces of VirtualMachines that don't declare one, such as "
         "02:00:00:00:00:00-02:00:00:00:ff:ff (default: derived from the machine's uid)",
     )
     command.add_leader_election()

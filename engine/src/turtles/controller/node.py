@@ -18,8 +18,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from turtles.api import labels, times
-from turtles.api.conditions import GUEST_NOT_RUNNING, get_condition, set_condition
-from turtles.api.objects import Object, controller_of
+from turtles.api.conditions import GUEST_NOT_RUNNING, condition_of, set_condition
+from turtles.api.objects import Object, annotations_of, controller_of, labels_of
 from turtles.api.phases import FAILED, HANDED_OVER, is_final, phase_of, set_phase
 from turtles.controller.caches import BY_NODE, BY_OWNER
 from turtles.controller.shared import Shared
@@ -50,7 +50,7 @@ def is_alive(pod: Mapping[str, Any]) -> bool:
 
 def is_ready(node: Mapping[str, Any]) -> bool:
     """Whether the node's kubelet reports, as far as is known."""
-    ready = get_condition((node.get("status") or {}).get("conditions"), "Ready")
+    ready = condition_of(node, "Ready")
     return ready is None or ready.get("status") == "True"
 
 
@@ -72,7 +72,7 @@ def is_news(old: Object | None, new: Object | None) -> bool:
 
 
 def _has_heartbeat(node: Mapping[str, Any]) -> bool:
-    return bool((node["metadata"].get("annotations") or {}).get(labels.NODE_HEARTBEAT))
+    return bool(annotations_of(node).get(labels.NODE_HEARTBEAT))
 
 
 def failed(vmi: Object, message: str, now: str) -> Object:
@@ -126,7 +126,7 @@ class NodeController:
             return HEARTBEAT_TIMEOUT - silence + 1
         if (heard := time.monotonic() - self._hearing_since()) < SETTLE:
             return SETTLE - heard
-        if (node["metadata"].get("labels") or {}).get(labels.NODE_SCHEDULABLE) == "true":
+        if labels_of(node).get(labels.NODE_SCHEDULABLE) == "true":
             # Unless it has changed: a heartbeat of this very moment is not overruled.
             self._writer.patch(self._nodes, node, {"metadata": {"labels": {labels.NODE_SCHEDULABLE: "false"}}})
             log.warning("node unresponsive", extra={"node": name, "seconds": round(silence)})
@@ -148,7 +148,7 @@ class NodeController:
                     vmi,
                     (
                         f"node {name} is not responsive, marking VMI as failed; a new one can start when the Pod is "
-                        f"gone: bring the node back, or, if it is switched off, delete its object or taint it with "
+                        f"gone: bring the node back, or, if it is shut down, delete its Node object or taint it with "
                         f"{OUT_OF_SERVICE}:NoExecute"
                     ),
                 )

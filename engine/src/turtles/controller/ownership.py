@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from turtles.api.objects import Object, controller_of, is_deleted, owner_reference
+from turtles.api.objects import Object, controller_of, is_deleted, labels_of, owner_reference
 from turtles.api.selectors import selects
 
 
@@ -32,7 +32,7 @@ def claims(owner: Object, objects: Iterable[Object]) -> Claims:
     claimed = Claims()
     for obj in objects:
         controller = controller_of(obj)
-        selected = selects(owner["spec"]["selector"], obj["metadata"].get("labels") or {})
+        selected = selects(owner["spec"]["selector"], labels_of(obj))
         if controller is not None and controller.get("uid") == owner["metadata"]["uid"]:
             (claimed.own if selected else claimed.strays).append(obj)
         elif controller is None and selected and not is_deleted(obj) and not is_deleted(owner):

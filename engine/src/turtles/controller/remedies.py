@@ -15,12 +15,10 @@ DATA_VOLUME = "create a DataVolume of that name, or a PersistentVolumeClaim"
 POD_IN_THE_WAY = "delete that Pod, or give it another name"
 #: Of a launcher's Pod that is no more.
 POD_GONE = (
-    "a VirtualMachine with runStrategy Always or RerunOnFailure starts a new instance, others have to be started again"
+    "VirtualMachines with runStrategy Always or RerunOnFailure start a new instance; others have to be started again"
 )
 #: Of a launcher's Pod that its node didn't take in.
-POD_REJECTED = (
-    "another one is made; if that goes on, see that virt-handler runs on that node and what the node has left"
-)
+POD_REJECTED = "a new one is created; if this keeps happening, check virt-handler and the free resources on that node"
 #: Of a node's agent that doesn't do its part.
 AGENT_LATE = "check that virt-handler is running on that node, and its log"
 
@@ -46,7 +44,7 @@ def of_waiting(reason: str, pod: str) -> str:
     :param reason: the kubelet's, such as ErrImagePull.
     :param pod: the Pod's name.
     """
-    return _WAITING.get(reason, f"for details see the Pod's events: kubectl describe pod {pod}")
+    return _WAITING.get(reason, f"for details, see the Pod's events: kubectl describe pod {pod}")
 
 
 def of_refusal(error: ApiError) -> str:

@@ -6,18 +6,19 @@ from __future__ import annotations
 import copy
 
 from turtles.api import quantity
+from turtles.api.cdi import CLONE_REQUEST
+from turtles.api.labels import LAST_APPLIED, MEMORY_DUMP
 from turtles.api.objects import Object, get
 
-APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 #: Annotations of a claim that say what became of it, and not what it is to be.
 _OF_STORAGE = ("pv.kubernetes.io", "volume.beta.kubernetes.io", "volume.kubernetes.io", "cdi.kubevirt.io",
-               "k8s.io/CloneRequest", "k8s.io/CloneOf", "kubevirt.io/memory-dump")  # fmt: skip
+               CLONE_REQUEST, "k8s.io/CloneOf", MEMORY_DUMP)  # fmt: skip
 
 
 def own_annotations(metadata: Object) -> dict[str, str]:
     """Return the annotations of a claim that go for another one with its content."""
     present = metadata.get("annotations") or {}
-    return {key: value for key, value in present.items() if not key.startswith(_OF_STORAGE) and key != APPLIED}
+    return {key: value for key, value in present.items() if not key.startswith(_OF_STORAGE) and key != LAST_APPLIED}
 
 
 def restored_spec(backup: Object, volume_snapshot: Object) -> Object:

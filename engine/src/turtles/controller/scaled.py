@@ -3,11 +3,22 @@
 
 from __future__ import annotations
 
-from turtles.api.conditions import remove_condition, set_condition
+from turtles.api.conditions import has_condition, remove_condition, set_condition
 from turtles.api.objects import Object
 from turtles.api.selectors import as_text
 
 FAILURE, PAUSED = "ReplicaFailure", "ReplicaPaused"
+
+
+def replicas_of(owner: Object) -> int:
+    """Return how many others an object is to have."""
+    replicas = owner["spec"].get("replicas")
+    return 1 if replicas is None else int(replicas)
+
+
+def is_ready(member: Object) -> bool:
+    """Tell whether an instance or a machine is ready."""
+    return has_condition(member, "Ready")
 
 
 def scaled_status(

@@ -69,7 +69,7 @@ def lost(why: str) -> End:
     return End(
         "LauncherUnresponsive",
         f"The launcher Pod no longer answers for the guest ({why}). See the launcher Pod's log; "
-        "a VirtualMachine with runStrategy Always or RerunOnFailure starts a new instance by itself.",
+        "a VirtualMachine with runStrategy Always or RerunOnFailure starts a new instance.",
     )
 
 

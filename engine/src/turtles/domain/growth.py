@@ -42,7 +42,7 @@ def changes(vmi: Mapping[str, Any], live: Live) -> list[Change]:
     if live.vcpus < vcpus <= live.most_vcpus:
         pending.append(Change(VCPU_CHANGE, vcpus))
     device = live.memory_device
-    if device is None or conditions.is_true((vmi.get("status") or {}).get("conditions"), conditions.MIGRATION_REQUIRED):
+    if device is None or conditions.has_condition(vmi, conditions.MIGRATION_REQUIRED):
         return pending  # its Pod is too small: the one that it is migrated to isn't
     wanted = definition.guest_memory(spec) - boot_memory(vmi)
     wanted = min(max(0, wanted), device.size) // memory_block(spec) * memory_block(spec)

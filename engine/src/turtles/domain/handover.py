@@ -13,6 +13,7 @@ from dataclasses import asdict
 from typing import Any
 
 from turtles.api import labels
+from turtles.api.objects import annotations_of
 from turtles.domain.network import InterfacePlan, Port
 
 _IDENTITY = ("namespace", "name", "uid")
@@ -30,7 +31,7 @@ def launcher_view(vmi: Mapping[str, Any]) -> bytes:
     metadata = {key: vmi["metadata"][key] for key in _IDENTITY}
     if owners := vmi["metadata"].get("ownerReferences"):
         metadata["ownerReferences"] = owners
-    ignition = (vmi["metadata"].get("annotations") or {}).get(labels.IGNITION)
+    ignition = annotations_of(vmi).get(labels.IGNITION)
     if ignition:
         metadata["annotations"] = {labels.IGNITION: ignition}
     view: dict[str, Any] = {"metadata": metadata, "spec": vmi["spec"]}

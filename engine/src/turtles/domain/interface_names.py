@@ -8,7 +8,7 @@ from typing import Any
 
 #: Interface of the Pod network inside a Pod (CNI specification: the runtime's choice; every runtime chooses this).
 POD_INTERFACE = "eth0"
-#: How many digits of a hash are in the names of devices for further networks; the kernel's names have 15 characters.
+#: How many digits of a hash are in the names of devices for secondary networks; the kernel's names have 15 characters.
 _DIGITS = 11
 
 
@@ -24,7 +24,7 @@ def pod_interface_name(network: Mapping[str, Any]) -> str:
 
 
 def further_interface_name(name: str) -> str:
-    """Return the name that the interface of a further network has in the Pod.
+    """Return the name that the interface of a secondary network has in the Pod.
 
     :param name: of the network.
     """

@@ -72,8 +72,8 @@ _END_TEXTS: dict[int, str] = {
     Shutoff.DESTROYED: "The guest was powered off because its launcher Pod was terminated, or by someone on the node.",
     Shutoff.CRASHED: "QEMU or the guest crashed; see the launcher Pod's log and the node's kernel log (OOM?).",
     Shutoff.MIGRATED: "The guest migrated away.",
-    Shutoff.FAILED: "QEMU could not be started; see the log of the launcher Pod.",
-    Shutoff.DAEMON: "libvirtd lost the guest while restarting; see the log of the launcher Pod.",
+    Shutoff.FAILED: "QEMU could not be started; see the launcher Pod's log.",
+    Shutoff.DAEMON: "libvirtd lost the guest while restarting; see the launcher Pod's log.",
 }
 
 
@@ -145,9 +145,9 @@ def end_text(state: int, reason: int, grace: int | None = None, *, frozen: bool 
         if at_once(grace):
             return "The guest was powered off immediately, as requested."
         if frozen:
-            return "The guest was powered off immediately: it was paused and could not have shut down."
+            return "The guest was powered off immediately: it was paused and therefore could not shut down."
         return f"The guest was powered off because it did not shut down within its grace period of {grace} s."
-    return _END_TEXTS.get(reason, "The guest ended for an unknown reason; see the log of the launcher Pod.")
+    return _END_TEXTS.get(reason, "The guest stopped for an unknown reason; see the launcher Pod's log.")
 
 
 def at_once(grace: int) -> bool:

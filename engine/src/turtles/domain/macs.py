@@ -42,7 +42,7 @@ def chosen_mac(vmi: Mapping[str, Any], interface: Mapping[str, Any], network: Ma
 def macs(vmi: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     """Yield (interface's name, where its MAC counts, the MAC) for a VMI's interfaces whose MAC others can see.
 
-    That is on a further network, whose definition is named, or with a bridge on the Pod network.
+    That is on a secondary network, whose definition is named, or with a bridge on the Pod network.
     """
     for _, interface, network in connections(vmi["spec"]):
         mac = chosen_mac(vmi, interface, network)

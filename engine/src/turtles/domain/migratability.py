@@ -13,6 +13,7 @@ from typing import Any
 
 from turtles.api import labels
 from turtles.api.kinds.vmi.hotplug import is_hotpluggable
+from turtles.api.objects import annotations_of
 from turtles.domain import paths
 from turtles.domain.interface_names import POD_INTERFACE
 from turtles.domain.network import InterfacePlan
@@ -65,7 +66,7 @@ def _obstacles(
     yield from _interfaces(vmi, plans, plugins)
     if cpu.get("model") == _PASSTHROUGH:
         message = (
-            "cannot migrate VMI which uses the CPU model host-passthrough: the guest sees this very node's processors; "
+            "cannot migrate VMI which uses the CPU model host-passthrough: the guest sees the processors of this node; "
             "use host-model or a named model"
         )
         yield "CPUModeLiveMigratable", message
@@ -74,7 +75,7 @@ def _obstacles(
     if any(each.get("sriov") is not None for each in devices.get("interfaces") or ()):
         yield (
             "HostDeviceNotLiveMigratable",
-            "VMI uses SR-IOV interfaces, which this engine doesn't bring to another node",
+            "VMI uses SR-IOV interfaces, which this engine can't migrate",
         )
     if domain.get("launchSecurity"):
         yield "SEVNotLiveMigratable", "VMI uses SEV"
@@ -82,12 +83,12 @@ def _obstacles(
         yield "HypervPassthroughNotLiveMigratable", "VMI uses hyperv passthrough"
     yield from _disks(vmi)
     if cpu.get("dedicatedCpuPlacement"):
-        message = "cannot migrate VMI with dedicated processors: this engine doesn't choose another node's for it"
+        message = "cannot migrate VMI with dedicated processors: this engine can't reassign them on another node"
         yield "DedicatedCPUNotLiveMigratable", message
     if devices.get("filesystems"):
         yield (
             "VirtIOFSNotLiveMigratable",
-            "cannot migrate VMI with virtiofs: files that its guest has open stay here",
+            "cannot migrate VMI with virtiofs: files opened by the guest would stay on this node",
         )
 
 
@@ -96,7 +97,7 @@ def _interfaces(
 ) -> Iterator[tuple[str, str]]:
     spec = vmi["spec"]
     pod_networks = {network["name"] for network in spec.get("networks") or () if network.get("pod") is not None}
-    if labels.ALLOW_POD_BRIDGE_MIGRATION in (vmi["metadata"].get("annotations") or {}):
+    if labels.ALLOW_POD_BRIDGE_MIGRATION in annotations_of(vmi):
         return
     for interface in ((spec.get("domain") or {}).get("devices") or {}).get("interfaces") or ():
         migrates = interface.get("masquerade") is not None or (interface.get("binding") or {}).get("name") in plugins
@@ -133,7 +134,7 @@ def _disks(vmi: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             elif is_hotpluggable(volume):
                 yield (
                     reason,
-                    f"cannot migrate VMI: volume {name} can be unplugged, and this engine doesn't bring such volumes "
+                    f"cannot migrate VMI: volume {name} is hot-plugged, which this engine can't move "
                     "to another node; unplug it first",
                 )
         if "hostDisk" in volume and not volume["hostDisk"].get("shared"):

@@ -4,7 +4,7 @@
 The node agent builds the devices and the domain XML from the plan, the launcher serves it by DHCP; both derive it from
 the same facts, so that nothing has to be passed between them. The rules are those of the KubeVirt user guide,
 "Interfaces and networks": with *bridge* the Pod's address and MAC move into the guest; with *masquerade* the guest has
-10.0.2.2 behind NAT. A further network (``multus``) has an interface of its own in the Pod, whose name is derived from
+10.0.2.2 behind NAT. A secondary network (``multus``) has an interface of its own in the Pod, whose name is derived from
 the network's as KubeVirt does it.
 """
 
@@ -176,7 +176,7 @@ def plan(
     name = interface["name"]
     pod = network.get("pod")
     if pod is None and network.get("multus") is None:
-        raise ValueError(f"network {name!r} is neither the Pod network (pod) nor a further one (multus)")
+        raise ValueError(f"network {name!r} is neither the Pod network (pod) nor a secondary one (multus)")
     binding = binding_of(interface, attachments)
     if binding == "masquerade" and pod is None:
         raise ValueError(f"interface {name!r}: masquerade needs the Pod network; use bridge")

@@ -6,7 +6,7 @@ files through the folders of the Pod's emptyDir volumes, which lie where the kub
 """
 
 from collections.abc import Mapping
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 #: Mount points of the Pod's volumes.
@@ -94,6 +94,11 @@ CONTAINER_DISK_SOURCE = PurePosixPath("/usr/bin/container-disk")
 #: The folder it is in, in them and in the container that puts it there.
 CONTAINER_DISK_BIN_DIR = PurePosixPath("/init/usr/bin")
 CONTAINER_DISK_PROGRAM = CONTAINER_DISK_BIN_DIR / "container-disk"
+
+
+def in_root(root: Path, path: PurePosixPath) -> Path:
+    """Return an absolute path inside of a root; that is ``/`` in a Pod, and a folder in tests."""
+    return root / path.relative_to("/")
 
 
 def domain_name(namespace: str, name: str) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from turtles.api import conditions
-from turtles.api.conditions import Condition, get_condition, remove_condition, set_condition
+from turtles.api.conditions import Condition, conditions_in, get_condition, remove_condition, set_condition
 from turtles.api.objects import Object
 from turtles.api.phases import FAILED, RUNNING, set_phase
 from turtles.domain import compute_status, definition, growth, interface_status, lifecycle, migratability
@@ -139,7 +139,7 @@ def ended(vmi: Mapping[str, Any], end: End, now: str) -> Object:
     """Return the status of a VMI that ends. Events are gone after an hour: why it failed is in a condition, too."""
     status: Object = copy.deepcopy(vmi["status"])
     set_phase(status, end.phase, now)
-    entries: list[Condition] = status.setdefault("conditions", [])
+    entries = conditions_in(status)
     for type_ in _OF_RUNNING:
         remove_condition(entries, type_)
     if end.phase == FAILED and not end.requested:
@@ -154,7 +154,7 @@ def attempt_failed(vmi: Mapping[str, Any], message: str, now: str) -> Object:
     The first of several messages stays: a write for every attempt would call for the next one at once.
     """
     status: Object = copy.deepcopy(vmi["status"])
-    entries: list[Condition] = status.setdefault("conditions", [])
+    entries = conditions_in(status)
     if _reason(entries, "Synchronized") != conditions.AGENT_FAILED:
         set_condition(entries, "Synchronized", "False", conditions.AGENT_FAILED, message, now)
     return status
@@ -163,7 +163,7 @@ def attempt_failed(vmi: Mapping[str, Any], message: str, now: str) -> Object:
 def unresponsive(vmi: Mapping[str, Any], message: str, now: str) -> Object:
     """Return the status of a VMI of which nobody knows whether its guest runs. The first of several messages stays."""
     status: Object = copy.deepcopy(vmi["status"])
-    entries: list[Condition] = status.setdefault("conditions", [])
+    entries = conditions_in(status)
     if _reason(entries, "Synchronized") != conditions.UNRESPONSIVE:
         for type_ in ("Synchronized", "Ready"):
             set_condition(entries, type_, "False", conditions.UNRESPONSIVE, message, now)

@@ -33,7 +33,7 @@ def parse(text: str, what: str, *, max_length: int = MAX_LENGTH, max_nodes: int 
         nodes += 1 + len(attributes)
         depth += 1
         if nodes > max_nodes or depth > MAX_DEPTH:
-            raise AnswerError(f"{what} has more than {max_nodes} elements and attributes, or {MAX_DEPTH} levels")
+            raise AnswerError(f"{what} exceeds {max_nodes} elements and attributes, or {MAX_DEPTH} levels")
         builder.start(name, attributes)
 
     def end(name: str) -> None:

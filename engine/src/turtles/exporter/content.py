@@ -57,7 +57,7 @@ class Volume:
         try:
             return File(os.open(path, _OPEN))
         except FileNotFoundError:
-            raise Unreadable("it has no disk.img: it was never used as a disk") from None
+            raise Unreadable("it has no disk.img: no disk was ever created on it") from None
         except OSError as error:
             raise Unreadable(f"{path.name} can't be read: {error.strerror}") from error
 
@@ -164,7 +164,7 @@ class File:
         while start < end:
             piece = os.pread(self._descriptor, min(_PIECE, end - start), start)
             if not piece:
-                raise OSError(f"it ends after {start} bytes")
+                raise OSError(f"it has only {start} bytes")
             start += len(piece)
             yield piece
 

@@ -32,13 +32,13 @@ def main(argv: list[str] | None = None) -> int:
 
     :param argv: arguments without the program's name; None takes the process's own.
     """
-    command = Command("virt-exportserver", "Serves the content of claims to those who have a token.")
+    command = Command("virt-exportserver", "Serves the content of claims to clients with a token.")
     command.add_health()
     add = command.parser.add_argument
     add("--export", required=True, help="name of the VirtualMachineExport")
     add("--disk", type=_volume, action="append", default=[], metavar="NAME=PATH", help="claim with a disk, or a device")
     add("--files", type=_volume, action="append", default=[], metavar="NAME=PATH", help="claim with files")
-    add("--deadline", type=_time, metavar="TIME", help="when to end, such as 2026-12-01T12:00:00Z (default: never)")
+    add("--deadline", type=_time, metavar="TIME", help="expiry time, such as 2026-12-01T12:00:00Z (default: never)")
     add("--port", type=int, default=exports.PORT, help="port to listen on (default: %(default)s)")
     add("--identity", type=Path, default=Path("/identity"), metavar="DIR", help="of the server: %(default)s")
     add("--token", type=Path, default=Path("/token") / exports.TOKEN_KEY, metavar="FILE", help="default: %(default)s")
@@ -64,8 +64,8 @@ def _run(command: Command, options: argparse.Namespace) -> int:
         log.info("exports are served", extra={"export": options.export, "volumes": sorted(volumes)})
         rest = None if options.deadline is None else (options.deadline - datetime.now(UTC)).total_seconds()
         if not command.stopped.wait(None if rest is None else max(0.0, rest)):
-            log.info("the time of the export is over")
-    termination.leave("The time of the export is over")
+            log.info("the export has expired")
+    termination.leave("The export has expired")
     return 0
 
 
@@ -81,7 +81,7 @@ def _obstacle(served: Exports) -> str | None:
             return None
     except (OSError, UnicodeDecodeError):
         pass
-    return f"the Secret with the token has no usable key {exports.TOKEN_KEY}; add one with a text that nobody can guess"
+    return f"the Secret with the token has no usable key {exports.TOKEN_KEY}; add one with a random value"
 
 
 def _named(options: argparse.Namespace) -> list[tuple[str, Path, bool]]:

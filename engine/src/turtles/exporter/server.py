@@ -60,7 +60,7 @@ class Exports:
 
     def source(self) -> Source:
         """Return the metric: how much has been sent."""
-        description = Description(METRIC, "Bytes that have been sent to those who download.", COUNTER)
+        description = Description(METRIC, "Bytes sent to downloading clients.", COUNTER)
         return Source((description,), lambda: [Sample(METRIC, {"export": self.name}, float(self.sent))])
 
     def may(self, tokens: Iterable[str]) -> bool:
@@ -135,7 +135,7 @@ class _Handler(BaseHTTPRequestHandler):
             case [exports.INTERNAL | exports.EXTERNAL, "manifests", "secret"]:
                 self._objects([self._header_secret()])
             case _:
-                raise _Failure(404, f"there is nothing at {parts.path}")
+                raise _Failure(404, f"nothing at {parts.path}")
 
     def _volume(self, volume: Volume, names: list[str]) -> None:
         match names:
@@ -150,7 +150,7 @@ class _Handler(BaseHTTPRequestHandler):
             case ["dir", *rest] if not volume.is_disk:
                 self._found(volume, rest)
             case _:
-                raise _Failure(404, "the volume can't be had in this form")
+                raise _Failure(404, "the volume isn't available in this format")
 
     def _found(self, volume: Volume, names: list[str]) -> None:
         with volume.find(name for name in names if name) as file:
@@ -196,7 +196,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _download(self, status: int, headers: Mapping[str, str], pieces: Iterator[bytes]) -> None:
         if not self.served.downloads.acquire(blocking=False):
-            raise _Failure(503, f"{DOWNLOADS} downloads are going on; try again later")
+            raise _Failure(503, f"too many downloads ({DOWNLOADS}); try again later")
         try:
             self.send_response(status)
             for name, value in headers.items():
@@ -210,7 +210,7 @@ class _Handler(BaseHTTPRequestHandler):
         except (OSError, Unreadable) as error:
             # A client takes what ends too early for what it is only if the connection ends with it
             self.close_connection = True
-            log.warning("a download broke off: %s", error, extra={"path": urlsplit(self.path).path})
+            log.warning("a download was interrupted: %s", error, extra={"path": urlsplit(self.path).path})
         finally:
             self.served.downloads.release()
 

@@ -56,7 +56,7 @@ class Arrivals:
         except (LibvirtError, PlumbingError, LookupError, ValueError, OSError, GuestEnded) as error:
             if guest.error != str(error):
                 guest.error = str(error)
-                message = f"this node can't be made ready for the guest: {error} (trying again)"
+                message = f"this node can't be prepared for the guest: {error} (retrying)"
                 self._cluster.event(vmi, "Warning", "PreparingTargetFailed", message)
         return _AGAIN
 
@@ -102,8 +102,8 @@ class Arrivals:
                 return False
             if guest.checksums[name] != checksum:
                 raise ValueError(
-                    f"volume {name!r}: its image differs from the one that the guest was started with; name images by "
-                    "their digests, or restart the machine"
+                    f"volume {name!r}: its image differs from the one the guest was started with; reference images "
+                    "by digest, or restart the machine"
                 )
         return True
 

@@ -39,7 +39,7 @@ class Checksums:
             try:
                 disk = launcher.disks.open_container_disk(volume)
             except OSError as error:
-                log.info("a container disk can't be read: %s", error, extra={"vmi": str(guest), "volume": name})
+                log.info("can't read a container disk: %s", error, extra={"vmi": str(guest), "volume": name})
                 continue
             self._pool.submit(_answer, guest, name, disk, on_answer)
 
@@ -49,7 +49,7 @@ def _answer(guest: Guest, name: str, disk: int, on_answer: Callable[[], None]) -
         # A guest that is forgotten has no launcher any more.
         value = _checksum(disk, lambda: guest.launcher is not None)
     except OSError as error:
-        log.info("a container disk can't be read: %s", error, extra={"vmi": str(guest), "volume": name})
+        log.info("can't read a container disk: %s", error, extra={"vmi": str(guest), "volume": name})
         return
     finally:
         os.close(disk)

@@ -98,7 +98,7 @@ class Departures:
         if job.no_post_copy and (state.get("migrationConfiguration") or {}).get("allowPostCopy"):
             self._write(vmi, {"migrationConfiguration": {"allowPostCopy": False}})
             message = (
-                f"The guest is migrated without post-copy, which the nodes' kernels keep from it: {job.no_post_copy}"
+                f"The guest is migrated without post-copy, which the nodes' kernels don't allow: {job.no_post_copy}"
             )
             self._event(vmi, "Warning", "PostCopyNotAvailable", message)
             return _AGAIN
@@ -150,7 +150,7 @@ class Departures:
                 state["migrationUid"], target, dict(zip((LIBVIRTD, MEMORY, DISKS), listeners, strict=True))
             )
         except (LookupError, ValueError, AnswerError, OSError) as error:
-            self._failed(vmi, guest, state, f"the migration can't begin: {error}", now, aborted=False)
+            self._failed(vmi, guest, state, f"the migration can't start: {error}", now, aborted=False)
             return
         how = migration.settings(state, size)
         way = Way(
@@ -182,7 +182,7 @@ class Departures:
             try:
                 domain = connection.domain(guest.domain_name)
                 if domain is None:
-                    raise LibvirtError("libvirtd does not know the guest any more")
+                    raise LibvirtError("libvirtd no longer knows the guest")
                 domain.limit_downtime(migrations.MAX_DOWNTIME_MS)
                 watch.start()
                 self._send(domain, way, job)
@@ -261,7 +261,7 @@ class Departures:
         self._write(vmi, migration.failed(state, reason, now, aborted=aborted))
         self._jobs.pop(guest.uid, None)
         words = "was aborted" if aborted else "failed"
-        message = f"The migration to node {state.get('targetNode')} {words}, the guest runs on here: {reason}"
+        message = f"The migration to node {state.get('targetNode')} {words}; the guest stays on this node: {reason}"
         kind = ("Normal", "MigrationAborted") if aborted else ("Warning", "FailedMigration")
         self._event(vmi, *kind, message)
 
@@ -293,7 +293,7 @@ class Departures:
             try:
                 domain.remove(keep_variables=definition.keeps_efi_variables(vmi["spec"]))
             except (LibvirtError, LauncherNotReady) as error:
-                log.info("the guest that left can't be removed: %s", error, extra={"vmi": str(guest)})
+                log.info("the migrated guest can't be removed: %s", error, extra={"vmi": str(guest)})
 
     def survives(self, vmi: Object, guest: Guest) -> bool | None:
         """Say whether a guest that is gone here runs on at its target; None if that may still be said."""
@@ -320,7 +320,7 @@ def _check_caches(xml: str, state: Mapping[str, Any]) -> None:
     cached = migration.cached_disks(xml)
     if cached and not migration.settings(state, 0).unsafe:
         raise ValueError(
-            f"the nodes keep what is on the shared disks {', '.join(cached)} in their page caches, so the target might "
-            "see what was there before; set their cache to none, or, if the storage keeps the caches of nodes "
-            "consistent, migrations.unsafeMigrationOverride in the KubeVirt object"
+            f"the nodes cache the shared disks {', '.join(cached)} in memory, so the target might "
+            "see stale data; set their cache to none, or, if the storage keeps the nodes' caches "
+            "consistent, set migrations.unsafeMigrationOverride in the KubeVirt object"
         )

@@ -75,10 +75,10 @@ def own_host_disk(folder: int, name: str, wanted: Mapping[str, Any]) -> None:
 def _create(folder: int, name: str, capacity: int, flags: int) -> int:
     size = capacity // _MIB * _MIB
     if not size:
-        raise ValueError("does not exist, and can't be created without a capacity of at least 1Mi")
+        raise ValueError("does not exist and can't be created: it needs a capacity of at least 1Mi")
     system = os.fstatvfs(folder)
     if (free := system.f_bavail * system.f_frsize) < size:
-        raise ValueError(f"can't be created: it is to have {size // _MIB} MiB, but {free // _MIB} MiB are free")
+        raise ValueError(f"can't be created: it needs {size // _MIB} MiB, but only {free // _MIB} MiB are free")
     file = os.open(name, flags | os.O_CREAT | os.O_EXCL, 0o660, dir_fd=folder)
     try:
         os.ftruncate(file, size)

@@ -58,7 +58,7 @@ class GuestAgents:
         def run() -> None:
             try:
                 domain.thaw()
-                log.info("file systems thawed: their freeze had lasted as long as it may", extra={"vmi": str(guest)})
+                log.info("file systems thawed: the time limit of their freeze expired", extra={"vmi": str(guest)})
             except (LibvirtError, LauncherBusy) as error:
                 log.warning("the file systems can't be thawed: %s", error, extra={"vmi": str(guest)})
             guest.asked = None

@@ -47,10 +47,10 @@ def changed(vmi: Object, guest: Guest, launcher: Launcher, domain: str) -> str:
     except (OSError, StrangerError) as error:
         raise HookError(f"hook sidecars can't be called: {paths.HOOKS_SOCKET}: {error}") from error
     except (ValueError, RecursionError) as error:
-        raise HookError("hook sidecars can't be called: virt-launcher gave no answer; see its log") from error
+        raise HookError("hook sidecars can't be called: virt-launcher did not respond; see its log") from error
     if not isinstance(answer, dict) or not isinstance(found := answer.get("domain"), str):
         words = answer.get("error") if isinstance(answer, dict) else None
-        raise HookError(str(words or "virt-launcher gave no domain back from hook sidecars"))
+        raise HookError(str(words or "virt-launcher returned no domain from the hook sidecars"))
     _check(found, domain, guest)
     return found
 
@@ -69,4 +69,4 @@ def _check(found: str, domain: str, guest: Guest) -> None:
         raise HookError(f"hook sidecars returned an element {element.tag!r} instead of a domain")
     for key in ("name", "uuid"):
         if (element.findtext(key) or "").strip() != before.findtext(key):
-            raise HookError(f"hook sidecars changed the domain's {key}, by which {guest.domain_name} is found again")
+            raise HookError(f"hook sidecars changed the domain's {key}, which identifies {guest.domain_name}")

@@ -35,13 +35,13 @@ _RETRY, _ASK_AGAIN = 10.0, 15.0
 _START_PATIENCE = 60.0
 #: Seconds after which a Pod that should be ready is looked at again, should a notification have been lost.
 _LOOK = 2.0
-_NO_CONTROLLER = "the machine was started without a controller for the bus {bus}; restart it, or use another bus"
+_NO_CONTROLLER = "the machine has no controller for bus {bus}; restart it, or use another bus"
 #: What to do about errors of libvirt and QEMU, by words in them.
 _REMEDIES = {
     "No more available PCI slots": (
         "; the machine has no free port for another device: unplug one, use the bus scsi, or restart the machine"
     ),
-    '"write" lock': "; another machine that runs uses the claim: stop it, or remove the volume there",
+    '"write" lock': "; a running machine already uses the claim: stop it, or remove the volume from it",
 }
 
 

@@ -108,7 +108,7 @@ class _Cluster:
 
 
 def _command() -> Command:
-    command = Command("virt-handler", "Runs the virtual machines of one node.")
+    command = Command("virt-handler", "Runs the virtual machines on one node.")
     command.add_kubeconfig()
     command.add_namespace()
     command.add_health()
@@ -125,7 +125,7 @@ def _command() -> Command:
     add(
         "--device-plugins-dir",
         type=Path,
-        help="the kubelet's folder of device plugins; if given, devices are offered to the kubelet",
+        help="the kubelet's folder for device plugins; if given, devices are registered with the kubelet",
     )
     add(
         "--host-root",
@@ -138,7 +138,7 @@ def _command() -> Command:
         action="append",
         default=[],
         type=Path,
-        help="folder of the node to remove when the engine is removed; may be repeated",
+        help="folder on the node to remove along with the engine; can be repeated",
     )
     add(
         "--qemu-binary",
@@ -149,13 +149,13 @@ def _command() -> Command:
         "--server-address",
         default="127.0.0.1",
         metavar="ADDRESS",
-        help="address of this node at which virt-api is served; other clients are refused (default: %(default)s)",
+        help="address of this node on which to serve virt-api, and no other clients (default: %(default)s)",
     )
     add("--server-port", default=0, type=int, metavar="PORT", help="its port (default: a free one)")
     add(
         "--migration-address",
         metavar="ADDRESS",
-        help="address of this node at which guests come from other nodes, over mutual TLS (default: --server-address)",
+        help="address of this node that receives migrating guests, over mutual TLS (default: --server-address)",
     )
     add("--migration-port", default=0, type=int, metavar="PORT", help="its port (default: a free one)")
     return command
@@ -232,7 +232,7 @@ def _run(command: Command, options: argparse.Namespace) -> None:
         each.stop()
     cluster.close()
     if not configuration.informer.list():
-        log.info("the engine is removed", extra={"node": options.node_name})
+        log.info("the engine is being removed", extra={"node": options.node_name})
         node.leave(options.node_folder)
     configuration.informer.stop()
 
@@ -264,7 +264,7 @@ def _migration_server(client: Client, node: str) -> Endpoint:
         annotations = client.get(NODE, None, node)["metadata"].get("annotations") or {}
         return Endpoint.from_annotation(annotations.get(labels.NODE_MIGRATION_SERVER) or "")
     except (ApiError, ValueError) as error:
-        raise LookupError(f"it isn't known where the virt-handler of node {node} takes guests: {error}") from error
+        raise LookupError(f"the migration address of virt-handler on node {node} is unknown: {error}") from error
 
 
 def _bundle(api_service: Object | None) -> str:

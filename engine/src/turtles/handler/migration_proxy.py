@@ -165,7 +165,7 @@ class MigrationProxy:
         expected = self._expected.get(str(asked["migration"]))
         shown = there.getpeercert(binary_form=True)
         if expected is None or shown != expected.certificate or asked["channel"] not in CHANNELS:
-            raise ValueError("nothing is expected from there")
+            raise ValueError("no connection is expected from this address")
         return there, stack.enter_context(expected.connect(asked["channel"])), first
 
 

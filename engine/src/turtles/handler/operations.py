@@ -70,7 +70,7 @@ class Operations:
         """
         guest = self._guests.get(key)
         if guest is None or guest.uid != uid or guest.launcher is None:
-            raise OperationFailed(404, f"the guest of VirtualMachineInstance {'/'.join(key)} does not run on this node")
+            raise OperationFailed(404, f"VirtualMachineInstance {'/'.join(key)} is not running on this node")
         return guest
 
     def vmi(self, guest: Guest) -> Object | None:
@@ -85,7 +85,7 @@ class Operations:
         """
         operation = self._known.get(name)
         if operation is None and name != node_server.SEV_CERTIFICATES:
-            raise OperationFailed(404, f"there is no operation {name!r}")
+            raise OperationFailed(404, f"unknown operation {name!r}")
         guest = self.guest(key, uid)
         assert guest.launcher is not None
         try:

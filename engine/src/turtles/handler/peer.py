@@ -176,7 +176,7 @@ def open_namespace(process: int, kind: str) -> int:
         with closing(_owner_of(namespace)) as owner:
             status = os.fstat(owner)
         if (status.st_dev, status.st_ino) != _own_user_namespace():
-            raise StrangerError(f"belongs to a process in a namespace ({kind}) that a user has made")
+            raise StrangerError(f"belongs to a process in a namespace ({kind}) created by a user")
     except BaseException:
         os.close(namespace)
         raise

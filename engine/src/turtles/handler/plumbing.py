@@ -322,7 +322,7 @@ def _take_over(ip: Any, plan: InterfacePlan, pod: PodInterface) -> int:
         # The guest takes over the address and the MAC, so the Pod's end of the wire gives both up.
         nic = _index(ip, pod.name)
         if nic is None:
-            raise PlumbingError(f"the Pod has no interface {pod.name!r} any longer; delete the VMI to get a new Pod")
+            raise PlumbingError(f"the Pod no longer has interface {pod.name!r}; delete the VMI to get a new Pod")
         kind = _kind(ip, nic)
         _check_suitable(plan, kind)
         ip.link("set", index=nic, state="down")
@@ -369,7 +369,7 @@ def _check_suitable(plan: InterfacePlan, kind: str) -> None:
     if not kind and plan.pod_interface != POD_INTERFACE:
         raise UnsuitableError(
             f"interface {plan.name!r}: a guest can't be connected to a device of the node (host-device), which would "
-            "come back to the node with another name and MAC address; use a network of the type macvlan on it"
+            "return to the node with another name and MAC address; use a network of the type macvlan on it"
         )
 
 

@@ -139,13 +139,13 @@ class Link:
         _, program, _, procedure, kind, serial, _ = header
         if kind == _CALL:
             if program == _REMOTE and procedure in _AUTHENTICATION:
-                raise _GiveUp("asks for credentials, which is not allowed")
+                raise _GiveUp("asks for credentials, which isn't supported")
             self._waiting[program, serial] = procedure
 
     def _check_answer(self, header: tuple[int, ...]) -> None:
         length, program, version, procedure, kind, serial, status = header
         if length > MAX_MESSAGE:
-            raise _GiveUp(f"sent a message of {length} bytes, but at most {MAX_MESSAGE} are accepted")
+            raise _GiveUp(f"sent a message of {length} bytes; the limit is {MAX_MESSAGE}")
         if version == 1 and length >= _HEADER.size:
             if program == _KEEPALIVE and kind == _EVENT:
                 return

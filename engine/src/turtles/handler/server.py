@@ -148,7 +148,7 @@ class NodeServer:
         query = {key: values[-1] for key, values in parse_qs(target.query).items()}
         parts = node_server.split(target.path)
         if parts is None:
-            raise OperationFailed(404, f"there is no path {target.path!r}")
+            raise OperationFailed(404, f"unknown path {target.path!r}")
         namespace, name, what = parts
         key, uid = (namespace, name), query.get("uid", "")
         if what in node_server.STREAMS:

@@ -91,7 +91,7 @@ class Starter:
         try:
             launcher.process.allow_locked_memory(amount)
         except OSError as error:
-            why = ValueError(f"its Pod can't be allowed to lock {amount} bytes of memory: {error}")
+            why = ValueError(f"can't allow its Pod to lock {amount} bytes of memory: {error}")
             raise GuestEnded(end.domain_not_supported(why)) from error
 
     @staticmethod
@@ -111,7 +111,7 @@ class Starter:
         try:
             capability_cache.bring(self._capability_cache, launcher.files, kvm=launcher.devices.has_kvm())
         except OSError as error:
-            log.info("libvirtd has to determine QEMU's capabilities itself: %s", error, extra={"vmi": str(guest)})
+            log.info("libvirtd determines QEMU's capabilities again: %s", error, extra={"vmi": str(guest)})
 
     def host(self, vmi: Object, launcher: Launcher, absent: frozenset[str] = frozenset()) -> definition.Host:
         """Return what the node offers a domain.

@@ -69,7 +69,7 @@ class Store:
         data = asdict(state)
         asked, thaw = data.pop("shutdown_at"), data.pop("thaw_at")
         further = data.pop("pod_interfaces")
-        # As an earlier version has it, with a key of their own for those of further networks.
+        # As an earlier version has it, with a key of their own for those of secondary networks.
         data["pod_interface"] = further.pop(POD_INTERFACE, None)
         if further:
             data["further_interfaces"] = list(further.values())

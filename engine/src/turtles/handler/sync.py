@@ -141,7 +141,7 @@ class Synchroniser:
             try:
                 return self._arrivals.follow(vmi, guest, self._launchers.find(vmi, guest))
             except GuestEnded as ended:
-                log.info("a guest can't come: %s", ended, extra={"vmi": str(guest)})
+                log.info("can't receive a guest: %s", ended, extra={"vmi": str(guest)})
                 return decision.LOOK_AGAIN
         if guest is not None:
             self._arrivals.forget(guest)

@@ -51,7 +51,7 @@ class Vsock:
                 sock=connection, ssl=self._context(), server_hostname="", ssl_handshake_timeout=_PATIENCE
             )
         except (OSError, ssl.SSLError) as error:
-            raise OperationFailed(500, f"no TLS with {address}:{port}: {error}") from error
+            raise OperationFailed(500, f"TLS handshake with {address}:{port} failed: {error}") from error
 
     def _context(self) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

@@ -48,7 +48,7 @@ class _Stream(io.RawIOBase):
             self._count += len(self._data)
             self.left -= len(self._data)
             if self.left < 0:
-                raise ImportRefused("the archive unpacks to more than there is room for; a larger claim is required")
+                raise ImportRefused("the unpacked archive doesn't fit on the claim; a larger claim is required")
         if self._end is not None and not self._data:
             data, self._end = self._end[: len(buffer)], self._end[len(buffer) :]
             # A header's size is a claim: nobody must be sent over 2^60 bytes that aren't there
@@ -71,7 +71,7 @@ class _Header(tarfile.TarInfo):
         except _HeaderError as error:
             if isinstance(error, _EndError):
                 raise
-            raise _ReadError("a header is damaged") from error
+            raise _ReadError("a header is corrupt") from error
 
 
 class Reader:
@@ -139,7 +139,7 @@ def _judged() -> Iterator[None]:
         yield
     except _DAMAGED as error:
         text = str(error) or type(error).__name__
-        raise ImportRefused(f"the archive is damaged: {text[:500]}") from error
+        raise ImportRefused(f"the archive is corrupt: {text[:500]}") from error
 
 
 @contextmanager

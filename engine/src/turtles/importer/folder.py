@@ -83,7 +83,7 @@ class Folder:
                 else:
                     self._file(parent, name, member, reader)
             except FileExistsError as error:
-                raise ImportRefused(f"the archive has {member.name!r} twice") from error
+                raise ImportRefused(f"the archive contains {member.name!r} twice") from error
 
     def _file(self, parent: int, name: str, member: tarfile.TarInfo, reader: Reader) -> None:
         if member.issparse():

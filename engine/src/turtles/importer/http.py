@@ -59,7 +59,7 @@ class Job:
     """What to import.
 
     :param checksum: ``algorithm:digits``, or empty.
-    :param scratch: a folder for what has to be stored, or None.
+    :param scratch: a folder for scratch data, or None.
     :param folder: where the files of an archive go, if the content is one and not a disk.
     """
 
@@ -159,7 +159,7 @@ class _Import:
             self._to_target(transfer, pieces, 0)
         else:
             if self._job.scratch is None:
-                raise ScratchNeeded(f"an image of the format {format_} has to be stored before it is converted")
+                raise ScratchNeeded(f"images in format {format_} have to be stored before conversion")
             self._progress.expect_conversion()
             with _Spool(_spool_path(self._job.scratch), self._limit) as spool:
                 self._store(transfer, pieces, spool, 0)
@@ -174,7 +174,7 @@ class _Import:
             # All of it has a checksum
             pass
         if not count:
-            raise ImportRefused(f"{self._job.request.url} is an archive without members")
+            raise ImportRefused(f"{self._job.request.url} is an empty archive")
         self._verify()
 
     def _continue(self, begun: Checkpoint) -> bool:
@@ -204,7 +204,7 @@ class _Import:
         while self._hash is not None and position < end:
             data = sink.read(min(_READ, end - position), position)
             if not data:
-                raise SourceChanged("what an earlier attempt wrote isn't there any more; it is read again")
+                raise SourceChanged("data of an earlier attempt is gone; starting over")
             self._hash.update(data)
             position += len(data)
 
@@ -250,7 +250,7 @@ class _Import:
         if self._hash.hexdigest() != wanted.lower():
             raise ImportRefused(
                 f"{self._job.request.url} has the {algorithm} checksum {self._hash.hexdigest()}, not {wanted}: it is "
-                "another file, or it was changed on its way"
+                "another file, or was altered in transit"
             )
 
     def _convert(self) -> None:

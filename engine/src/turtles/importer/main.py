@@ -37,19 +37,19 @@ def main(argv: list[str] | None = None) -> int:
 
     :param argv: arguments without the program's name; None takes the process's own.
     """
-    command = Command("virt-importer", "Brings the content of a DataVolume onto its claim.")
+    command = Command("virt-importer", "Writes the content of a DataVolume to its claim.")
     command.add_health()
     add = command.parser.add_argument
     add("source", choices=("http", "s3", "registry", "pulled", "digest", "clone", "snapshot", "upload", "blank"))
     add("--owner", default="", help="uid of the DataVolume, for metrics")
     add("--size", type=int, default=0, help="bytes of the disk")
     add("--block", action="store_true", help="the claim is a device")
-    add("--preallocate", action="store_true", help="reserve all of the disk's storage first")
+    add("--preallocate", action="store_true", help="preallocate the disk's storage")
     add("--url", default="", help="of the file on a server")
     add("--checksum", default="", help="its hash, as algorithm:digits")
     add("--archive", action="store_true", help="the file is an archive, of which the claim gets the files")
-    add("--header", action="append", default=[], help="further header of requests, as 'Name: value'")
-    add("--secret-headers", type=Path, action="append", default=[], metavar="DIR", help="files with further headers")
+    add("--header", action="append", default=[], help="additional request header, as 'Name: value'")
+    add("--secret-headers", type=Path, action="append", default=[], metavar="DIR", help="files with additional headers")
     add("--credentials", type=Path, metavar="DIR", help="files accessKeyId and secretKey")
     add("--authorities", type=Path, metavar="DIR", help="files with the authorities to trust, in PEM")
     add("--insecure", action="store_true", help="don't verify the server's certificate")
@@ -61,9 +61,9 @@ def main(argv: list[str] | None = None) -> int:
     add("--image-dir", type=Path, default=Path("/image"), metavar="DIR", help="default: %(default)s")
     add("--architecture", default="", help="of the container image, such as amd64 (default: this machine's)")
     add("--source-block", action="store_true", help="the claim to copy is a device")
-    add("--scratch", type=Path, metavar="DIR", help="folder for what has to be stored")
+    add("--scratch", type=Path, metavar="DIR", help="folder for scratch data")
     add("--identity", type=Path, default=Path("/identity"), metavar="DIR", help="of the upload server: %(default)s")
-    add("--timeout", type=int, default=86400, help="seconds that the import may take (default: %(default)s)")
+    add("--timeout", type=int, default=86400, help="time limit in seconds (default: %(default)s)")
     # A signal ends it at once: whatever it has written can be continued, or is written again.
     return command.run(lambda options: _run(command, options), argv, signals=False)
 
@@ -99,7 +99,7 @@ def _run(command: Command, options: argparse.Namespace) -> int:
 
 
 def _give_up(seconds: int) -> None:
-    raise ImportRefused(f"the import took longer than {seconds} seconds")
+    raise ImportRefused(f"the import did not finish within {seconds} seconds")
 
 
 def _serve(options: argparse.Namespace, progress: Progress, ready: threading.Event) -> None:

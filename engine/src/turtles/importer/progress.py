@@ -55,4 +55,4 @@ class Progress:
             if self.done is not None:
                 yield Sample(METRIC, {"ownerUID": self._owner}, round(100 * self.done, 2))
 
-        return Source((Description(METRIC, "How much of the import is done, in per cent.", COUNTER),), samples)
+        return Source((Description(METRIC, "Progress of the import in percent.", COUNTER),), samples)

@@ -128,12 +128,12 @@ class RegistryClient:
                 done(size)
                 if size > manifest.size + _SLACK:
                     raise ImportRefused(
-                        f"image {self._image.reference}: {self._image.registry} sends more than the manifest says"
+                        f"image {self._image.reference}: {self._image.registry} sends more than its manifest declares"
                     )
                 if size != seen:
                     seen, since = size, time.monotonic()
                 elif time.monotonic() - since > _PATIENCE:
-                    raise self._failed(f"{self._image.registry} stalls: nothing came for {_PATIENCE:.0f} s")
+                    raise self._failed(f"{self._image.registry} stalled: no data for {_PATIENCE:.0f} s")
             self._check(process, (self._folder / "errors").read_text(errors="replace"))
 
     def _source(self) -> str:
@@ -148,13 +148,13 @@ class RegistryClient:
             try:
                 process.wait(_ANSWER)
             except subprocess.TimeoutExpired as error:
-                words = f"{self._image.registry} did not say what the image is within {_ANSWER:.0f} s"
+                words = f"{self._image.registry} did not send the image's manifest within {_ANSWER:.0f} s"
                 raise self._failed(words) from error
             self._check(process, (self._folder / "errors").read_text(errors="replace"))
         raw = output.read_bytes()
         wanted = source.partition("@")[2]
         if wanted and digest_of(raw) != wanted:
-            raise self._failed(f"{self._image.registry} sent another manifest than {wanted}")
+            raise self._failed(f"{self._image.registry} sent a manifest other than {wanted}")
         return raw
 
     @contextmanager
@@ -188,9 +188,9 @@ class RegistryClient:
     def _failed(self, words: str) -> ImportFailed:
         remedy = next((remedy for pattern, remedy in _REMEDIES if re.search(pattern, words)), "")
         if remedy.endswith("secretRef") and self._image.credentials is not None:
-            remedy = "look at the credentials in the Secret of secretRef"
+            remedy = "check the credentials in the Secret of secretRef"
         if remedy.endswith("certConfigMap") and self._image.authorities is not None:
-            remedy = "look at the authorities in the ConfigMap of certConfigMap"
+            remedy = "check the CA certificates in the ConfigMap of certConfigMap"
         return ImportFailed(f"image {self._image.reference}: {words}{f'; {remedy}' if remedy else ''}")
 
     def _auth_file(self) -> Path:

@@ -88,10 +88,10 @@ class Transfer:
                     raise self._failure(why) from error
                 if self.version is None or not self.version.validator:
                     raise self._failure(
-                        f"{why} after {self.position} bytes, and the server names no version of the file (ETag or "
-                        "Last-Modified) by which the rest could be asked for"
+                        f"{why} after {self.position} bytes, and the server sends no version of the file (ETag or "
+                        "Last-Modified) with which the rest could be requested"
                     ) from error
-                log.warning("the transfer broke off: %s", why, extra={"position": self.position})
+                log.warning("the transfer was interrupted: %s", why, extra={"position": self.position})
                 self._sleep(min(_LONGEST_PAUSE, 2.0 ** (failures - 1)))
 
     def _failure(self, why: str) -> ImportFailed:
@@ -117,7 +117,7 @@ class Transfer:
                     raise self._too_large()
                 yield piece
             if self.version is not None and self.version.total not in (None, self.position):
-                raise urllib3.exceptions.ProtocolError(f"the connection ended after {self.position} bytes")
+                raise urllib3.exceptions.ProtocolError(f"the connection was closed after {self.position} bytes")
         finally:
             response.close()
 
@@ -133,21 +133,21 @@ class Transfer:
         version = _version(response)
         if self.version is None:
             if response.status == 206:
-                raise self._failure("the server sent a part of the file that wasn't asked for")
+                raise self._failure("the server sent a range that wasn't requested")
             self.version = version
             if version.total is not None and version.total > self._limit:
                 raise self._too_large()
             return 0
         same = version.validator == self.version.validator or not version.validator
         if not same or (version.total is not None and self.version.total not in (None, version.total)):
-            raise SourceChanged(f"{self._request.url} was changed while it was read; it is read again")
+            raise SourceChanged(f"{self._request.url} changed while it was being read; starting over")
         if response.status == 200:
             # The whole file again: it has no ranges, or it was changed and says so by this
             if not version.validator:
-                raise SourceChanged(f"{self._request.url} may have been changed while it was read; it is read again")
+                raise SourceChanged(f"{self._request.url} may have changed while it was being read; starting over")
             return self.position
         if _first_byte(response) != self.position:
-            raise self._failure("the server sent another part of the file than the one asked for")
+            raise self._failure("the server sent a different range than requested")
         return 0
 
     def _read(self, response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
@@ -157,7 +157,7 @@ class Transfer:
             yield piece
             if (passed := time.monotonic() - began) > self._patience:
                 if count < _SLOWEST * passed:
-                    raise urllib3.exceptions.ProtocolError(f"the server stalls: {count} bytes in {passed:.0f} s")
+                    raise urllib3.exceptions.ProtocolError(f"the server stalled: {count} bytes in {passed:.0f} s")
                 began, count = time.monotonic(), 0
 
     def _too_large(self) -> ImportRefused:

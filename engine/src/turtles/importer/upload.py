@@ -51,7 +51,7 @@ class Job:
     """What to import.
 
     :param identity: folder with tls.crt and tls.key, which the server shows, and ca.crt, by which it knows virt-api.
-    :param scratch: a folder for what has to be stored.
+    :param scratch: a folder for scratch data.
     :param timeout: seconds that an upload may take.
     :param port: to listen on; 0 takes a free one.
     """
@@ -140,11 +140,11 @@ class _Server:
             if not self._knows(stream.getpeercert(binary_form=True)):
                 upload.answer(403, "only virt-api may upload")
             elif upload.path not in (uploads.PATH, uploads.ASYNC_PATH):
-                upload.answer(404, f"there is no path {upload.path}")
+                upload.answer(404, f"unknown path {upload.path}")
             elif upload.method != "POST":
-                upload.answer(405, "an image is sent with POST")
+                upload.answer(405, "use POST to send an image")
             elif not self._busy.acquire(blocking=False):
-                upload.answer(503, "another upload into this claim is going on")
+                upload.answer(503, "another upload into this claim is in progress")
             else:
                 self._uploads.put(upload)
         except (OSError, h11.ProtocolError) as error:
@@ -227,7 +227,7 @@ class _Upload:
         try:
             return self._event()
         except (OSError, h11.RemoteProtocolError) as error:
-            raise Broken(f"{_NAME} broke off after {self.position} bytes") from error
+            raise Broken(f"{_NAME} was interrupted after {self.position} bytes") from error
 
     def _event(self) -> _Event:
         while (event := self._http.next_event()) is h11.NEED_DATA:

@@ -72,6 +72,13 @@ class Client(Transport):
         """
         return self.object("GET", resource.path(namespace, name, subresource))
 
+    def find(self, resource: Resource, namespace: str | None, name: str) -> Object | None:
+        """Return an object; None if there is none of that name."""
+        try:
+            return self.get(resource, namespace, name)
+        except NotFound:
+            return None
+
     def list(
         self,
         resource: Resource,

@@ -200,7 +200,7 @@ class Informer:
                 self._watch()
                 longest = _BACKOFF[1]
             except Gone:
-                log.info("the watch is too old, listing again", extra={"resource": self.resource.plural})
+                log.info("the watch expired, listing again", extra={"resource": self.resource.plural})
                 self._version = ""
                 longest = _BACKOFF[1]
             except Unavailable as error:

@@ -100,6 +100,13 @@ class Writer:
         operations = json_diff(seen, wanted, paths)
         return self.apply(cache, seen, operations) if operations else seen
 
+    def add(self, cache: Informer, wanted: Object) -> Object | None:
+        """Create an object; None if its name is taken, by what the cache doesn't have yet or by somebody else's."""
+        try:
+            return self.create(cache, wanted)
+        except AlreadyExists:
+            return None
+
     def delete(
         self,
         cache: Informer,

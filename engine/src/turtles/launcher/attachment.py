@@ -28,7 +28,7 @@ _BACKLOG = 16
 
 def main(argv: list[str]) -> int:
     """Hold a claim until a signal arrives; returns 1 if its disk can't be used."""
-    command = Command(f"virt-launcher {NAME}", "Holds a claim for a virtual machine that runs.", component=NAME)
+    command = Command(f"virt-launcher {NAME}", "Holds a claim for a running virtual machine.", component=NAME)
     add = command.parser.add_argument
     add("--volume", required=True, help="name of the machine's volume")
     add("--claim", required=True, help="name of the claim, for messages")

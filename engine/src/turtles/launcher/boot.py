@@ -4,10 +4,11 @@
 import os
 import stat
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from turtles.api import labels
+from turtles.api.objects import annotations_of
 from turtles.domain import paths
 from turtles.launcher.errors import LaunchError
 
@@ -22,19 +23,15 @@ def prepare(vmi: Mapping[str, Any], root: Path = Path("/")) -> None:
     """
     container = paths.images(vmi["spec"]).get(paths.KERNEL_IMAGE)
     if container is not None:
-        image_dir = _in_root(root, paths.container_disk_image_dir(paths.KERNEL_IMAGE))
+        image_dir = paths.in_root(root, paths.container_disk_image_dir(paths.KERNEL_IMAGE))
         for field, link in _FILES:
             if container.get(field):
-                _link(_in_root(root, link), _find(container["image"], image_dir, container[field]))
-    configuration = (vmi["metadata"].get("annotations") or {}).get(labels.IGNITION)
+                _link(paths.in_root(root, link), _find(container["image"], image_dir, container[field]))
+    configuration = annotations_of(vmi).get(labels.IGNITION)
     if configuration:
-        file = _in_root(root, paths.IGNITION)
+        file = paths.in_root(root, paths.IGNITION)
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(configuration)
-
-
-def _in_root(root: Path, path: PurePosixPath) -> Path:
-    return root / path.relative_to("/")
 
 
 def _find(image: str, image_dir: Path, path: str) -> Path:

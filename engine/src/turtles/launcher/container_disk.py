@@ -90,4 +90,4 @@ class Request:
         return answer
 
     def _in_root(self, path: PurePosixPath) -> Path:
-        return self._root / path.relative_to("/")
+        return paths.in_root(self._root, path)

@@ -7,7 +7,7 @@ Everything that can be known to go wrong is found before the first byte is writt
 import os
 import stat
 from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from turtles import images
@@ -42,22 +42,22 @@ def prepare(vmi: Mapping[str, Any], root: Path = Path("/"), hook: cloudinit.Hook
     backings = {v["name"]: found for v in volumes if (found := _backing(v, vmi, root)) is not None}
     needs = {v["name"]: need for v in volumes if (need := _need(v, vmi, root)) is not None}
     if needs:
-        _check_space(_in_root(root, paths.EPHEMERAL_DISKS_DIR), needs)
+        _check_space(paths.in_root(root, paths.EPHEMERAL_DISKS_DIR), needs)
     for volume in volumes:
         name = volume["name"]
         try:
             if name in backings:
-                images.create_overlay(_in_root(root, paths.overlay(name)), *backings[name])
+                images.create_overlay(paths.in_root(root, paths.overlay(name)), *backings[name])
             elif "emptyDisk" in volume:
-                images.create_empty(_in_root(root, paths.empty_disk(name)), _capacity(volume))
+                images.create_empty(paths.in_root(root, paths.empty_disk(name)), _capacity(volume))
             elif name in paths.block_volumes(vmi):
-                _check_device(name, _in_root(root, paths.claim_device(name)))
+                _check_device(name, paths.in_root(root, paths.claim_device(name)))
             elif "persistentVolumeClaim" in volume or "dataVolume" in volume:
                 prepare_claim(volume, _claim_size(name, vmi), root)
             elif any(kind in volume for kind in _CLOUD_INIT):
                 cloudinit.make_seed(volume, vmi, root, hook)
             elif "downwardMetrics" in volume:
-                MetricsDisk(_in_root(root, paths.metrics_disk(name)), vmi).create()
+                MetricsDisk(paths.in_root(root, paths.metrics_disk(name)), vmi).create()
             elif paths.files_source(volume) is not None:
                 files.make_image(volume, root)
         except (images.ImageError, OSError) as error:
@@ -80,12 +80,12 @@ def _backing(volume: Mapping[str, Any], vmi: Mapping[str, Any], root: Path) -> t
         return None
     name = volume["name"]
     block = name in paths.block_volumes(vmi)
-    disk = _in_root(root, paths.claim_device(name) if block else paths.claim_disk(name))
+    disk = paths.in_root(root, paths.claim_device(name) if block else paths.claim_disk(name))
     what = f"volume {name!r}: claim {paths.claim_of(volume)!r}"
     if block:
         _check_device(name, disk)
     elif not disk.is_file() or disk.is_symlink():
-        raise LaunchError(f"{what} has no disk.img; an ephemeral disk needs one to start from")
+        raise LaunchError(f"{what} has no disk.img; an ephemeral disk needs one as its backing file")
     try:
         with disk.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
@@ -95,20 +95,16 @@ def _backing(volume: Mapping[str, Any], vmi: Mapping[str, Any], root: Path) -> t
             f"give it to {QEMU_UID}:{QEMU_UID}"
         ) from error
     if not 0 < size <= images.MAX_VIRTUAL_SIZE:
-        raise LaunchError(f"{what} has a disk of {size} bytes, which isn't a disk's size")
+        raise LaunchError(f"{what} has a disk of {size} bytes, which is not a valid disk size")
     # What is on a claim is raw, whatever it looks like: a guest may have written it.
     return disk, images.Image("raw", size)
-
-
-def _in_root(root: Path, path: PurePosixPath) -> Path:
-    return root / path.relative_to("/")
 
 
 def _inspect_container_disk(volume: Mapping[str, Any], root: Path) -> tuple[Path, images.Image]:
     """Return the disk file of a containerDisk *volume* and what it is."""
     name, reference = volume["name"], volume["containerDisk"].get("image")
     disk = find_disk(
-        name, reference, _in_root(root, paths.container_disk_image_dir(name)), volume["containerDisk"].get("path")
+        name, reference, paths.in_root(root, paths.container_disk_image_dir(name)), volume["containerDisk"].get("path")
     )
     try:
         return disk, images.inspect(disk)
@@ -201,7 +197,7 @@ def prepare_claim(volume: Mapping[str, Any], requested: int | None, root: Path =
     """
     name = volume["name"]
     what = f"volume {name!r}: claim {paths.claim_of(volume)!r}"
-    directory, disk = _in_root(root, paths.claim_dir(name)), _in_root(root, paths.claim_disk(name))
+    directory, disk = paths.in_root(root, paths.claim_dir(name)), paths.in_root(root, paths.claim_disk(name))
     if not directory.is_dir():
         raise LaunchError(f"{what} is not mounted in the Pod ({directory} is missing)")
     try:
@@ -217,12 +213,12 @@ def prepare_claim(volume: Mapping[str, Any], requested: int | None, root: Path =
             )
         return
     if requested is None:
-        raise LaunchError(f"{what} has no disk.img, and its size isn't known yet; a new disk can't be created on it")
+        raise LaunchError(f"{what} has no disk.img, and no disk can be created because its size isn't known yet")
     free = _free(directory)
     if free < requested * (1 - CLAIM_TOLERANCE):
         raise LaunchError(
             f"{what} asks for a disk of {_mib(requested)}, but only {_mib(free)} are free on it, "
-            f"which is too little even with {CLAIM_TOLERANCE:.0%} tolerated"
+            f"which exceeds the tolerance of {CLAIM_TOLERANCE:.0%}"
         )
     size = min(requested, free) // _MIB * _MIB
     if size <= 0:

@@ -30,7 +30,7 @@ def read(volume: Mapping[str, Any], root: Path = Path("/")) -> dict[str, bytes]:
     :raises LaunchError: they are too many or too large, or an answer file is missing.
     :raises OSError: they can't be read.
     """
-    name, folder = volume["name"], root / paths.files_dir(volume).relative_to("/")
+    name, folder = volume["name"], paths.in_root(root, paths.files_dir(volume))
     if not folder.is_dir():
         raise LaunchError(f"volume {name!r} is not mounted in the Pod ({folder} is missing)")
     files: dict[str, bytes] = {}
@@ -58,7 +58,7 @@ def make_image(volume: Mapping[str, Any], root: Path = Path("/")) -> None:
     """
     source = paths.files_source(volume) or ""
     label = _SYSPREP_LABEL if source == "sysprep" else (volume[source] or {}).get("volumeLabel") or _LABEL
-    path = root / paths.files_image(volume["name"]).relative_to("/")
+    path = paths.in_root(root, paths.files_image(volume["name"]))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch(mode=0o600)  # it may hold passwords
     path.write_bytes(render_seed(label, read(volume, root)))

@@ -62,7 +62,7 @@ def main() -> int:
     except HookError as error:
         answer = {"error": str(error)}
     except MemoryError:
-        answer = {"error": "a hook sidecar answers with more than there is memory for"}
+        answer = {"error": "a hook sidecar's response exceeds the memory limit"}
     sys.stdout.write(json.dumps(answer))
     return 0
 
@@ -168,13 +168,13 @@ async def _info(path: Path) -> _Sidecar | None:
     except (ConnectionRefusedError, FileNotFoundError):
         return None
     except Exception as error:  # grpclib raises anything if what answers doesn't speak gRPC
-        raise HookError(f"{_of(sidecar)}: it does not say what it does: {_words(error)}") from error
+        raise HookError(f"{_of(sidecar)}: it does not report its hook points: {_words(error)}") from error
     sidecar.name = result.name
     version = next((each for each in hook_api.VERSIONS if each in result.versions), None)
     if version is None:
         raise HookError(
-            f"{_of(sidecar)}: it has the versions {', '.join(result.versions)[:_WORDS] or 'none'} of the hooks' API, "
-            f"but only {', '.join(hook_api.VERSIONS)} are known"
+            f"{_of(sidecar)}: it has the versions {', '.join(result.versions)[:_WORDS] or 'none'} of the hook API, "
+            f"but only {', '.join(hook_api.VERSIONS)} are supported"
         )
     sidecar.version = version
     sidecar.priorities = {point.name: point.priority for point in result.hookPoints}

@@ -85,7 +85,7 @@ async def _run(program: str, *arguments: str | bytes) -> bytes:
     """
     path = _find(program)
     if path is None:
-        raise GRPCError(Status.NOT_FOUND, f"there is no program {program}")
+        raise GRPCError(Status.NOT_FOUND, f"program {program} does not exist")
     try:
         process = await asyncio.create_subprocess_exec(path, *arguments, stdout=asyncio.subprocess.PIPE)
     except OSError as error:
@@ -120,7 +120,7 @@ def main(argv: list[str] | None = None, folder: Path = Path(paths.HOOKS_DIR)) ->
 
     :param folder: where the socket is opened (tests).
     """
-    parser = argparse.ArgumentParser(prog="virt-sidecar-shim", description="A hook sidecar that runs programs.")
+    parser = argparse.ArgumentParser(prog="virt-sidecar-shim", description="Hook sidecar that runs programs.")
     parser.add_argument("--version", choices=hook_api.VERSIONS, required=True, help="version of the hooks' API")
     options = parser.parse_args(argv)
     asyncio.run(_serve(options.version, folder))

@@ -130,7 +130,5 @@ def _command() -> Command:
         action="store_true",
         help="hand the serial console's output to the container guest-console-log",
     )
-    parser.add_argument(
-        "--hook-sidecars", type=int, default=0, help="number of containers that change what the machine is made of"
-    )
+    parser.add_argument("--hook-sidecars", type=int, default=0, help="number of hook sidecars")
     return command

@@ -25,6 +25,7 @@ from turtles.api.guests import QEMU_UID
 from turtles.command import Command
 from turtles.launcher.errors import LaunchError
 from turtles.launcher.libvirtd import LibvirtdError, warm_capability_cache
+from turtles.launcher.process import check
 from turtles.probe import kvm, node
 
 log = logging.getLogger(__name__)
@@ -71,9 +72,9 @@ def _become_launcher(folder: Path, kvm_works: bool) -> None:
         return
     os.chown(folder, QEMU_UID, QEMU_UID)
     scratch = Path(mkdtemp())
-    _check(_LIBC.unshare(_CLONE_NEWNS), "unshare")
-    _check(_LIBC.mount(None, b"/", None, _MS_REC | _MS_PRIVATE, None), "mount /")
-    _check(_LIBC.mount(b"tmpfs", os.fsencode(scratch), b"tmpfs", 0, b"mode=755"), f"mount {scratch}")
+    check(_LIBC.unshare(_CLONE_NEWNS), "unshare")
+    check(_LIBC.mount(None, b"/", None, _MS_REC | _MS_PRIVATE, None), "mount /")
+    check(_LIBC.mount(b"tmpfs", os.fsencode(scratch), b"tmpfs", 0, b"mode=755"), f"mount {scratch}")
     try:
         if _KVM_DEVICE.exists():
             twin, owner = scratch / "kvm", QEMU_UID if kvm_works else 0
@@ -108,13 +109,7 @@ def _append(file: Path, scratch: Path, line: str) -> None:
 
 
 def _put_over(source: Path, target: Path) -> None:
-    _check(_LIBC.mount(os.fsencode(source), os.fsencode(target), None, _MS_BIND, None), f"mount {target}")
-
-
-def _check(result: int, what: str) -> None:
-    if result:
-        number = ctypes.get_errno()
-        raise OSError(number, f"{what}: {os.strerror(number)}")
+    check(_LIBC.mount(os.fsencode(source), os.fsencode(target), None, _MS_BIND, None), f"mount {target}")
 
 
 def _ask_libvirt(folder: Path, kvm_works: bool) -> tuple[str, ...]:

@@ -13,7 +13,8 @@ _PR_CAP_AMBIENT_CLEAR_ALL = 4
 _CAPABILITY_VERSION_3 = 0x20080522
 
 
-def _check(result: int, what: str) -> None:
+def check(result: int, what: str) -> None:
+    """Raise the OSError of a system call of libc that failed; *what* is what it was to do."""
     if result:
         number = ctypes.get_errno()
         raise OSError(number, f"{what}: {os.strerror(number)}")
@@ -24,10 +25,10 @@ def drop_capabilities() -> None:
 
     :raises OSError: if the kernel refuses.
     """
-    _check(_LIBC.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0), "clearing ambient capabilities")
+    check(_LIBC.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0), "clearing ambient capabilities")
     header = ctypes.create_string_buffer(struct.pack("=Ii", _CAPABILITY_VERSION_3, 0))
     nothing = ctypes.create_string_buffer(24)
-    _check(_LIBC.capset(header, nothing), "dropping capabilities")
+    check(_LIBC.capset(header, nothing), "dropping capabilities")
 
 
 def become_reaper() -> None:
@@ -35,7 +36,7 @@ def become_reaper() -> None:
 
     :raises OSError: if the kernel refuses.
     """
-    _check(_LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "becoming the reaper of orphans")
+    check(_LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "becoming the reaper of orphans")
 
 
 def reap_automatically() -> None:

@@ -37,7 +37,7 @@ def wait_for_vmi(delivery: Delivery, is_ending: Callable[[], bool]) -> dict[str,
     def remind(waited: float, pause: float) -> None:
         if not vmi:
             log.warning(
-                "still waiting for the VirtualMachineInstance, which the node agent has not delivered within %d s: "
+                "no VirtualMachineInstance from the node agent after %d s, still waiting: "
                 "is virt-handler running on this node?",
                 waited,
             )

@@ -13,17 +13,17 @@ import json
 import logging
 from typing import Any
 
-from turtles.api.objects import Object, is_deleted, owner_reference
+from turtles.api.objects import Object, annotations_of, is_deleted, labels_of, owner_reference
 from turtles.kube.client import AlreadyExists, Client, NotFound
 from turtles.kube.informer import Informer, Key, key_of
 from turtles.kube.manager import Controller, Trigger, each
 from turtles.kube.writer import Writer
+from turtles.standalone.pods import has_ended
+from turtles.standalone.well_known import SERVICE_NAME, SKIP_MIRROR
 
 log = logging.getLogger(__name__)
 
-SERVICE_NAME = "kubernetes.io/service-name"
 MANAGED_BY = "endpointslice.kubernetes.io/managed-by"
-SKIP_MIRROR = "endpointslice.kubernetes.io/skip-mirror"
 HEADLESS = "service.kubernetes.io/headless"
 _CONTROLLER = "endpointslice-controller.k8s.io"
 _MIRROR = "endpointslicemirroring-controller.k8s.io"
@@ -37,7 +37,7 @@ _Ports = tuple[tuple[str, int, str], ...]
 def selects(service: Object, pod: Object) -> bool:
     """Say whether a Service's selector names a Pod."""
     selector = (service.get("spec") or {}).get("selector") or {}
-    labels = pod["metadata"].get("labels") or {}
+    labels = labels_of(pod)
     same = service["metadata"]["namespace"] == pod["metadata"]["namespace"]
     return bool(selector) and same and all(labels.get(key) == value for key, value in selector.items())
 
@@ -46,10 +46,6 @@ def ready(pod: Object) -> bool:
     """Say whether a Pod has the condition Ready."""
     conditions = (pod.get("status") or {}).get("conditions") or []
     return any(entry["type"] == "Ready" and entry["status"] == "True" for entry in conditions)
-
-
-def _has_ended(pod: Object) -> bool:
-    return (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
 
 
 def families_of(service: Object) -> list[str]:
@@ -114,7 +110,7 @@ def subsets(service: Object, pods: list[Object]) -> list[Object]:
     publish = bool(service["spec"].get("publishNotReadyAddresses"))
     headless = service["spec"].get("clusterIP") == "None"
     groups: dict[_Ports, tuple[list[Object], list[Object]]] = {}
-    living = {ip: pod for pod in pods if not _has_ended(pod) and (ip := address_of(pod, family))}
+    living = {ip: pod for pod in pods if not has_ended(pod) and (ip := address_of(pod, family))}
     for ip, pod in sorted(living.items(), key=lambda item: _address_key(item[0])):
         leaving = is_deleted(pod)
         ports = ports_of(service, pod)
@@ -153,7 +149,7 @@ def slices(service: Object, pods: list[Object]) -> list[Object]:
     groups: dict[_Ports, list[Object]] = {}
     for pod in pods:
         addresses = [address for family in families_of(service) if (address := address_of(pod, family))]
-        if _has_ended(pod) or not addresses:
+        if has_ended(pod) or not addresses:
             continue
         leaving, serving = is_deleted(pod), ready(pod)
         endpoint: Object = {
@@ -169,7 +165,7 @@ def slices(service: Object, pods: list[Object]) -> list[Object]:
     if not groups:
         groups[()] = []
     owner = owner_reference({"apiVersion": "v1", "kind": "Service", "metadata": service["metadata"]})
-    labels = dict(service["metadata"].get("labels") or {})
+    labels = dict(labels_of(service))
     if service["spec"].get("clusterIP") == "None":
         labels[HEADLESS] = ""
     return _sliced(service, owner, labels, _CONTROLLER, groups)
@@ -177,7 +173,7 @@ def slices(service: Object, pods: list[Object]) -> list[Object]:
 
 def mirrored(service: Object, endpoints: Object) -> list[Object]:
     """Return the EndpointSlices that say what hand-made Endpoints of a Service without selector say."""
-    if (endpoints["metadata"].get("labels") or {}).get(SKIP_MIRROR) == "true":
+    if labels_of(endpoints).get(SKIP_MIRROR) == "true":
         return []
     groups: dict[_Ports, list[Object]] = {}
     for subset in endpoints.get("subsets") or []:
@@ -192,7 +188,7 @@ def mirrored(service: Object, endpoints: Object) -> list[Object]:
                         endpoint[name] = address[name]
                 groups.setdefault(ports, []).append(endpoint)
     owner = owner_reference({"apiVersion": "v1", "kind": "Endpoints", "metadata": endpoints["metadata"]})
-    return _sliced(service, owner, dict(endpoints["metadata"].get("labels") or {}), _MIRROR, groups)
+    return _sliced(service, owner, dict(labels_of(endpoints)), _MIRROR, groups)
 
 
 def _sliced(
@@ -303,7 +299,7 @@ class EndpointsController:
         self._write_slices(f"{namespace}/{name}", wanted)
 
     def _write_endpoints(self, service: Object, endpoints: Object | None, wanted: list[Object]) -> None:
-        labels = dict(service["metadata"].get("labels") or {})
+        labels = dict(labels_of(service))
         labels.pop(HEADLESS, None)
         if service["spec"].get("clusterIP") == "None":
             labels[HEADLESS] = ""
@@ -316,7 +312,7 @@ class EndpointsController:
                 log.debug("the namespace is gone", extra={"service": metadata["name"]})
             return
         same = json.dumps(endpoints.get("subsets") or [], sort_keys=True) == json.dumps(wanted, sort_keys=True)
-        if same and (endpoints["metadata"].get("labels") or {}) == labels:
+        if same and labels_of(endpoints) == labels:
             return
         new = {**endpoints, "metadata": {**endpoints["metadata"], "labels": labels}, "subsets": wanted}
         self._writer.replace(self._endpoints, new)
@@ -338,7 +334,7 @@ class EndpointsController:
 
 
 def _is_ours(endpoint_slice: Object) -> bool:
-    return (endpoint_slice["metadata"].get("labels") or {}).get(MANAGED_BY) in (_CONTROLLER, _MIRROR)
+    return labels_of(endpoint_slice).get(MANAGED_BY) in (_CONTROLLER, _MIRROR)
 
 
 def _sliced_service(old: Object | None, new: Object | None) -> list[Key]:
@@ -358,7 +354,7 @@ def _service_of(obj: Object) -> str:
 
 def _by_others(endpoints: Object) -> bool:
     """Say whether Endpoints without Service are none of ours, such as those of leader elections of old."""
-    annotations = endpoints["metadata"].get("annotations") or {}
+    annotations = annotations_of(endpoints)
     return "control-plane.alpha.kubernetes.io/leader" in annotations
 
 

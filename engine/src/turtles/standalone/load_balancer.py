@@ -57,7 +57,7 @@ def allot(service: Object, others: Iterable[Object], pool: Iterable[Network]) ->
     by_version = {version: [network for network in pool if network.version == version] for version in families}
     if not any(by_version.values()):
         kind = f"IPv{families[0]} " if pool else ""
-        raise NoAddress(f"there are no {kind}addresses for load balancers: give some by turtles_external_addresses")
+        raise NoAddress(f"there are no {kind}addresses for load balancers: set turtles_external_addresses")
     taken: dict[str, set[tuple[str, int]]] = {}
     for other in others:
         if key_of(other) != key_of(service):
@@ -65,7 +65,7 @@ def allot(service: Object, others: Iterable[Object], pool: Iterable[Network]) ->
                 taken.setdefault(address, set()).update(ports(other))
     asked = service["spec"].get("loadBalancerIP")
     if asked and not any(_is_in(asked, networks) for networks in by_version.values()):
-        raise NoAddress(f"spec.loadBalancerIP {asked} is none of turtles_external_addresses")
+        raise NoAddress(f"spec.loadBalancerIP {asked} is not one of turtles_external_addresses")
     if asked:
         by_version = {version: networks for version, networks in by_version.items() if _is_in(asked, networks)}
     addresses = []

@@ -6,11 +6,12 @@
 
 import logging
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from fractions import Fraction
 
-from turtles.api.objects import Object
+from turtles.api.objects import Object, annotations_of, labels_of
 from turtles.api.quantity import parse
+from turtles.api.times import now
 from turtles.kube.client import Client, Conflict, NotFound
 from turtles.kube.events import Recorder
 from turtles.kube.informer import Informer, Key, key_of
@@ -19,11 +20,11 @@ from turtles.kube.resources import POD
 from turtles.kube.writer import Writer
 from turtles.log import about
 from turtles.standalone import binding
-from turtles.standalone.times import now
+from turtles.standalone.pods import has_ended
+from turtles.standalone.well_known import DEFAULT_CLASS, NOT_READY, SELECTED_NODE
 
 log = logging.getLogger(__name__)
 
-SELECTED_NODE = "volume.kubernetes.io/selected-node"
 _NAME = "default-scheduler"
 
 
@@ -43,7 +44,7 @@ def unfit(pod: Object, node: Object, others: Iterable[Object]) -> list[str]:
         return ["node(s) were unschedulable"]
     taints = list(node_spec.get("taints") or [])
     if not _ready(node):
-        taints.append({"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"})
+        taints.append({"key": NOT_READY, "effect": "NoSchedule"})
     for taint in taints:
         if taint.get("effect") != "PreferNoSchedule" and not tolerates(spec, taint):
             return [f"node(s) had untolerated taint {{{taint['key']}: {taint.get('value', '')}}}"]
@@ -109,7 +110,7 @@ def tolerates(spec: Object, taint: Object) -> bool:
 
 def matches_node(spec: Object, node: Object) -> bool:
     """Say whether nodeSelector and the required node affinity allow a node."""
-    labels = node["metadata"].get("labels") or {}
+    labels = labels_of(node)
     if any(labels.get(key) != value for key, value in (spec.get("nodeSelector") or {}).items()):
         return False
     affinity = ((spec.get("affinity") or {}).get("nodeAffinity") or {}).get(
@@ -120,7 +121,7 @@ def matches_node(spec: Object, node: Object) -> bool:
 
 def matches_terms(selector: Object, node: Object) -> bool:
     """Say whether a node matches one of the terms of a NodeSelector; a term without any expression matches nothing."""
-    labels = node["metadata"].get("labels") or {}
+    labels = labels_of(node)
     fields = {"metadata.name": node["metadata"]["name"]}
     for term in selector.get("nodeSelectorTerms") or []:
         expressions = [(labels, entry) for entry in term.get("matchExpressions") or []]
@@ -130,7 +131,7 @@ def matches_terms(selector: Object, node: Object) -> bool:
     return False
 
 
-def _matches(labels: dict[str, str], requirement: Object) -> bool:
+def _matches(labels: Mapping[str, str], requirement: Object) -> bool:
     have, values = labels.get(requirement["key"]), requirement.get("values") or []
     operator = requirement["operator"]
     if operator == "Exists":
@@ -192,13 +193,8 @@ def choose(pod: Object, nodes: list[Object], on_node: dict[str, list[Object]]) -
 
 def is_default(storage_class: Object) -> bool:
     """Say whether a StorageClass serves claims that name none."""
-    annotations = storage_class["metadata"].get("annotations") or {}
-    return bool(annotations.get("storageclass.kubernetes.io/is-default-class") == "true")
-
-
-def finished(pod: Object) -> bool:
-    """Say whether a Pod needs nothing any more."""
-    return (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
+    annotations = annotations_of(storage_class)
+    return bool(annotations.get(DEFAULT_CLASS) == "true")
 
 
 class Scheduler:
@@ -228,7 +224,7 @@ class Scheduler:
     def _for_pod(self, old: Object | None, new: Object | None) -> list[Key]:
         if new is not None and not new["spec"].get("nodeName"):
             return [key_of(new)]
-        return self._unbound() if new is None or finished(new) else []
+        return self._unbound() if new is None or has_ended(new) else []
 
     def _unbound(self, *_: Object | None) -> list[Key]:
         return [key_of(pod) for pod in self._pods.list() if not pod["spec"].get("nodeName")]
@@ -236,7 +232,7 @@ class Scheduler:
     def reconcile(self, key: Key) -> None:
         """Try to bind one Pod."""
         pod = self._pods.get(*key)
-        if pod is None or pod["spec"].get("nodeName") or pod["metadata"].get("deletionTimestamp") or finished(pod):
+        if pod is None or pod["spec"].get("nodeName") or pod["metadata"].get("deletionTimestamp") or has_ended(pod):
             return
         spec, uid = pod["spec"], pod["metadata"]["uid"]
         if uid in self._assumed or spec.get("schedulerName") not in (None, "", _NAME) or spec.get("schedulingGates"):
@@ -253,7 +249,7 @@ class Scheduler:
             if not (claim.get("spec") or {}).get("volumeName") or (claim.get("status") or {}).get("phase") != "Bound"
         ]
         for claim in waiting:
-            if (claim["metadata"].get("annotations") or {}).get(SELECTED_NODE) != node:
+            if annotations_of(claim).get(SELECTED_NODE) != node:
                 patch = {"metadata": {"annotations": {SELECTED_NODE: node}}}
                 self._writer.patch(self._claims, claim, patch, unchanged=False)
         if waiting:
@@ -298,7 +294,7 @@ class Scheduler:
             elif uid in self._assumed:
                 node = self._assumed[uid][0]
             alive.add(uid)
-            if node and not finished(pod):
+            if node and not has_ended(pod):
                 by_node.setdefault(node, []).append(pod)
         for uid in set(self._assumed) - alive:
             del self._assumed[uid]

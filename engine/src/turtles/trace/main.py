@@ -25,14 +25,14 @@ class NothingFound(Exception):
 
 def main(argv: list[str] | None = None) -> int:
     """Print the steps of a machine's latest start; exit code 1 if there is nothing to print, 2 for wrong options."""
-    command = Tool("virt-trace", "Shows what all components did for a virtual machine, and when, from their logs.")
+    command = Tool("virt-trace", "Shows from the components' logs what they did for a virtual machine, and when.")
     command.add_kubeconfig()
     add = command.parser.add_argument
     add("name", help="of the VirtualMachine or VirtualMachineInstance")
     add("-n", "--namespace", default="default", help="its namespace (default: %(default)s)")
-    add("--all", action="store_true", help="everything that is logged about it, not only its latest start")
+    add("--all", action="store_true", help="everything logged about it, not only its latest start")
     add("--json", action="store_true", help="print JSON instead of a table")
-    add("--picture", type=Path, metavar="FILE", help="draw it too, as SVG")
+    add("--picture", type=Path, metavar="FILE", help="also draw it, as SVG")
     where = command.parser.add_mutually_exclusive_group()
     where.add_argument("--instance", metavar="NAME", help="of an engine without Kubernetes on this machine")
     where.add_argument(
@@ -50,7 +50,7 @@ def _trace(options: argparse.Namespace) -> str:
         steps = latest_start(steps)
     if not steps:
         raise NothingFound(
-            f"no log has a start of {options.namespace}/{options.name}: check the name and --namespace; logs are "
+            f"no start is logged for {options.namespace}/{options.name}: check the name and --namespace; logs are "
             "rotated, and those of Pods end with them"
         )
     if options.picture is not None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from turtles.api import node_server
-from turtles.api.conditions import get_condition
+from turtles.api.conditions import condition_of
 from turtles.api.configuration import ClusterConfiguration
 from turtles.api.feature_gates import ENCRYPTION_SEV
 from turtles.api.kinds.vmi import VMI as VMI_KIND
@@ -85,7 +85,7 @@ class Attestation:
         if phase_of(vmi) != RUNNING:
             raise conflict(VMI_KIND, name, VMI_NOT_RUNNING)
         _check_asked_for(vmi, name)
-        if get_condition(get(vmi, "status", "conditions"), "Paused") is None:
+        if condition_of(vmi, "Paused") is None:
             raise conflict(VMI_KIND, name, "VMI is not paused")
         return vmi
 

@@ -17,13 +17,13 @@ from typing import Any
 from urllib.parse import unquote
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from turtles.api.kind import SUBRESOURCES_GROUP
 from turtles.kube.client import Client
 from turtles.kube.resources import SUBJECTACCESSREVIEW
+from turtles.pki import is_issued_by
 from turtles.virt_api.names import AUTHENTICATION_CONFIGMAP as CONFIGMAP
 from turtles.virt_api.names import AUTHENTICATION_NAMESPACE as NAMESPACE
 
@@ -83,7 +83,7 @@ class FrontProxy:
         if not der:
             return False
         certificate = x509.load_der_x509_certificate(der)
-        if not any(_issued_by(certificate, authority) for authority in self.authorities):
+        if not any(is_issued_by(certificate, authority) for authority in self.authorities):
             return False
         names = {str(attribute.value) for attribute in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)}
         return not self.allowed_names or bool(names & self.allowed_names)
@@ -144,14 +144,6 @@ def may(
     }
     answer = client.create(SUBJECTACCESSREVIEW, review)
     return bool((answer.get("status") or {}).get("allowed"))
-
-
-def _issued_by(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
-    try:
-        certificate.verify_directly_issued_by(authority)
-    except (ValueError, TypeError, InvalidSignature):
-        return False
-    return True
 
 
 def _names(data: Mapping[str, Any], key: str, default: tuple[str, ...]) -> tuple[str, ...]:

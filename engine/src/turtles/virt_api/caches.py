@@ -31,5 +31,5 @@ class Caches:
         """
         cache = self._caches[kind]
         if not cache.synced:
-            raise Failure(503, f"virt-api has not read the {kind}s yet; try again")
+            raise Failure(503, f"virt-api has not loaded the {kind}s yet; try again")
         return cache.list(namespace)

@@ -132,10 +132,7 @@ def ensure(
     wanted = sorted(set(names))
     while True:
         moment = now or datetime.now(UTC)
-        try:
-            secret = client.get(SECRET, namespace, CERTIFICATES_SECRET)
-        except NotFound:
-            secret = None
+        secret = client.find(SECRET, namespace, CERTIFICATES_SECRET)
         certificates = Certificates.from_secret(secret)
         if certificates is not None and certificates.usable(wanted, moment, rotation):
             return certificates

@@ -13,8 +13,9 @@ from turtles.api.kind import CREATE, DELETE, Missing
 from turtles.api.kinds.cdi import BLOCK, ERROR
 from turtles.api.language import DUPLICATE, INVALID, NOT_FOUND, NOT_SUPPORTED, Cause
 from turtles.api.objects import Object, get
+from turtles.api.phases import phase_of
 from turtles.kube import copy_rights
-from turtles.kube.client import Client, NotFound
+from turtles.kube.client import Client
 from turtles.kube.kubevirt import DATA_VOLUME, KUBEVIRT, VM, VMI
 from turtles.kube.lookup import Lookup
 from turtles.kube.resources import PVC
@@ -45,7 +46,7 @@ class CDICheck:
     def __call__(self, request: Object) -> list[Cause]:
         """Return what is wrong with deleting a CDI object."""
         cdi = request.get("oldObject") if request.get("operation") == DELETE else None
-        is_in_force = get(cdi, "status", "phase") not in (None, "", ERROR)
+        is_in_force = phase_of(cdi) not in (None, "", ERROR)
         if not is_in_force or get(cdi, "spec", "uninstallStrategy") != BLOCK:
             return []
         if not self._client.list(DATA_VOLUME, limit=500)["items"]:
@@ -97,11 +98,7 @@ class DataVolumeCheck:
         return causes or self._of_source(obj, namespace, request.get("userInfo") or {}, may_be_missing=is_filled)
 
     def _of_claim(self, namespace: str, name: str | None) -> list[Cause]:
-        if not name:
-            return []
-        try:
-            self._client.get(PVC, namespace, name)
-        except NotFound:
+        if not name or self._client.find(PVC, namespace, name) is None:
             return []
         return [Cause(DUPLICATE, f"Destination PVC {namespace}/{name} already exists", "DataVolume.Name")]
 
@@ -130,7 +127,7 @@ class DataVolumeCheck:
             return Cause(NOT_FOUND, message, "spec.sourceRef")
         except data_sources.Unresolved as error:
             return Cause(INVALID, f"SourceRef {data_sources.KIND}/{namespace}/{name}: {error}", "spec.sourceRef")
-        message = f"SourceRef {data_sources.KIND}/{namespace}/{name} has just been changed; try again"
+        message = f"SourceRef {data_sources.KIND}/{namespace}/{name} changed in the meantime; try again"
         return Cause(INVALID, message, "spec.sourceRef")
 
 
@@ -150,12 +147,12 @@ class KubeVirtCheck:
     def _place(self, request: Object) -> list[Cause]:
         namespace = request.get("namespace")
         if namespace != self._namespace:
-            message = f"a KubeVirt object belongs in the engine's namespace {self._namespace}, not in {namespace}"
+            message = f"the KubeVirt object must be in the engine's namespace {self._namespace}, not in {namespace}"
             return [Cause(INVALID, message, "metadata.namespace")]
         for kubevirt in self._client.list(KUBEVIRT, self._namespace)["items"]:
             name = kubevirt["metadata"]["name"]
             if name != request.get("name"):
-                message = f"KubeVirt object {self._namespace}/{name} already exists; change that one"
+                message = f"KubeVirt object {self._namespace}/{name} already exists; change it instead"
                 return [Cause(DUPLICATE, message, "metadata.name")]
         return []
 

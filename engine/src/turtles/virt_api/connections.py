@@ -24,8 +24,8 @@ _LAST = "kubevirt_vmi_last_api_connection_timestamp_seconds"
 _REMEMBERED = 10_000
 
 _DESCRIPTIONS = (
-    *(Description(name, f"Users who are connected to {stream} of a guest.") for stream, name in _ACTIVE.items()),
-    Description(_LAST, "When a user last connected to a guest."),
+    *(Description(name, f"Number of active connections to {stream} of a guest.") for stream, name in _ACTIVE.items()),
+    Description(_LAST, "Time of the last connection to a guest."),
 )
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

@@ -19,8 +19,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from turtles.api import labels
-from turtles.api.conditions import get_condition, is_true
-from turtles.api.objects import Object
+from turtles.api.conditions import condition_of, has_condition
+from turtles.api.objects import Object, labels_of
 from turtles.api.phases import is_final
 from turtles.kube.client import JSON, ApiError, Client, Invalid, NotFound
 from turtles.kube.events import Recorder
@@ -49,14 +49,13 @@ class EvictionReview:
             return self._review(namespace, name, dry_run=bool(request.get("dryRun")))
         except ApiError as error:
             # Better kept a while longer than lost
-            return _denied(f"can't determine which machine owns Pod {namespace}/{name} is: {error.message}")
+            return _denied(f"can't determine which machine owns Pod {namespace}/{name}: {error.message}")
 
     def _review(self, namespace: str, name: str, *, dry_run: bool) -> Object:
-        try:
-            pod = self._client.get(POD, namespace, name)
-        except NotFound:
+        pod = self._client.find(POD, namespace, name)
+        if pod is None:
             return dict(_ALLOWED)
-        app = (pod["metadata"].get("labels") or {}).get(labels.APP)
+        app = labels_of(pod).get(labels.APP)
         if app == labels.APP_HOTPLUG_DISK:
             return self._judge_attachment(pod)
         vmi = self._vmi_of(pod) if app == labels.APP_LAUNCHER else None
@@ -66,10 +65,8 @@ class EvictionReview:
         """Keep the volumes of a guest that runs: they leave the node along with it."""
         metadata = attachment["metadata"]
         owners = metadata.get("ownerReferences") or ()
-        try:
-            vmi = self._vmi_of(self._client.get(POD, metadata["namespace"], owners[0]["name"])) if owners else None
-        except NotFound:
-            vmi = None
+        launcher = self._client.find(POD, metadata["namespace"], owners[0]["name"]) if owners else None
+        vmi = self._vmi_of(launcher) if launcher else None
         if vmi is None:
             return dict(_ALLOWED)
         return _denied(
@@ -82,13 +79,9 @@ class EvictionReview:
         of_pod = pod["metadata"]
         if is_final(pod) or (of_pod.get("labels") or {}).get(labels.APP) != labels.APP_LAUNCHER:
             return None
-        try:
-            vmi = self._client.get(
-                VMI, of_pod["namespace"], (of_pod.get("annotations") or {}).get(labels.DOMAIN) or "-"
-            )
-        except NotFound:
-            return None
-        if not _has_guest(vmi, of_pod):
+        name = (of_pod.get("annotations") or {}).get(labels.DOMAIN)
+        vmi = self._client.find(VMI, of_pod["namespace"], name) if name else None
+        if vmi is None or not _has_guest(vmi, of_pod):
             # One that a guest left, or is on its way to: that migration fails, and the guest stays where it is
             return None
         return vmi if vmi["metadata"]["uid"] == of_pod["labels"].get(labels.CREATED_BY) else None
@@ -97,7 +90,7 @@ class EvictionReview:
         strategy = vmi["spec"].get("evictionStrategy")
         name = f"{vmi['metadata']['namespace']}/{vmi['metadata']['name']}"
         migrates = strategy in ("LiveMigrate", "LiveMigrateIfPossible")
-        if migrates and is_true((vmi.get("status") or {}).get("conditions"), "LiveMigratable"):
+        if migrates and has_condition(vmi, "LiveMigratable"):
             if not dry_run:
                 self._mark(vmi, f"Pod {pod} has to leave node {{node}}: its guest is migrated to another node")
             return _evacuation(vmi, name)
@@ -154,7 +147,7 @@ def _has_guest(vmi: Mapping[str, Any], of_pod: Mapping[str, Any]) -> bool:
 
 
 def _why_not(vmi: Mapping[str, Any]) -> str:
-    condition = get_condition((vmi.get("status") or {}).get("conditions"), "LiveMigratable") or {}
+    condition = condition_of(vmi, "LiveMigratable") or {}
     return str(condition.get("message") or "its guest has not been started yet")
 
 

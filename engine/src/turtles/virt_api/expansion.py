@@ -12,14 +12,13 @@ from turtles.api.configuration import ClusterConfiguration
 from turtles.api.kind import Missing
 from turtles.api.kinds.instancetype.expansion import Unexpandable, expand
 from turtles.api.kinds.instancetype.matchers import Find
-from turtles.api.kinds.vm import VM as VM_KIND
 from turtles.api.kinds.vm import VM_SPEC
 from turtles.api.language import INVALID, REQUIRED, Cause
 from turtles.api.objects import Object, get
 from turtles.api.rules import check_metadata, schema_causes
-from turtles.kube.client import Client, NotFound
-from turtles.kube.kubevirt import VM
-from turtles.virt_api.status import Failure, not_found
+from turtles.kube.client import Client
+from turtles.virt_api.instances import fetch_machine
+from turtles.virt_api.status import Failure
 
 
 class Expansion:
@@ -36,10 +35,7 @@ class Expansion:
 
     def stored(self, namespace: str, name: str, options: Object) -> Object:
         """Return a VirtualMachine of the API, expanded."""
-        try:
-            vm = self._client.get(VM, namespace, name)
-        except NotFound:
-            raise not_found(VM_KIND, name) from None
+        vm = fetch_machine(self._client, namespace, name)
         try:
             return self._expand(vm)
         except (Missing, Unexpandable) as error:

@@ -15,8 +15,9 @@ import aiohttp
 from aiohttp import hdrs, web
 
 from turtles.api import exports
-from turtles.api.objects import Object, controller_of, get
-from turtles.kube.client import Client, NotFound
+from turtles.api.objects import Object, own
+from turtles.api.phases import phase_of
+from turtles.kube.client import Client
 from turtles.kube.kubevirt import EXPORT
 from turtles.kube.resources import POD
 from turtles.virt_api.nodes import Nodes
@@ -67,17 +68,12 @@ class ExportProxy:
 
     def _look(self, namespace: str, name: str) -> tuple[Object, ssl.SSLContext]:
         called = f"{exports.KIND} {namespace}/{name}"
-        try:
-            export = self._client.get(EXPORT, namespace, name)
-        except NotFound:
-            raise Failure(404, f"{called} not found") from None
-        try:
-            pod = self._client.get(POD, namespace, exports.name_of(export))
-        except NotFound:
-            pod = {"metadata": {}}
-        is_own = (controller_of(pod) or {}).get("uid") == export["metadata"]["uid"]
-        certificate = certificate_of(pod, exports.CERTIFICATE) if is_own else None
-        if certificate is None or get(export, "status", "phase") != exports.READY:
+        export = self._client.find(EXPORT, namespace, name)
+        if export is None:
+            raise Failure(404, f"{called} not found")
+        pod = own(export, self._client.find(POD, namespace, exports.name_of(export)))
+        certificate = certificate_of(pod, exports.CERTIFICATE) if pod is not None else None
+        if pod is None or certificate is None or phase_of(export) != exports.READY:
             raise Failure(503, f"{called} is not ready: its status says why")
         return pod, context_of(self._nodes, certificate, f"the server of {called}")
 
@@ -101,9 +97,9 @@ class ExportProxy:
                     await answer.write_eof()
                 return answer
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            log.warning("a download broke off: %r", error, extra={"pod": pod["metadata"]["name"]})
+            log.warning("a download was interrupted: %r", error, extra={"pod": pod["metadata"]["name"]})
             if answer is None:
-                raise Failure(503, f"the export server doesn't answer ({error}); try again") from error
+                raise Failure(503, f"the export server isn't responding ({error}); try again") from error
             # Without its proper end, so that nobody takes it for all that there is
             if request.transport is not None:
                 request.transport.abort()

@@ -18,9 +18,9 @@ from turtles.api.configuration import DEFAULT, ClusterConfiguration
 from turtles.api.kind import Kind
 from turtles.api.kinds.vm import VM as VM_KIND
 from turtles.api.kinds.vmi import VMI as VMI_KIND
-from turtles.api.objects import Object, controller_of, get
+from turtles.api.objects import Object, controller_of, get, is_controlled_by
 from turtles.api.phases import RUNNING, phase_of
-from turtles.kube.client import MERGE, ApiError, Client, Conflict, NotFound
+from turtles.kube.client import MERGE, ApiError, Client, Conflict
 from turtles.kube.kubevirt import VM, VMI
 from turtles.virt_api import volumes
 from turtles.virt_api.nodes import Nodes
@@ -60,10 +60,21 @@ def fetch(client: Client, namespace: str, name: str) -> Object:
 
     :raises Failure: there is none.
     """
-    try:
-        return client.get(VMI, namespace, name)
-    except NotFound:
-        raise not_found(VMI_KIND, name) from None
+    vmi = client.find(VMI, namespace, name)
+    if vmi is None:
+        raise not_found(VMI_KIND, name)
+    return vmi
+
+
+def fetch_machine(client: Client, namespace: str, name: str) -> Object:
+    """Return a VirtualMachine.
+
+    :raises Failure: there is none.
+    """
+    vm = client.find(VM, namespace, name)
+    if vm is None:
+        raise not_found(VM_KIND, name)
+    return vm
 
 
 def instance_of(client: Client, namespace: str, name: str) -> Object:
@@ -71,12 +82,9 @@ def instance_of(client: Client, namespace: str, name: str) -> Object:
 
     :raises Failure: there is no such VirtualMachine, or it has no instance.
     """
-    try:
-        vm = client.get(VM, namespace, name)
-    except NotFound:
-        raise not_found(VM_KIND, name) from None
+    vm = fetch_machine(client, namespace, name)
     vmi = fetch(client, namespace, name)
-    if (controller_of(vmi) or {}).get("uid") != vm["metadata"]["uid"]:
+    if not is_controlled_by(vmi, vm):
         raise not_found(VMI_KIND, name)
     return vmi
 
@@ -202,10 +210,7 @@ class Instances:
         owner = controller_of(vmi)
         if owner is None or owner.get("kind") != VM.kind:
             return None
-        try:
-            return self._client.get(VM, vmi["metadata"]["namespace"], owner["name"])
-        except NotFound:
-            return None
+        return self._client.find(VM, vmi["metadata"]["namespace"], owner["name"])
 
     def cancel_evacuation(self, namespace: str, name: str, options: Object) -> None:
         """Let a VMI stay on a node that it was to leave."""
@@ -275,6 +280,6 @@ def _unfreeze_timeout(options: Object) -> float:
     except durations.DurationError as error:
         raise Failure(400, f"Can not unmarshal Request body to struct, error: unfreezeTimeout: {error}") from None
     if seconds < 0:
-        message = f"unfreezeTimeout must not be negative, but is {value}; 0s means until file systems are unfrozen"
+        message = f"unfreezeTimeout must not be negative, but is {value}; 0s means no time limit"
         raise Failure(400, message)
     return seconds

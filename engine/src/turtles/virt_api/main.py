@@ -64,7 +64,7 @@ def _command() -> Command:
     add(
         "--cluster",
         metavar="FILE",
-        help="with manifests: also what runs the components on a Kubernetes cluster, from this JSON file (-: standard "
+        help="with manifests: also the workloads for a Kubernetes cluster, from this JSON file (-: standard "
         "input) with engineImage, launcherImage and other values",
     )
     add("--pod-name", help="name of this Pod, if it is a replica of the Deployment virt-api")

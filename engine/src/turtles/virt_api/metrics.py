@@ -23,5 +23,5 @@ def of_creations(created: Mapping[tuple[str, str], int], pod: str) -> Source:
             if kind == VM.kind:
                 yield Sample(_CREATED, {"namespace": namespace, "virt_api_pod": pod}, float(count))
 
-    doc = "The number of VMs that were created, by namespace and virt-api Pod, since it started."
+    doc = "Number of VMs created since start, by namespace and virt-api Pod."
     return Source((Description(_CREATED, doc, COUNTER),), samples)

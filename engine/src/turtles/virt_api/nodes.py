@@ -20,7 +20,7 @@ from turtles.api import labels, node_server
 from turtles.api.configuration import Rotation
 from turtles.api.kinds.vmi import VMI as VMI_KIND
 from turtles.api.node_server import Endpoint
-from turtles.api.objects import Object
+from turtles.api.objects import Object, annotations_of
 from turtles.api.phases import RUNNING, SCHEDULED, phase_of
 from turtles.kube.client import Client, NotFound
 from turtles.kube.resources import NODE
@@ -117,16 +117,16 @@ class Nodes:
         name = vmi["status"].get("nodeName") or ""
         try:
             node = self._client.get(NODE, None, name)
-            return Endpoint.from_annotation((node["metadata"].get("annotations") or {})[labels.NODE_SERVER])
+            return Endpoint.from_annotation(annotations_of(node)[labels.NODE_SERVER])
         except (NotFound, KeyError, ValueError):
-            message = f"node {name!r} has no virt-handler that takes requests (annotation {labels.NODE_SERVER})"
+            message = f"node {name!r} has no virt-handler that accepts requests (annotation {labels.NODE_SERVER})"
             raise Failure(503, message, VMI_KIND, vmi["metadata"]["name"]) from None
 
     def _context(self, server: Endpoint) -> ssl.SSLContext:
         try:
             return self.client_context(server.certificate)
         except ssl.SSLError as error:
-            raise Failure(503, f"the virt-handler at {server.host} has a certificate that can't be read") from error
+            raise Failure(503, f"the virt-handler at {server.host} has an unreadable certificate") from error
 
     def client_context(self, certificate: str) -> ssl.SSLContext:
         """Return a TLS context that identifies virt-api to a server of the engine's.

@@ -21,10 +21,9 @@ from turtles.api.kinds.vm import VM as VM_KIND
 from turtles.api.kinds.vmi import VMI as VMI_KIND
 from turtles.api.language import BOOLEAN, Cause, Struct, field
 from turtles.api.objects import Object, get
-from turtles.kube.client import Client, NotFound
-from turtles.kube.kubevirt import VM
-from turtles.virt_api.instances import fetch, instance_of
-from turtles.virt_api.status import Failure, not_found
+from turtles.kube.client import Client
+from turtles.virt_api.instances import fetch, fetch_machine, instance_of
+from turtles.virt_api.status import Failure
 
 #: Label of a node, and its values.
 DEPENDENCY = "kubevirt.io/dependency-type"
@@ -54,8 +53,8 @@ _REFERENCES = ("secretRef", "networkDataSecretRef")
 _NO_GATE = "ObjectGraph feature gate not enabled: Unable to return object graph."
 _OPTIONS = Struct(
     "KubeVirt's ObjectGraphOptions.",
-    field("includeOptionalNodes", BOOLEAN, "Whether objects count without which the machine works as well."),
-    field("labelSelector", LABEL_SELECTOR, "Which labels nodes have to have."),
+    field("includeOptionalNodes", BOOLEAN, "Whether to include optional objects."),
+    field("labelSelector", LABEL_SELECTOR, "Labels that the nodes must have."),
 )
 
 
@@ -194,10 +193,7 @@ class ObjectGraphs:
     def of_vm(self, namespace: str, name: str, options: Object) -> Object:
         """Return the objects that a VirtualMachine consists of and needs."""
         self._check(name, VM_KIND)
-        try:
-            vm = self._client.get(VM, namespace, name)
-        except NotFound:
-            raise not_found(VM_KIND, name) from None
+        vm = fetch_machine(self._client, namespace, name)
         try:
             vmi = instance_of(self._client, namespace, name)
         except Failure:

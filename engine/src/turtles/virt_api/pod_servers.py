@@ -40,7 +40,7 @@ def context_of(nodes: Nodes, certificate: str, called: str) -> ssl.SSLContext:
     try:
         return nodes.client_context(certificate)
     except ssl.SSLError as error:
-        raise Failure(503, f"{called} has a certificate that can't be read; delete its Pod") from error
+        raise Failure(503, f"{called} has an unreadable certificate; delete its Pod") from error
 
 
 def url_of(pod: Object, port: int) -> str:

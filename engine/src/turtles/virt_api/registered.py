@@ -17,7 +17,7 @@ from turtles.api.kind import GROUP, UPDATE, Kind, Webhook
 from turtles.api.kinds import KINDS
 from turtles.api.kinds.cdi_config import CDI_CONFIG
 from turtles.api.kinds.cdi_config import NAME as CDI_CONFIG_NAME
-from turtles.api.objects import Object
+from turtles.api.objects import Object, annotations_of
 from turtles.kube.kubevirt import RESOURCES
 from turtles.kube.resources import (
     APISERVICE,
@@ -193,7 +193,7 @@ def signed(wanted: Object) -> Object:
     parts = {key: value for key, value in trusting(wanted, "").items() if key != "metadata"}
     identifier = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
     annotations = {
-        **(wanted["metadata"].get("annotations") or {}),
+        **annotations_of(wanted),
         _VERSION: f"v{__version__}",
         _IDENTIFIER: identifier,
     }
@@ -202,7 +202,7 @@ def signed(wanted: Object) -> Object:
 
 def build_of(obj: Object) -> tuple[str | None, str | None]:
     """Return version and hash of the build that registered an object; empty if it wasn't virt-api."""
-    annotations = obj["metadata"].get("annotations") or {}
+    annotations = annotations_of(obj)
     return annotations.get(_VERSION), annotations.get(_IDENTIFIER)
 
 

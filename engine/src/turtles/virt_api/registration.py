@@ -27,7 +27,7 @@ from turtles.api.kinds import KINDS
 from turtles.api.kinds.cdi_config import CDI_CONFIG
 from turtles.api.kinds.cdi_config import NAME as CDI_CONFIG_NAME
 from turtles.api.kinds.data_volume import DATA_VOLUME
-from turtles.api.objects import Object
+from turtles.api.objects import Object, get, is_deleted
 from turtles.kube.client import AlreadyExists, ApiError, Client, NotFound
 from turtles.kube.informer import Informer
 from turtles.kube.kubevirt import RESOURCES
@@ -192,26 +192,20 @@ class Registration:
 
     def _upload_url(self) -> str | None:
         """Return where uploads are sent, if anybody says: first of all an administrator."""
-        try:
-            config = self._client.get(RESOURCES[CDI_CONFIG.kind], None, CDI_CONFIG_NAME)
-        except NotFound:
-            return self._url
-        return (config.get("spec") or {}).get("uploadProxyURLOverride") or self._url
+        config = self._client.find(RESOURCES[CDI_CONFIG.kind], None, CDI_CONFIG_NAME)
+        return get(config, "spec", "uploadProxyURLOverride") or self._url
 
     def _kinds(self) -> list[Kind]:
         """Return the kinds that this engine serves: not those of CDI where upstream's has defined them."""
-        try:
-            definition = self._client.get(CRD, None, DATA_VOLUME.crd_name)
-        except NotFound:
-            return list(KINDS)
-        return [kind for kind in KINDS if kind.group != cdi.GROUP or cdi.is_ours(definition)]
+        definition = self._client.find(CRD, None, DATA_VOLUME.crd_name)
+        return [kind for kind in KINDS if kind.group != cdi.GROUP or definition is None or cdi.is_ours(definition)]
 
     def _ensure(self) -> Certificates:
         def expired(secret: Object, end: datetime) -> None:
             message = (
-                f"the certificates of virt-api expired at {end:%Y-%m-%dT%H:%M:%SZ} and have been replaced: in the "
+                f"the certificates of virt-api expired at {end:%Y-%m-%dT%H:%M:%SZ} and have been replaced. In the "
                 "meantime virtual machines could not be changed, but running ones were not affected. virt-api replaces "
-                "its certificates in time as long as it runs; if it was running, check the clocks of its nodes"
+                "its certificates in time while it is running; if it was, check the clocks of its nodes"
             )
             self._tell({**secret, "apiVersion": "v1", "kind": "Secret"}, "Warning", "CertificatesExpired", message)
 
@@ -272,20 +266,16 @@ class Registration:
         """Say whether all replicas are of one build, this one."""
         if not self._pod:
             return True
-        try:
-            deployment = self._client.get(DEPLOYMENT, self._namespace, SERVICE_NAME)
-        except NotFound:
+        deployment = self._client.find(DEPLOYMENT, self._namespace, SERVICE_NAME)
+        if deployment is None:
             return True
         status = deployment.get("status") or {}
         current = (status.get("observedGeneration") or 0) >= (deployment["metadata"].get("generation") or 0)
         if not current or (status.get("replicas") or 0) != (status.get("updatedReplicas") or 0):
             return False
         # One that is being deleted isn't counted any more, and still runs for a while
-        try:
-            pod = self._client.get(POD, self._namespace, self._pod)
-        except NotFound:
-            return False
-        return not pod["metadata"].get("deletionTimestamp")
+        pod = self._client.find(POD, self._namespace, self._pod)
+        return pod is not None and not is_deleted(pod)
 
     def _remember(self, resource: Resource, wanted: Object, made: Object) -> None:
         own = {key: made.get(key) for key in wanted if key != "metadata"}

@@ -108,7 +108,7 @@ async def _update(
             resized = columns, rows
             continue
         if encoding != _RAW or x + columns > width or y + rows > height:
-            raise ScreenError("the guest's VNC server sent a part of the screen that was not asked for")
+            raise ScreenError("the guest's VNC server sent a part of the screen that wasn't requested")
         for row in range(y, y + rows):
             begin = 4 * (row * width + x)
             pixels[begin : begin + 4 * columns] = await reader.readexactly(4 * columns)

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from aiohttp import WSMsgType, web
 
 from turtles.api import node_server
-from turtles.api.conditions import get_condition
+from turtles.api.conditions import condition_of
 from turtles.api.kinds.vmi import VMI as VMI_KIND
 from turtles.api.objects import Object, get
 from turtles.api.phases import FAILED, RUNNING, phase_of
@@ -144,7 +144,7 @@ class Streams:
 
     async def _port(self, request: web.Request, vmi: Object, path: str) -> web.StreamResponse:
         name = vmi["metadata"]["name"]
-        if get_condition((vmi.get("status") or {}).get("conditions"), "Paused") is not None:
+        if condition_of(vmi, "Paused") is not None:
             raise conflict(VMI_KIND, name, "VMI is paused")
         port, protocol = _port_of(path)
         interfaces = (vmi.get("status") or {}).get("interfaces") or ()

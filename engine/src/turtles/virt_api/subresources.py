@@ -16,7 +16,7 @@ from turtles.api.conditions import TERMINATING, is_true, set_condition
 from turtles.api.configuration import DEFAULT, ClusterConfiguration
 from turtles.api.kinds.vm import VM as VM_KIND
 from turtles.api.kinds.vmi import VMI as VMI_KIND
-from turtles.api.objects import Object, controller_of, get
+from turtles.api.objects import Object, get, own
 from turtles.api.phases import FAILED, FINAL_PHASES, RUNNING, is_final, phase_of
 from turtles.api.run_strategies import ALWAYS, HALTED, MANUAL, ONCE, RERUN_ON_FAILURE, START, STOP, run_strategy
 from turtles.kube.client import MERGE, ApiError, Client, NotFound
@@ -26,7 +26,7 @@ from turtles.kube.resources import PVC, Resource
 from turtles.virt_api import memory_dump, volumes
 from turtles.virt_api.attestation import Attestation
 from turtles.virt_api.expansion import Expansion
-from turtles.virt_api.instances import VM_NOT_RUNNING, VMI_NOT_RUNNING, Instances, checked, retried
+from turtles.virt_api.instances import VM_NOT_RUNNING, VMI_NOT_RUNNING, Instances, checked, fetch_machine, retried
 from turtles.virt_api.nodes import Nodes
 from turtles.virt_api.object_graph import ObjectGraphs
 from turtles.virt_api.status import Failure, conflict, not_found
@@ -120,11 +120,7 @@ class VirtualMachines:
     def migrate(self, namespace: str, name: str, options: Object) -> None:
         """Create a migration of the instance of a VirtualMachine."""
         self._get(namespace, name)
-        try:
-            vmi: Object = self._client.get(VMI, namespace, name)
-        except NotFound:
-            vmi = {}
-        if phase_of(vmi) != RUNNING:
+        if phase_of(self._client.find(VMI, namespace, name) or {}) != RUNNING:
             raise conflict(VM_KIND, name, VM_NOT_RUNNING)
         if "All" in (options.get("dryRun") or ()):
             return
@@ -151,19 +147,12 @@ class VirtualMachines:
         retried(VM_KIND, name, attempt)
 
     def _get(self, namespace: str, name: str) -> Object:
-        try:
-            return self._client.get(VM, namespace, name)
-        except NotFound:
-            raise not_found(VM_KIND, name) from None
+        return fetch_machine(self._client, namespace, name)
 
     def _vmi(self, vm: Object) -> Object | None:
         """Return the instance of a VirtualMachine. One of its name that it doesn't control isn't its instance."""
         metadata = vm["metadata"]
-        try:
-            vmi = self._client.get(VMI, metadata["namespace"], metadata["name"])
-        except NotFound:
-            return None
-        return vmi if (controller_of(vmi) or {}).get("uid") == metadata["uid"] else None
+        return own(vm, self._client.find(VMI, metadata["namespace"], metadata["name"]))
 
     def _start(self, vm: Object, vmi: Object | None, options: Object) -> None:
         name, strategy = vm["metadata"]["name"], run_strategy(vm)

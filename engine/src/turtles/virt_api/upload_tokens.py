@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import jwt
 
 from turtles.api import uploads
-from turtles.api.objects import Object
+from turtles.api.objects import Object, annotations_of
 from turtles.api.populators import uploaded_into
 from turtles.kube.client import AlreadyExists, Client, NotFound
 from turtles.kube.resources import PVC, SECRET
@@ -64,7 +64,7 @@ class Tokens:
             claim = self._client.get(PVC, namespace, name)
         except NotFound:
             raise Failure(404, f'persistentvolumeclaims "{name}" not found') from None
-        is_target = uploads.TARGET in (claim["metadata"].get("annotations") or {})
+        is_target = uploads.TARGET in annotations_of(claim)
         if not is_target and uploaded_into(claim) is None:
             message = f"PersistentVolumeClaim {namespace}/{name} is not filled by an upload: it needs the annotation "
             message += f"{uploads.TARGET}, a VolumeUploadSource as its dataSourceRef, or a DataVolume with the source "
@@ -98,9 +98,9 @@ class Tokens:
             expired = float(claims["exp"]) < self._clock()
             claim = Claim(*(str(claims[key]) for key in ("namespace", "name", "uid")))
         except (jwt.InvalidTokenError, TypeError, ValueError) as error:
-            raise Failure(401, "the token is not valid: request one with an UploadTokenRequest") from error
+            raise Failure(401, "the token is not valid; request one with an UploadTokenRequest") from error
         if expired:
-            raise Failure(401, "the token has expired: request another one with an UploadTokenRequest")
+            raise Failure(401, "the token has expired; request a new one with an UploadTokenRequest")
         return claim
 
     def _signing_key(self) -> bytes:
@@ -128,6 +128,6 @@ def _read(secret: Object) -> bytes:
     except (KeyError, TypeError, binascii.Error):
         key = b""
     if len(key) < _KEY_BYTES:
-        message = f"Secret {UPLOAD_KEY_SECRET} has no key of {_KEY_BYTES} bytes; delete it, and virt-api makes another"
+        message = f"Secret {UPLOAD_KEY_SECRET} has no key of {_KEY_BYTES} bytes; delete it to have a new one created"
         raise Failure(503, message)
     return key

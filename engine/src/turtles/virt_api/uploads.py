@@ -17,7 +17,7 @@ import aiohttp
 from aiohttp import hdrs, web
 
 from turtles.api import cdi, uploads
-from turtles.api.objects import Object
+from turtles.api.objects import Object, annotations_of
 from turtles.api.populators import uploaded_into
 from turtles.kube.client import Client, NotFound
 from turtles.kube.resources import POD, PVC
@@ -107,13 +107,11 @@ class UploadProxy:
             pvc = self._client.get(PVC, claim.namespace, claim.name)
         except NotFound:
             raise Failure(404, f"PersistentVolumeClaim {name} is gone") from None
-        noted = pvc["metadata"].get("annotations") or {}
+        noted = annotations_of(pvc)
         if pvc["metadata"]["uid"] != claim.uid:
-            raise Failure(
-                401, f"the token is for another PersistentVolumeClaim than {name} is now: request another one"
-            )
+            raise Failure(401, f"the token was issued for an earlier PersistentVolumeClaim {name}; request a new one")
         if noted.get(cdi.POD_PHASE) == cdi.SUCCEEDED:
-            raise Failure(409, f"PersistentVolumeClaim {name} has its content already; delete it to upload again")
+            raise Failure(409, f"PersistentVolumeClaim {name} already has its content; delete it to upload again")
         if noted.get(cdi.POD_PHASE) == cdi.FAILED:
             raise Failure(409, f"the upload into {name} has failed for good: {noted.get(cdi.FAILURE_MESSAGE)}")
         try:
@@ -121,7 +119,7 @@ class UploadProxy:
             pod_name = cdi.pod_name(uploads.PREFIX, uploaded_into(pvc) or claim.name)
             pod = self._client.get(POD, claim.namespace, pod_name)
         except NotFound:
-            raise Failure(503, f"PersistentVolumeClaim {name} has no upload server so far; try again") from None
+            raise Failure(503, f"PersistentVolumeClaim {name} has no upload server yet; try again") from None
         certificate = certificate_of(pod, uploads.CERTIFICATE)
         if certificate is None:
             raise Failure(503, f"the upload server of PersistentVolumeClaim {name} is not ready; try again")
@@ -145,9 +143,9 @@ class UploadProxy:
                 text = (await answer.content.read(_ANSWER)).decode(errors="replace")
                 return answer.status, text
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            log.warning("an upload broke off: %r", error, extra={"pod": pod["metadata"]["name"]})
+            log.warning("an upload was interrupted: %r", error, extra={"pod": pod["metadata"]["name"]})
             words = str(error) or type(error).__name__
-            raise Failure(503, f"the upload broke off ({words}); send the image again") from error
+            raise Failure(503, f"the upload was interrupted ({words}); send the image again") from error
 
 
 async def _pieces(request: web.Request) -> AsyncIterator[bytes]:

@@ -77,7 +77,7 @@ class Values:
             raise ValuesError("the values are not a JSON object")
         known = {_camel(each.name): each for each in fields(cls)}
         if unknown := sorted(data.keys() - known.keys()):
-            raise ValuesError(f"unknown key {unknown[0]!r}; there are {', '.join(known)}")
+            raise ValuesError(f"unknown key {unknown[0]!r}; known keys are {', '.join(known)}")
         chosen: dict[str, Any] = {}
         for key, value in data.items():
             wanted = {"str": str, "int": int, "list[str]": list, "dict[str, Any]": dict}[str(known[key].type)]

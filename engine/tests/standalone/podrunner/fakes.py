@@ -5,7 +5,7 @@ import copy
 import threading
 import uuid
 
-from turtles.kube.client import AlreadyExists, Conflict, NotFound
+from turtles.kube.client import AlreadyExists, Client, Conflict, NotFound
 from turtles.kube.informer import Informer
 
 
@@ -55,6 +55,8 @@ class FakeClient:
                 return copy.deepcopy(self.objects[resource.plural, namespace or "", name])
             except KeyError:
                 raise NotFound(404, "NotFound", f"{resource.plural} {name!r} not found") from None
+
+    find = Client.find
 
     def create(self, resource, obj, *, namespace=None, name=None, subresource=None):
         with self.lock:

@@ -103,7 +103,7 @@ def test_an_image_that_has_no_room_is_refused(store, hostile, monkeypatch):
 def test_a_registry_sends_no_more_than_its_manifest_says(store, hostile, size):
     reference = hostile.endless("endless", size)
     started = time.monotonic()
-    assert f"{hostile.address} sends more than the" in refused(store, reference)
+    assert f"{hostile.address} sent more than the" in refused(store, reference)
     assert time.monotonic() - started < 10
 
 
@@ -171,7 +171,7 @@ def test_unpacking_is_cancelled(store, hostile):
         assert thread.is_alive(), said
     attempt.cancel()
     thread.join(60)
-    assert said == [f"ErrImagePull: image {reference}: no Pod waits for it any more"]
+    assert said == [f"ErrImagePull: image {reference}: no Pod is waiting for it"]
 
 
 def test_processor_time_is_limited(make, hostile):
@@ -197,7 +197,7 @@ def test_only_what_a_manifest_names_is_fetched(store, hostile):
     # Another manifest than was asked for by digest
     digest = digest_of(b"other")
     hostile.manifests[f"other:{digest}"] = registries.manifest(blob)
-    assert "sent another manifest than" in refused(store, f"{hostile.address}/other@{digest}")
+    assert "sent a manifest other than" in refused(store, f"{hostile.address}/other@{digest}")
 
 
 def test_an_index_gives_the_image_of_this_machine(store, hostile, monkeypatch):

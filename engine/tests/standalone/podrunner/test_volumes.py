@@ -238,7 +238,7 @@ def test_huge_pages_are_mounted(tmp_path: Path, medium: str) -> None:
 )
 def test_huge_pages_of_which_size(tmp_path: Path, medium: str, limits: dict[str, str]) -> None:
     volumes = Volumes(OneSecret(), tmp_path / "run", "node1")  # type: ignore[arg-type]
-    with pytest.raises(VolumeError, match=f"volume m: medium {medium} takes a limit of hugepages-"):
+    with pytest.raises(VolumeError, match=f"volume m: medium {medium} needs a limit of hugepages-"):
         volumes.prepare(huge(medium, limits), tmp_path / "pod", {})
 
 

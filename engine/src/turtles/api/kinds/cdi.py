@@ -49,12 +49,12 @@ SPEC = Struct(
     idle("cloneStrategyOverride", "How disks are copied."),
     idle("certConfig", "How long certificates are valid."),
     idle("priorityClass", "Priority class of CDI's components."),
-    idle("customizeComponents", "Changes of CDI's components."),
+    idle("customizeComponents", "Customizations of CDI's components."),
 )
 
 _STATUS = Struct(
-    "How it is. Written by the engine only.",
-    field("phase", STRING, "Deployed; Error for one beside another."),
+    "Observed state. Only written by the engine.",
+    field("phase", STRING, "Deployed; Error if another one exists already."),
     field("conditions", CONDITIONS, "Available, Progressing and Degraded."),
     field("operatorVersion", STRING, "Version of the engine."),
     field("targetVersion", STRING, "Version of the engine."),

@@ -34,25 +34,25 @@ _PROXY = re.compile(r"https?://\S+")
 
 _OVERHEAD = Struct(
     "The share of a file system that a disk leaves free, such as 0.06.",
-    field("global", STRING, "Of all StorageClasses; 0.06 if not given."),
-    field("storageClass", MapOf(STRING), "By the StorageClass's name."),
+    field("global", STRING, "For all StorageClasses; 0.06 if not given."),
+    field("storageClass", MapOf(STRING), "By StorageClass."),
 )
 _IMPORT_PROXY = Struct(
     "The proxy through which importers reach servers.",
-    field("HTTPProxy", STRING, "Its address, for servers with http."),
-    field("HTTPSProxy", STRING, "Its address, for servers with https."),
-    field("noProxy", STRING, "Hosts and domains that are reached without it, separated by commas."),
+    field("HTTPProxy", STRING, "Address of the proxy for http."),
+    field("HTTPSProxy", STRING, "Address of the proxy for https."),
+    field("noProxy", STRING, "Hosts and domains to reach without the proxy, separated by commas."),
     unsupported("trustedCAProxy", "ConfigMap with the authorities of the proxy's certificate."),
 )
 
 SPEC = Struct(
-    "What an administrator says.",
-    field("uploadProxyURLOverride", STRING, "Address of the upload proxy, such as an Ingress has it."),
+    "Desired settings.",
+    field("uploadProxyURLOverride", STRING, "Address of the upload proxy, such as that of an Ingress."),
     field("filesystemOverhead", _OVERHEAD, "The share of a file system that a disk leaves free."),
     field("scratchSpaceStorageClass", STRING, "StorageClass of scratch space; that of the disk if not given."),
     field("insecureRegistries", STRINGS, "Registries, as host:port, that importers reach without verified TLS."),
     field("importProxy", _IMPORT_PROXY, "The proxy through which importers reach servers."),
-    field("preallocation", BOOLEAN, "Whether all of a disk's storage is reserved, if a DataVolume doesn't say."),
+    field("preallocation", BOOLEAN, "Whether disks are preallocated if a DataVolume doesn't specify it."),
     unsupported("podResourceRequirements", "Requests and limits of importers."),
     unsupported("imagePullSecrets", "Secrets for the importer's image."),
     unsupported("featureGates", "Features that are switched on."),
@@ -61,13 +61,13 @@ SPEC = Struct(
     unsupported("logVerbosity", "How much CDI's components log."),
 )
 _STATUS = Struct(
-    "What is in force. Written by the engine only.",
+    "Effective settings. Only written by the engine.",
     field("uploadProxyURL", STRING, "Address of the upload proxy."),
     field("uploadProxyCA", STRING, "Authorities of the upload proxy's certificate, in PEM."),
     field("filesystemOverhead", _OVERHEAD, "The share of a file system that a disk leaves free."),
     field("scratchSpaceStorageClass", STRING, "StorageClass of scratch space; that of the disk if empty."),
     field("importProxy", _IMPORT_PROXY, "The proxy through which importers reach servers."),
-    field("preallocation", BOOLEAN, "Whether all of a disk's storage is reserved, if a DataVolume doesn't say."),
+    field("preallocation", BOOLEAN, "Whether disks are preallocated if a DataVolume doesn't specify it."),
 )
 
 
@@ -102,8 +102,8 @@ CDI_CONFIG = Kind(
     namespaced=False,
     categories=(),
     schema=Struct(
-        "Settings of all imports, and where uploads are sent.",
-        field("spec", SPEC, "What an administrator says."),
+        "Settings for all imports and uploads.",
+        field("spec", SPEC, "Desired settings."),
         field("status", _STATUS, "What is in force."),
     ),
     columns=(AGE,),

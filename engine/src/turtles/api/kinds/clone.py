@@ -50,28 +50,28 @@ def _reference(doc: str, kinds: str) -> Struct:
 
 
 _SPEC = Struct(
-    "What is copied, and how the copy differs.",
+    "What to clone, and how the clone differs.",
     field(
         "source",
-        _reference("The machine or the snapshot.", "VirtualMachine or VirtualMachineSnapshot."),
-        "The machine or the snapshot.",
+        _reference("The machine or snapshot to clone.", "VirtualMachine or VirtualMachineSnapshot."),
+        "The machine or snapshot to clone.",
         required=True,
     ),
     field(
         "target",
         _reference("The copy.", "VirtualMachine."),
-        "The copy, which must not exist; without, it gets a name made from the source's.",
+        "The clone, which must not exist yet; by default its name is derived from the source's.",
     ),
     field("labelFilters", STRINGS, _FILTERS.format("labels")),
     field("annotationFilters", STRINGS, _FILTERS.format("annotations")),
     group(
         "template",
-        "The same for the template, and so for the copy's instances.",
+        "The same filters for the template, and so for the clone's instances.",
         field("labelFilters", STRINGS, _FILTERS.format("labels")),
         field("annotationFilters", STRINGS, _FILTERS.format("annotations")),
     ),
-    field("newMacAddresses", STRING_MAP, "MAC addresses by interface; all others are new."),
-    field("newSMBiosSerial", STRING, "Serial number of the copy's firmware; without, it is new."),
+    field("newMacAddresses", STRING_MAP, "MAC addresses by interface; others are generated."),
+    field("newSMBiosSerial", STRING, "Serial number of the clone's firmware; generated if not given."),
     field("patches", STRINGS, "JSON patches (RFC 6902), each one operation as text, of the copy's spec."),
     field(
         "volumeNamePolicy",
@@ -83,11 +83,11 @@ _SPEC = Struct(
 )
 
 _STATUS = Struct(
-    "How far it is. Written by the engine only.",
+    "Observed state. Only written by the engine.",
     field("phase", STRING, "SnapshotInProgress, RestoreInProgress, Succeeded or Failed."),
     field("conditions", CONDITIONS, "Ready and Progressing."),
     field("creationTime", TIME, "When the copy was there."),
-    field("snapshotName", STRING, "The snapshot that is made on the way."),
+    field("snapshotName", STRING, "The intermediate snapshot."),
     field("restoreName", STRING, "The restore of it."),
     field("targetName", STRING, "The copy."),
 )
@@ -187,8 +187,8 @@ CLONE = Kind(
     short_names=("vmclone", "vmclones"),
     schema=Struct(
         "A copy of a machine.",
-        field("spec", _SPEC, "What is copied, and how the copy differs.", required=True),
-        field("status", _STATUS, "How far it is. Written by the engine only."),
+        field("spec", _SPEC, "What to clone, and how the clone differs.", required=True),
+        field("status", _STATUS, "Observed state. Only written by the engine."),
     ),
     columns=(
         Column("Phase", "string", ".status.phase"),

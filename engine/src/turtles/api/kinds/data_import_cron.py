@@ -51,7 +51,7 @@ KEPT = 3
 _TEMPLATE = "The DataVolumes to create, one for each import."
 
 SPEC = Struct(
-    "What is imported, and when. It can't be changed.",
+    "What to import, and when. Immutable.",
     group(
         "template",
         _TEMPLATE,
@@ -60,32 +60,36 @@ SPEC = Struct(
         field("status", OPEN_OBJECT, "Ignored."),
         required=True,
     ),
-    field("schedule", STRING, "When to look for a newer image, as crontab(5) has it, in UTC; never if empty."),
-    field("managedDataSource", STRING, "Name of the DataSource that leads to the newest import.", required=True),
-    field("importsToKeep", INT32, "How many imports are kept, the newest among them.", absent=KEPT),
-    field("garbageCollect", STRING, "Outdated: older imports are deleted. Never: they aren't.", absent=OUTDATED),
+    field("schedule", STRING, "When to check for a newer image, in the format of crontab(5), in UTC; never if empty."),
+    field("managedDataSource", STRING, "Name of the DataSource that refers to the newest import.", required=True),
+    field("importsToKeep", INT32, "How many imports to keep, including the newest.", absent=KEPT),
+    field("garbageCollect", STRING, "Outdated: delete older imports. Never: keep them.", absent=OUTDATED),
     field(
         "retentionPolicy",
         STRING,
         "Whether imports and DataSource outlive the DataImportCron: All of them do, or None.",
         absent=RETAIN_ALL,
     ),
-    field("createdBy", STRING, "Who created it, and may copy a claim of another namespace. Written by the engine."),
+    field(
+        "createdBy",
+        STRING,
+        "The user whose permission to copy from other namespaces counts. Written by the engine.",
+    ),
 )
 
 _STATUS = Struct(
-    "How far it is. Written by the engine only.",
+    "Observed state. Only written by the engine.",
     group_list(
         "currentImports",
-        "The import that is going on, or the newest one.",
+        "The current or newest import.",
         field("DataVolumeName", STRING, "The DataVolume, and its claim.", required=True),
         field("Digest", STRING, "The digest of the image, or uid: and that of the claim.", required=True),
     ),
     field("lastImportedPVC", PVC, "The claim with the newest complete import."),
     field("lastImportTimestamp", TIME, "When that was complete."),
-    field("lastExecutionTimestamp", TIME, "When the source was last looked at."),
+    field("lastExecutionTimestamp", TIME, "When the source was last checked."),
     field("sourceFormat", STRING, "What imports are: pvc."),
-    field("conditions", CONDITIONS, "Progressing: an import is going on. UpToDate: the newest one is there."),
+    field("conditions", CONDITIONS, "Progressing: an import is in progress. UpToDate: the newest image is imported."),
 )
 
 
@@ -175,8 +179,8 @@ DATA_IMPORT_CRON = Kind(
     versions=(Version("v1beta1", storage=True),),
     short_names=("dic", "dics"),
     schema=Struct(
-        "A DataSource that leads to the newest image of a registry, or the newest copy of a claim.",
-        field("spec", SPEC, "What is imported, and when.", required=True),
+        "Keeps a DataSource up to date with the newest image in a registry, or the newest copy of a claim.",
+        field("spec", SPEC, "What to import, and when.", required=True),
         field("status", _STATUS, "How far it is."),
     ),
     columns=(Column("Format", "string", ".status.sourceFormat", description="What imports are"), AGE),

@@ -35,11 +35,11 @@ _FIELDS = (
 
 SPEC = Struct(
     "Which disk it is.",
-    group("source", "The disk. One of its fields is given, or none so far.", *_FIELDS, required=True),
+    group("source", "The disk: one of these fields, or none yet.", *_FIELDS, required=True),
 )
 
 _STATUS = Struct(
-    "What there is of it. Written by the engine only.",
+    "Observed state. Only written by the engine.",
     group("source", "What it leads to.", *_FIELDS),
     field("conditions", CONDITIONS, "Ready: whether it can be copied."),
 )
@@ -67,9 +67,9 @@ DATA_SOURCE = Kind(
     versions=(Version("v1beta1", storage=True),),
     short_names=("das",),
     schema=Struct(
-        "A name for the disk that others are copied from.",
+        "A name for a disk that others are copied from.",
         field("spec", SPEC, "Which disk it is.", required=True),
-        field("status", _STATUS, "What there is of it. Written by the engine only."),
+        field("status", _STATUS, "Observed state. Only written by the engine."),
     ),
     columns=(AGE,),
     status_subresource=True,

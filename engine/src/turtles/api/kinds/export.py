@@ -20,7 +20,7 @@ from turtles.api.rules import Causes, schema_causes
 from turtles.api.snapshots import GROUP as SNAPSHOTS
 
 _SPEC = Struct(
-    "What is exported, to whom, and for how long.",
+    "What to export, with which token, and for how long.",
     group(
         "source",
         "What is exported.",
@@ -32,7 +32,7 @@ _SPEC = Struct(
     field(
         "tokenSecretRef",
         STRING,
-        "A Secret with the key token: who sends its value may download. Without, one is made: see status.",
+        "A Secret whose key token authorizes downloads. By default one is generated; see status.",
     ),
     field("ttlDuration", STRING, "How long after its creation the export is deleted, such as 2h (the default)."),
 )
@@ -46,7 +46,7 @@ _LINK = Struct(
         field("name", STRING, "That of the claim, or of the one that a snapshot is of.", required=True),
         group_list(
             "formats",
-            "The forms in which it can be had.",
+            "The available formats.",
             field("format", STRING, "raw, gzip, dir or tar.gz.", required=True),
             field("url", STRING, "Where.", required=True),
             kind="map",
@@ -57,7 +57,7 @@ _LINK = Struct(
     ),
     group_list(
         "manifests",
-        "Objects that make the machine again, with disks from this export.",
+        "Objects that recreate the machine, with disks from this export.",
         field("type", STRING, "all, or auth-header-secret: the Secret with the token.", required=True),
         field("url", STRING, "Where.", required=True),
         kind="map",
@@ -66,7 +66,7 @@ _LINK = Struct(
 )
 
 _STATUS = Struct(
-    "How far it is. Written by the engine only.",
+    "Observed state. Only written by the engine.",
     field("phase", STRING, "Pending, Ready, Terminated or Skipped."),
     group(
         "links",
@@ -133,9 +133,9 @@ EXPORT = Kind(
     ),
     short_names=("vmexport", "vmexports"),
     schema=Struct(
-        "Disks that can be downloaded for some time.",
-        field("spec", _SPEC, "What is exported, to whom, and for how long.", required=True),
-        field("status", _STATUS, "How far it is. Written by the engine only."),
+        "Offers disks for download for a limited time.",
+        field("spec", _SPEC, "What to export, with which token, and for how long.", required=True),
+        field("status", _STATUS, "Observed state. Only written by the engine."),
     ),
     columns=(
         Column("SourceKind", "string", ".spec.source.kind"),

@@ -46,7 +46,7 @@ _VMI = "VirtualMachineInstance"
 _LONGEST_LABEL = 63
 
 MIGRATION_SPEC = Struct(
-    "Which guest moves, and where it may go.",
+    "Which guest to migrate, and where to.",
     field("vmiName", STRING, "The VirtualMachineInstance, in the same namespace."),
     field(
         "addedNodeSelector",
@@ -64,7 +64,7 @@ MIGRATION_SPEC = Struct(
 )
 
 _STATUS = Struct(
-    "How far it is. Written by the engine only.",
+    "Observed state. Only written by the engine.",
     field(
         "phase",
         STRING,
@@ -77,7 +77,7 @@ _STATUS = Struct(
         field("phaseTransitionTimestamp", STRING, "When it began."),
     ),
     field("conditions", CONDITIONS, "Aspects of the state."),
-    field("migrationState", FREE, "What the instance says of the migration, in the end for good."),
+    field("migrationState", FREE, "The instance's migration state, final once the migration has ended."),
     field("priority", INT32, "Its priority."),
 )
 
@@ -151,9 +151,9 @@ MIGRATION = Kind(
     plural="virtualmachineinstancemigrations",
     short_names=("vmim", "vmims"),
     schema=Struct(
-        "The move of a running guest to another node. Deleting it before its end cancels it.",
-        field("spec", MIGRATION_SPEC, "Which guest moves, and where it may go.", required=True),
-        field("status", _STATUS, "How far it is. Written by the engine only."),
+        "Migrates a running guest to another node. Deleting it before it finishes cancels it.",
+        field("spec", MIGRATION_SPEC, "Which guest to migrate, and where to.", required=True),
+        field("status", _STATUS, "Observed state. Only written by the engine."),
     ),
     columns=(
         Column("Phase", "string", ".status.phase", description="The current phase of VM instance migration"),

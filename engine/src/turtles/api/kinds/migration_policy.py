@@ -50,7 +50,7 @@ SETTINGS = (
 )
 
 _STALLS = Struct(
-    "How a migration is found not to progress.",
+    "How a stalled migration is detected.",
     idle("stallMargin", "Per cent by which what remains has to shrink.", INT64),
     idle("stallProgressTimeout", "Seconds in which it has to.", INT64),
     idle("switchoverTimeout", "Seconds that the end of a migration may take.", INT64),
@@ -61,19 +61,19 @@ _STALLS = Struct(
     idle("completionTimeoutFactor", "Factor of at least 1.", QUANTITY),
 )
 _DOWNTIME = Struct(
-    "How long guests may stand still at the end, while a migration goes on.",
+    "How long guests may be paused at the end, during a migration.",
     idle("initialMs", "Milliseconds at first.", INT64),
     idle("steps", "Steps from there to maxDowntimeMs.", INT64),
     idle("startAfterIteration", "Rounds through the guest's memory before the first step.", INT64),
     idle("cooldownSeconds", "Seconds between two steps.", INT64),
 )
 _EXPERIMENTAL = Struct(
-    "What KubeVirt tries out.",
+    "Experimental settings of KubeVirt.",
     idle(
         "compression", "How memory is compressed on its way: none or zstd.", Choice("none", "zstd"), neutral=("none",)
     ),
-    field("downtimeTuning", _DOWNTIME, "How long guests may stand still at the end, while a migration goes on."),
-    field("stallDetector", _STALLS, "How a migration is found not to progress."),
+    field("downtimeTuning", _DOWNTIME, "How long guests may be paused at the end, during a migration."),
+    field("stallDetector", _STALLS, "How a stalled migration is detected."),
 )
 #: Limits of a stall detector's factors: the lowest value, whether it must be more than that, and the highest.
 _FACTORS: Mapping[str, tuple[int, bool, int | None]] = {
@@ -84,21 +84,21 @@ _FACTORS: Mapping[str, tuple[int, bool, int | None]] = {
 }
 
 _SPEC = Struct(
-    "Which machines the policy is for, and how they are migrated.",
+    "Which machines the policy applies to, and how they are migrated.",
     group(
         "selectors",
-        "Which machines the policy is for; without any label, none.",
+        "Which machines the policy applies to; without any label, none.",
         field("namespaceSelector", STRING_MAP, "Labels of its namespace."),
         field("virtualMachineInstanceSelector", STRING_MAP, "Labels of its instance."),
         required=True,
     ),
-    field("allowAutoConverge", BOOLEAN, "Slow guests down whose memory changes faster than it is copied."),
+    field("allowAutoConverge", BOOLEAN, "Slow down guests whose memory changes faster than it is copied."),
     field("bandwidthPerMigration", QUANTITY, "Bytes per second of each migration; 0 is no limit."),
-    field("completionTimeoutPerGiB", INT64, "Seconds that each GiB may take."),
-    field("allowPostCopy", BOOLEAN, "Have guests run on the target before all of their memory is there."),
+    field("completionTimeoutPerGiB", INT64, "Time limit in seconds per GiB."),
+    field("allowPostCopy", BOOLEAN, "Run guests on the target before all of their memory has been copied."),
     field("allowWorkloadDisruption", BOOLEAN, "Pause guests that don't converge."),
-    idle("maxDowntimeMs", "Milliseconds that guests may stand still at the end.", DOWNTIME),
-    field("experimental", _EXPERIMENTAL, "What KubeVirt tries out."),
+    idle("maxDowntimeMs", "Milliseconds that guests may be paused at the end.", DOWNTIME),
+    field("experimental", _EXPERIMENTAL, "Experimental settings of KubeVirt."),
 )
 
 
@@ -204,8 +204,8 @@ MIGRATION_POLICY = Kind(
     namespaced=False,
     categories=(),
     schema=Struct(
-        "How some machines are migrated, in place of what the KubeVirt object says of all.",
-        field("spec", _SPEC, "Which machines the policy is for, and how they are migrated.", required=True),
+        "Migration settings for some machines, which override those in the KubeVirt object.",
+        field("spec", _SPEC, "Which machines the policy applies to, and how they are migrated.", required=True),
         group("status", "Empty."),
     ),
     columns=(AGE,),

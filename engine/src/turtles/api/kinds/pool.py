@@ -68,7 +68,7 @@ _STATE_PRESERVATION = field(
 )
 _SELECTION_POLICY = group(
     "selectionPolicy",
-    "Which machines it is about, and in which order.",
+    "Which machines it applies to, and in which order.",
     field(
         "sortPolicy",
         Choice(ASCENDING, DESCENDING, NEWEST, OLDEST, RANDOM),
@@ -77,16 +77,16 @@ _SELECTION_POLICY = group(
     ),
     group(
         "selectors",
-        "Which machines it is about; all that are given have to match.",
+        "Which machines it applies to; all given selectors must match.",
         field("labelSelector", LABEL_SELECTOR, "Labels of a machine's template."),
         field("nodeSelectorRequirementMatcher", REQUIREMENTS, "Requirements on a machine's nodeSelector."),
     ),
 )
 
 POOL_SPEC = Struct(
-    "What machines there are to be, and how many.",
+    "The machines to create, and how many.",
     field("replicas", COUNT, "How many; 1 if not given."),
-    field("selector", LABEL_SELECTOR, "Labels of the machines that count. It can't be changed.", required=True),
+    field("selector", LABEL_SELECTOR, "Labels of the pool's machines. Immutable.", required=True),
     group(
         "virtualMachineTemplate",
         _TEMPLATE,
@@ -111,15 +111,15 @@ POOL_SPEC = Struct(
         "scaleInStrategy",
         "What happens if there are more machines than wanted; proactive if not given.",
         _way("proactive", "Machines are deleted; the default.", _SELECTION_POLICY, _STATE_PRESERVATION),
-        _way("opportunistic", "Machines leave when somebody else deletes them.", _STATE_PRESERVATION),
+        _way("opportunistic", "Machines leave only when others delete them.", _STATE_PRESERVATION),
         _way("unmanaged", "Users delete machines themselves."),
     ),
     group(
         "updateStrategy",
-        "How a changed template reaches the machines; proactive if not given.",
+        "How a changed template is applied to the machines; proactive if not given.",
         _way("proactive", "Running instances are replaced; the default.", _SELECTION_POLICY),
-        _way("opportunistic", "Machines have it with their next start."),
-        _way("unmanaged", "New machines alone have it."),
+        _way("opportunistic", "Machines get it at their next start."),
+        _way("unmanaged", "Only new machines get it."),
     ),
     group(
         "autohealing",
@@ -128,14 +128,14 @@ POOL_SPEC = Struct(
         field(
             "minFailingToStartDuration",
             STRING,
-            "For how long it isn't ready while its status is an error, such as 5m.",
+            "How long it has been in an error state and not ready, such as 5m.",
             absent="5m",
         ),
     ),
 )
 
 _STATUS = Struct(
-    "What machines there are. Written by the engine only.",
+    "Observed state. Only written by the engine.",
     field("replicas", INT32, "How many machines there are."),
     field("readyReplicas", INT32, "How many of them are ready."),
     field("labelSelector", STRING, "The selector as text, for autoscalers."),
@@ -229,9 +229,9 @@ POOL = Kind(
     versions=(Version("v1beta1", storage=True), Version("v1alpha1")),
     short_names=("vmpool", "vmpools"),
     schema=Struct(
-        "As many virtual machines of one template as wanted. A change of the template reaches them one after another.",
-        field("spec", POOL_SPEC, "What machines there are to be, and how many.", required=True),
-        field("status", _STATUS, "What machines there are."),
+        "Keeps a number of virtual machines of one template, and rolls out changes of the template.",
+        field("spec", POOL_SPEC, "The machines to create, and how many.", required=True),
+        field("status", _STATUS, "Observed state."),
     ),
     columns=scale_columns("VirtualMachine"),
     status_subresource=True,

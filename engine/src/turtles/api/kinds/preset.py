@@ -21,7 +21,7 @@ from turtles.api.selectors import selector_causes
 _DEPRECATED = f"{GROUP}/{{}} VirtualMachineInstancePresets is now deprecated and will be removed in v2."
 
 _SPEC = Struct(
-    "Which VirtualMachineInstances the preset is for, and what they get.",
+    "Which VirtualMachineInstances the preset applies to, and what they get.",
     field("selector", LABEL_SELECTOR, "Labels of VirtualMachineInstances; if empty, all match.", required=True),
     field("domain", DOMAIN, "The parts of a domain that a VirtualMachineInstance gets if it doesn't have them."),
 )
@@ -54,7 +54,7 @@ PRESET = Kind(
     ),
     schema=Struct(
         "Parts of a domain for new VirtualMachineInstances of the same namespace that it selects. Deprecated.",
-        field("spec", _SPEC, "Which VirtualMachineInstances the preset is for, and what they get.", required=True),
+        field("spec", _SPEC, "Which VirtualMachineInstances the preset applies to, and what they get.", required=True),
     ),
     rights=MANAGED_BY_USERS,
     webhooks=(Webhook("virtualmachinepreset-validator", "/vmipreset-validate", (CREATE, UPDATE)),),

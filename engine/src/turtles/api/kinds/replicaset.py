@@ -28,9 +28,9 @@ from turtles.api.selectors import choice_causes
 _TEMPLATE = "The VirtualMachineInstances to create."
 
 REPLICASET_SPEC = Struct(
-    "What instances there are to be, and how many.",
+    "The instances to create, and how many.",
     field("replicas", INT32, "How many; 1 if not given."),
-    field("selector", LABEL_SELECTOR, "Labels of the instances that count; those of the template.", required=True),
+    field("selector", LABEL_SELECTOR, "Labels of the set's instances, as in the template.", required=True),
     group(
         "template",
         _TEMPLATE,
@@ -42,7 +42,7 @@ REPLICASET_SPEC = Struct(
 )
 
 _STATUS = Struct(
-    "What instances there are. Written by the engine only.",
+    "Observed state. Only written by the engine.",
     field("replicas", INT32, "How many instances are active: neither at their end nor being deleted."),
     field("readyReplicas", INT32, "How many of them are ready."),
     field("labelSelector", STRING, "The selector as text, for autoscalers."),
@@ -81,9 +81,9 @@ REPLICASET = Kind(
     plural="virtualmachineinstancereplicasets",
     short_names=("vmirs", "vmirss"),
     schema=Struct(
-        "As many instances of one template as wanted. Instances that end are replaced.",
-        field("spec", REPLICASET_SPEC, "What instances there are to be, and how many.", required=True),
-        field("status", _STATUS, "What instances there are."),
+        "Keeps a number of instances of one template. Instances that end are replaced.",
+        field("spec", REPLICASET_SPEC, "The instances to create, and how many.", required=True),
+        field("status", _STATUS, "Observed state."),
     ),
     columns=scale_columns("VirtualMachineInstance"),
     status_subresource=True,

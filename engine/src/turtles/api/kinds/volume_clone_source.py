@@ -30,7 +30,7 @@ SPEC = Struct(
         field("name", STRING, "Its name.", required=True),
         required=True,
     ),
-    field("preallocation", BOOLEAN, "Reserve all of the disk's storage before it is written."),
+    field("preallocation", BOOLEAN, "Preallocate the disk's storage."),
     field("priorityClassName", STRING, "Priority class of the Pod that copies."),
 )
 

@@ -20,9 +20,9 @@ _SOUND = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage"
 
 SPEC = Struct(
     "Where the content comes from. It can't be changed.",
-    field("source", IMPORT_SOURCE, "Where the content comes from.", required=True),
+    field("source", IMPORT_SOURCE, "The source of the content.", required=True),
     field("contentType", STRING, "What the content is: kubevirt, a disk, or archive.", absent="kubevirt"),
-    field("preallocation", BOOLEAN, "Reserve all of the disk's storage before it is written."),
+    field("preallocation", BOOLEAN, "Preallocate the disk's storage."),
     field("targetClaim", STRING, "The only claim that it is for."),
     unsupported("checkpoints", "Snapshots of a disk that is imported in several steps."),
     unsupported("finalCheckpoint", "Whether the last of several steps has been given.", neutral=(False,)),
@@ -48,7 +48,7 @@ VOLUME_IMPORT_SOURCE = Kind(
     versions=(Version("v1beta1", storage=True),),
     schema=Struct(
         "Where claims that name it get their content from.",
-        field("spec", SPEC, "Where the content comes from.", required=True),
+        field("spec", SPEC, "The source of the content.", required=True),
         field("status", OPEN_OBJECT, "Nothing so far."),
     ),
     columns=(),

@@ -16,7 +16,7 @@ from turtles.api.rules import schema_causes
 SPEC = Struct(
     "What is sent. It can't be changed.",
     field("contentType", STRING, "What the content is: kubevirt, a disk.", absent=DISK),
-    field("preallocation", BOOLEAN, "Reserve all of the disk's storage before it is written."),
+    field("preallocation", BOOLEAN, "Preallocate the disk's storage."),
 )
 
 

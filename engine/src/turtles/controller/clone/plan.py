@@ -14,13 +14,13 @@ from typing import Any
 
 from turtles.api.clones import FAILED, RESTORE_IN_PROGRESS, SNAPSHOT, SNAPSHOT_IN_PROGRESS, SUCCEEDED, kept
 from turtles.api.clones import VM as MACHINE
-from turtles.api.conditions import set_condition
+from turtles.api.conditions import conditions_in, set_condition
 from turtles.api.kinds import snapshot as kinds
+from turtles.api.labels import LAST_APPLIED
 from turtles.api.objects import Object, get, is_deleted, owner_reference
+from turtles.api.phases import phase_of
 from turtles.api.snapshots import OWNED_BY_VM, is_ready
 from turtles.api.times import rfc3339
-
-_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def plan(clone: Object, situation: Situation, now: datetime) -> Plan:
     if is_deleted(clone) or phase == FAILED:
         return decided
     if phase == SUCCEEDED:
-        if all(get(pvc, "status", "phase") == "Bound" for pvc in situation.pvcs):
+        if all(phase_of(pvc) == "Bound" for pvc in situation.pvcs):
             decided.delete = _own(clone, situation)
         return decided
     is_of_machine = clone["spec"]["source"]["kind"] != SNAPSHOT[1]
@@ -82,7 +82,7 @@ def plan(clone: Object, situation: Situation, now: datetime) -> Plan:
         _follow(clone, situation.restore, situation, decided, stamp)
     elif situation.target is not None:
         name = situation.target["metadata"]["name"]
-        _fail(decided, stamp, f"VirtualMachine {name} exists: choose another target")
+        _fail(decided, stamp, f"VirtualMachine {name} already exists; choose another target")
     elif situation.snapshot is None and is_of_machine:
         if situation.source is None:
             _fail(decided, stamp, f"VirtualMachine {clone['spec']['source']['name']} does not exist")
@@ -92,7 +92,7 @@ def plan(clone: Object, situation: Situation, now: datetime) -> Plan:
         _progress(decided, SNAPSHOT_IN_PROGRESS, stamp)
     elif situation.snapshot is None:
         _fail(decided, stamp, f"VirtualMachineSnapshot {snapshot_name(clone)} does not exist")
-    elif get(situation.snapshot, "status", "phase") == FAILED:
+    elif phase_of(situation.snapshot) == FAILED:
         _fail(decided, stamp, str(get(situation.snapshot, "status", "error", "message") or "the snapshot failed"))
     elif not is_ready(situation.snapshot) or situation.content is None:
         _progress(decided, SNAPSHOT_IN_PROGRESS, stamp)
@@ -196,7 +196,7 @@ def patches(clone: Object, vm: Object) -> list[str]:
 def _filtered(path: str, metadata: Mapping[str, Any], filters: Mapping[str, Sequence[str]]) -> Iterable[Object]:
     """Yield the operations that leave out labels and annotations."""
     for key, name in (("labels", "labelFilters"), ("annotations", "annotationFilters")):
-        values = {k: v for k, v in (metadata.get(key) or {}).items() if k != _APPLIED}
+        values = {k: v for k, v in (metadata.get(key) or {}).items() if k != LAST_APPLIED}
         left = kept(values, filters.get(name) or ())
         for gone in sorted(values.keys() - left.keys()):
             yield {"op": "remove", "path": f"{path}/{key}/{gone.replace('~', '~0').replace('/', '~1')}"}
@@ -219,6 +219,6 @@ def failed(decided: Plan, message: str, now: datetime) -> None:
 
 
 def _conditions(decided: Plan, ready: str, progressing: str, reason: str, message: str, stamp: str) -> None:
-    conditions: list[Object] = decided.status.setdefault("conditions", [])
+    conditions: list[Object] = conditions_in(decided.status)
     set_condition(conditions, "Ready", ready, reason, message, now=stamp)
     set_condition(conditions, "Progressing", progressing, reason, message, now=stamp)

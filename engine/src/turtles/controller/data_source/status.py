@@ -7,7 +7,7 @@ import copy
 from dataclasses import dataclass
 
 from turtles.api import cdi
-from turtles.api.conditions import set_condition
+from turtles.api.conditions import conditions_in, set_condition
 from turtles.api.data_sources import CLAIM, CopySource, Find, Unresolved, resolve
 from turtles.api.objects import Object, get
 from turtles.api.phases import phase_of
@@ -44,7 +44,7 @@ def status(data_source: Object, source: CopySource | Unresolved, disk: Disk, now
     else:
         new["source"] = source.as_source()
         state = _readiness(source, disk)
-    set_condition(new.setdefault("conditions", []), cdi.READY, *state, now, probe_time=False)
+    set_condition(conditions_in(new), cdi.READY, *state, now, probe_time=False)
     return new
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from turtles.api import cdi, quantity, storage_profiles, uploads
 from turtles.api.data_sources import SNAPSHOT, copy_source
 from turtles.api.import_settings import DEFAULT, ImportSettings
-from turtles.api.objects import Object, owner_reference
+from turtles.api.objects import Object, annotations_of, owner_reference
 
 _MIB = 1 << 20
 _DEFAULT = "storageclass.kubernetes.io/is-default-class"
@@ -33,7 +33,7 @@ def storage_class_of(name: str | None, classes: Iterable[Object]) -> Object | No
         return next((each for each in known if each["metadata"]["name"] == name), None)
     for mark in (_DEFAULT_VIRT, _DEFAULT):
         for each in known:
-            if (each["metadata"].get("annotations") or {}).get(mark) == "true":
+            if annotations_of(each).get(mark) == "true":
                 return each
     return None
 

@@ -14,7 +14,7 @@ from turtles.api import cdi, times, uploads
 from turtles.api.data_sources import CLAIM, SNAPSHOT, copy_source
 from turtles.api.import_settings import ImportSettings
 from turtles.api.kinds.cdi_config import NAME as CDI_CONFIG_NAME
-from turtles.api.objects import Object, get, is_deleted
+from turtles.api.objects import Object, get, is_deleted, own
 from turtles.api.phases import is_final, phase_of
 from turtles.controller.caches import BY_CLAIM
 from turtles.controller.claims import claim_names
@@ -29,7 +29,6 @@ from turtles.controller.data_volume.step import Observed, Plan
 from turtles.controller.data_volume.volumes import give, volume_of
 from turtles.controller.data_volume.waiting import waits_silently
 from turtles.controller.definition import Definition
-from turtles.controller.owned import create, own
 from turtles.controller.shared import Shared
 from turtles.kube.client import ApiError, NotFound, Unavailable
 from turtles.kube.informer import Key, key_of
@@ -213,11 +212,11 @@ class DataVolumeController:
         namespace, name = data_volume["metadata"]["namespace"], data_volume["metadata"]["name"]
         target = observed.target
         if decided.create_copy is not None:
-            create(self._writer, self._data_volumes, decided.create_copy)
+            self._writer.add(self._data_volumes, decided.create_copy)
         if decided.give_volume and target is not None and observed.aside.volume is not None:
             give(self._client, observed.aside.volume, target)
         if decided.create_target is not None:
-            create(self._writer, self._claims, decided.create_target)
+            self._writer.add(self._claims, decided.create_target)
             log.info("claim created", extra={"namespace": namespace, "dataVolume": name})
         if decided.note and target is not None:
             patch = {"metadata": {"annotations": dict(decided.note)}}
@@ -230,7 +229,7 @@ class DataVolumeController:
             self._writer.delete(self._data_volumes, observed.aside.copy)
         scratch = observed.scratch
         if decided.create_scratch is not None:
-            scratch = create(self._writer, self._claims, decided.create_scratch)
+            scratch = self._writer.add(self._claims, decided.create_scratch)
         if decided.create_pod and target is not None:
             config = ImporterConfig(self._image, self._configuration(), observed.settings)
             wanted = importer_pod(
@@ -241,7 +240,7 @@ class DataVolumeController:
                 source=observed.source,
                 mounts_images=observed.mounts_images,
             )
-            if create(self._writer, self._pods, wanted) is None:
+            if self._writer.add(self._pods, wanted) is None:
                 # One without the labels of an importer, or one that is on its way out
                 return _AGAIN
             log.info("importer created", extra={"namespace": namespace, "dataVolume": name})

@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from turtles.api import cdi
-from turtles.api.conditions import get_condition
-from turtles.api.objects import Object, get
+from turtles.api.conditions import condition_of
+from turtles.api.objects import Object
 from turtles.api.phases import phase_of
 from turtles.controller.data_volume.pod import source_of
 from turtles.controller.data_volume.status import is_copy
@@ -36,7 +36,7 @@ def events(data_volume: Object, step: Step) -> Iterable[tuple[str, str, str]]:
             yield "Normal", f"{words[0]}Succeeded", f"Successfully {words[1]} into PVC {name}"
     if step.running.reason != cdi.ERROR:
         return
-    before = get_condition(get(data_volume, "status", "conditions"), cdi.RUNNING) or {}
+    before = condition_of(data_volume, cdi.RUNNING) or {}
     if before.get("message") != step.running.message or step.phase != phase:
         reason = f"{_words(data_volume)[0]}Failed" if step.phase == cdi.FAILED else cdi.ERROR
         yield "Warning", reason, step.running.message

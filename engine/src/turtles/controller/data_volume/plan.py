@@ -7,15 +7,13 @@ made of it at any time.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 from turtles.api import cdi, quantity, uploads
-from turtles.api.conditions import get_condition
+from turtles.api.conditions import condition_of
 from turtles.api.data_sources import CopySource
-from turtles.api.objects import Object, controller_of, get, is_deleted
-from turtles.api.phases import phase_of
+from turtles.api.objects import Object, annotations_of, controller_of, get, is_controlled_by, is_deleted
+from turtles.api.phases import FAILED, SUCCEEDED, phase_of
 from turtles.controller.data_volume import claim as claims
 from turtles.controller.data_volume import transfer
 from turtles.controller.data_volume.phase_events import events
@@ -62,16 +60,16 @@ def restarts_of(target: Object | None, pod: Object | None) -> int:
 
     Those of a Pod are noted on the claim when it is deleted, or has succeeded.
     """
-    noted = _annotations(target).get(cdi.POD_RESTARTS, "0")
+    noted = annotations_of(target).get(cdi.POD_RESTARTS, "0")
     before = int(noted) if noted.isascii() and noted.isdigit() else 0
-    if pod is None or is_deleted(pod) or cdi.POD_PHASE in _annotations(target):
+    if pod is None or is_deleted(pod) or cdi.POD_PHASE in annotations_of(target):
         return before
     return before + int((_container(pod) or {}).get("restartCount") or 0)
 
 
 def is_foreign(data_volume: Object, target: Object) -> bool:
     """Say whether a claim of the DataVolume's name isn't the DataVolume's."""
-    return bool((controller_of(target) or {}).get("uid") != data_volume["metadata"]["uid"])
+    return not is_controlled_by(target, data_volume)
 
 
 def failed(message: str) -> Running:
@@ -82,17 +80,17 @@ def failed(message: str) -> Running:
 def _step(data_volume: Object, observed: Observed) -> Step:
     target = observed.target
     if target is None:
-        if _annotations(data_volume).get(cdi.PRE_POPULATED) == data_volume["metadata"]["name"]:
+        if annotations_of(data_volume).get(cdi.PRE_POPULATED) == data_volume["metadata"]["name"]:
             return Step(cdi.PENDING)
         return _begin(data_volume, observed)
     if is_foreign(data_volume, target):
         return _foreign(data_volume, target)
     if is_deleted(target):
         return Step(cdi.PENDING, delete_pod=observed.pod is not None, delete_scratch=observed.scratch is not None)
-    outcome = _annotations(target).get(cdi.POD_PHASE)
+    outcome = annotations_of(target).get(cdi.POD_PHASE)
     if outcome in (cdi.SUCCEEDED, cdi.FAILED):
         return _done(data_volume, observed, outcome)
-    if get(target, "status", "phase") == "Lost":
+    if phase_of(target) == "Lost":
         return Step(cdi.FAILED, failed(f"the volume of PVC {target['metadata']['name']} is lost"))
     if transfer.source_elsewhere(data_volume) is not None:
         return _handed_over(data_volume, observed, target)
@@ -110,7 +108,7 @@ def _begin(data_volume: Object, observed: Observed) -> Step:
     if (source := transfer.source_elsewhere(data_volume)) is not None:
         return _from_elsewhere(data_volume, source, observed)
     if not source_of(data_volume):
-        message = "the DataSource of spec.sourceRef led to nothing when the DataVolume was created; create it again"
+        message = "the DataSource in spec.sourceRef had no source when the DataVolume was created; create it again"
         return Step(cdi.PENDING, failed(message))
     try:
         target = claims.claim(data_volume, observed.classes, observed.source, observed.profiles, observed.settings)
@@ -154,7 +152,7 @@ def _from_elsewhere(data_volume: Object, source: CopySource, observed: Observed)
 
 
 def _handed_over(data_volume: Object, observed: Observed, target: Object) -> Step:
-    if get(target, "status", "phase") != "Bound":
+    if phase_of(target) != "Bound":
         move = transfer.hand_over(target, observed.aside)
         return Step(move.phase, move.running, give_volume=move.give)
     return replace(_done(data_volume, observed, cdi.SUCCEEDED), note={cdi.POD_PHASE: cdi.SUCCEEDED})
@@ -162,23 +160,23 @@ def _handed_over(data_volume: Object, observed: Observed, target: Object) -> Ste
 
 def _foreign(data_volume: Object, target: Object) -> Step:
     name = data_volume["metadata"]["name"]
-    if _annotations(data_volume).get(cdi.PRE_POPULATED) == name:
-        return Step(cdi.SUCCEEDED if get(target, "status", "phase") == "Bound" else cdi.PENDING)
+    if annotations_of(data_volume).get(cdi.PRE_POPULATED) == name:
+        return Step(cdi.SUCCEEDED if phase_of(target) == "Bound" else cdi.PENDING)
     owner = controller_of(target)
     whose = f"belongs to {owner.get('kind')} {owner.get('name')}" if owner else "belongs to nobody"
     message = (
         f'Resource "{name}" already exists and is not managed by DataVolume: the PersistentVolumeClaim {whose}. '
-        "It is left as it is; give the DataVolume another name, or delete the claim"
+        "It is left unchanged; rename the DataVolume, or delete the claim"
     )
     return Step(cdi.PENDING, failed(message))
 
 
 def _done(data_volume: Object, observed: Observed, outcome: str) -> Step:
     """The claim says how it ended: what was there for it goes."""
-    keep = outcome == cdi.SUCCEEDED and _annotations(data_volume).get(cdi.RETAIN_POD) == "true"
+    keep = outcome == cdi.SUCCEEDED and annotations_of(data_volume).get(cdi.RETAIN_POD) == "true"
     running = Running()
     if outcome == cdi.FAILED:
-        running = failed(_annotations(observed.target).get(cdi.FAILURE_MESSAGE) or "the import failed")
+        running = failed(annotations_of(observed.target).get(cdi.FAILURE_MESSAGE) or "the import failed")
     return Step(
         outcome,
         running,
@@ -190,7 +188,7 @@ def _done(data_volume: Object, observed: Observed, outcome: str) -> Step:
 
 def _uploading(data_volume: Object, observed: Observed, target: Object) -> Step:
     """Say what becomes of the upload, which is seen to for the claim (:mod:`turtles.controller.data_volume.upload`)."""
-    noted = _annotations(target)
+    noted = annotations_of(target)
     words = noted.get(cdi.FAILURE_REASON, ""), noted.get(cdi.FAILURE_MESSAGE, "")
     running = Running(noted.get(cdi.RUNNING_CONDITION) == "true", *words)
     if noted.get(uploads.READY) == "true":
@@ -198,10 +196,10 @@ def _uploading(data_volume: Object, observed: Observed, target: Object) -> Step:
         return Step(cdi.UPLOAD_READY, running, progress=progress, wait=_LOOK)
     if cdi.POD_PHASE in noted:
         return Step(cdi.UPLOAD_SCHEDULED, running)
-    if get(target, "status", "phase") == "Bound":
+    if phase_of(target) == "Bound":
         return Step(cdi.PVC_BOUND, running)
     storage_class = claims.storage_class_of(target["spec"].get("storageClassName"), observed.classes)
-    immediately = _annotations(data_volume).get(cdi.BIND_IMMEDIATELY) == "true"
+    immediately = annotations_of(data_volume).get(cdi.BIND_IMMEDIATELY) == "true"
     waits = claims.waits_for_consumer(storage_class) and not immediately
     return Step(cdi.WAIT_FOR_FIRST_CONSUMER if waits else cdi.PENDING, running)
 
@@ -210,16 +208,16 @@ def _start(data_volume: Object, observed: Observed, target: Object) -> Step:
     """There is no importer: whether there is to be one."""
     if not observed.mounts_images and is_pulled_by_node(data_volume):
         message = "the source registry needs nodes that mount container images as volumes (Kubernetes 1.35, or 1.31 "
-        message += "with its gate ImageVolume): leave out pullMethod node, and the importer pulls the image"
+        message += "with its gate ImageVolume): remove pullMethod node to let the importer pull the image"
         return Step(_phase(data_volume, cdi.PENDING), failed(message))
     if source_of(data_volume) == "pvc" and (why := _unusable(data_volume, observed)):
         return Step(_scheduled(data_volume), failed(why))
     if observed.in_the_way:
-        message = f"{observed.in_the_way} exists and is not managed by the DataVolume; delete it, or give another name"
+        message = f"{observed.in_the_way} exists and is not managed by the DataVolume; delete it, or use another name"
         return Step(_phase(data_volume, cdi.PENDING), failed(message))
-    bound = get(target, "status", "phase") == "Bound"
+    bound = phase_of(target) == "Bound"
     if not bound:
-        immediately = _annotations(data_volume).get(cdi.BIND_IMMEDIATELY) == "true"
+        immediately = annotations_of(data_volume).get(cdi.BIND_IMMEDIATELY) == "true"
         storage_class = claims.storage_class_of(target["spec"].get("storageClassName"), observed.classes)
         if not claims.waits_for_consumer(storage_class):
             return Step(cdi.PENDING)
@@ -238,10 +236,10 @@ def _unusable(data_volume: Object, observed: Observed) -> str:
     if observed.source is None:
         return f"{name} not found"
     if observed.users:
-        return f"{name} is in use by VirtualMachineInstance {observed.users[0]}; stop it, and it is copied"
-    noted = _annotations(observed.source)
+        return f"{name} is in use by VirtualMachineInstance {observed.users[0]}; stop it to let the copy begin"
+    noted = annotations_of(observed.source)
     if cdi.IMPORT_SOURCE in noted and noted.get(cdi.POD_PHASE) != cdi.SUCCEEDED:
-        return f"{name} has no content so far"
+        return f"{name} has no content yet"
     return ""
 
 
@@ -258,7 +256,7 @@ def _watch(data_volume: Object, observed: Observed, target: Object, pod: Object)
     """There is an importer: how far it is, and what it says."""
     container, restarts = _container(pod) or {}, restarts_of(target, pod)
     noted = {cdi.POD_RESTARTS: str(restarts)}
-    if get(pod, "status", "phase") == "Succeeded":
+    if phase_of(pod) == SUCCEEDED:
         return replace(_done(data_volume, observed, cdi.SUCCEEDED), note={**noted, cdi.POD_PHASE: cdi.SUCCEEDED})
     ended = get(container, "state", "terminated") or get(container, "lastState", "terminated") or {}
     message = str(ended.get("message") or "").strip() or f"the importer ended with status {ended.get('exitCode')}"
@@ -271,7 +269,7 @@ def _watch(data_volume: Object, observed: Observed, target: Object, pod: Object)
         return _give_up(data_volume, observed, message)
     if ended and restarts >= MAX_RESTARTS:
         return _give_up(data_volume, observed, f"{message} (after {restarts} restarts)")
-    if get(pod, "status", "phase") == "Failed":
+    if phase_of(pod) == FAILED:
         # Its node evicted or lost it: the next one counts as another start
         words = get(pod, "status", "message") or get(pod, "status", "reason") or message
         if restarts + 1 >= MAX_RESTARTS:
@@ -291,7 +289,7 @@ def _watch(data_volume: Object, observed: Observed, target: Object, pod: Object)
     if trouble:
         return Step(_scheduled(data_volume), failed(": ".join(trouble)))
     waiting = get(container, "state", "waiting") or {}
-    scheduled = get_condition(get(pod, "status", "conditions"), "PodScheduled") or {}
+    scheduled = condition_of(pod, "PodScheduled") or {}
     why = scheduled if scheduled.get("status") == "False" else waiting
     running = Running(False, str(why.get("reason") or ""), str(why.get("message") or ""))
     return Step(_scheduled(data_volume), running, wait=_LOOK if waits_silently(pod) else None)
@@ -311,10 +309,6 @@ def _give_up(data_volume: Object, observed: Observed, message: str) -> Step:
 
 def _phase(data_volume: Object, otherwise: str) -> str:
     return phase_of(data_volume) or otherwise
-
-
-def _annotations(obj: Mapping[str, Any] | None) -> Mapping[str, str]:
-    return ((obj or {}).get("metadata") or {}).get("annotations") or {}
 
 
 def _container(pod: Object | None) -> Object | None:

@@ -7,7 +7,7 @@ import copy
 from dataclasses import dataclass
 
 from turtles.api import cdi
-from turtles.api.conditions import set_condition
+from turtles.api.conditions import conditions_in, set_condition
 from turtles.api.data_sources import CLAIM, SNAPSHOT
 from turtles.api.objects import Object
 
@@ -49,7 +49,7 @@ def status(
     """
     name = data_volume["metadata"]["name"]
     new: Object = copy.deepcopy(data_volume.get("status") or {})
-    conditions = new.setdefault("conditions", [])
+    conditions = conditions_in(new)
     bound = _bound(name, target)
     if phase == cdi.SUCCEEDED:
         complete = "Clone Complete" if is_copy(data_volume) else "Import Complete"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from turtles.api import cdi
-from turtles.api.conditions import get_condition
+from turtles.api.conditions import condition_of
 from turtles.api.data_sources import CopySource, copy_source
 from turtles.api.kinds.data_volume import DATA_VOLUME
 from turtles.api.objects import Object, controller_of, get, is_deleted
@@ -111,14 +111,14 @@ def move(data_volume: Object, source: CopySource, aside: Aside) -> Move:
     if is_deleted(made):
         return Move(cdi.CLONE_SCHEDULED)
     if copied_for(made) != copied_for({"metadata": {**wanted["metadata"]}}) or made["spec"] != wanted["spec"]:
-        message = f"DataVolume {source.namespace}/{copy_name(data_volume)} exists and is not of this one; delete it"
+        message = f"DataVolume {source.namespace}/{copy_name(data_volume)} belongs to something else; delete it"
         return Move(cdi.CLONE_SCHEDULED, Running(False, cdi.ERROR, message))
     phase = phase_of(made)
     if phase == cdi.SUCCEEDED:
         if why := _not_at_hand(aside):
             return Move(cdi.TRANSFER_IN_PROGRESS, Running(False, cdi.ERROR, why))
         return Move(cdi.TRANSFER_IN_PROGRESS, target=_target(aside))
-    told = get_condition(get(made, "status", "conditions"), cdi.RUNNING) or {}
+    told = condition_of(made, cdi.RUNNING) or {}
     running = Running(told.get("status") == "True", told.get("reason") or "", told.get("message") or "")
     progress = get(made, "status", "progress") or UNKNOWN_PROGRESS
     return Move(phase or cdi.CLONE_SCHEDULED, running, progress)
@@ -142,10 +142,10 @@ def _not_at_hand(aside: Aside) -> str:
     copy, claim, volume = aside.copy, aside.claim, aside.volume
     uid = get(copy, "metadata", "uid")
     if copy is None or claim is None or volume is None or (controller_of(claim) or {}).get("uid") != uid:
-        return "the copy beside the source is gone, or its claim is; delete the DataVolume, and create it again"
+        return "the intermediate copy or its claim is gone; delete the DataVolume and create it again"
     if get(volume, "spec", "claimRef", "uid") != claim["metadata"]["uid"]:
         name = volume["metadata"]["name"]
-        return f"PersistentVolume {name} is not of the copy's claim any more; delete the DataVolume"
+        return f"PersistentVolume {name} no longer belongs to the copy's claim; delete the DataVolume"
     return ""
 
 

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable
 
 from turtles.api.objects import Object, get
+from turtles.api.phases import PENDING, phase_of
 from turtles.controller.vmi.status import container_trouble
 
 #: Reason of events about volumes that a Pod can't have.
@@ -29,7 +30,7 @@ def waits_silently(pod: Object) -> bool:
     """Say whether a Pod that has a node doesn't start, and its status doesn't say why: its events may."""
     statuses = get(pod, "status", "containerStatuses") or ()
     return (
-        get(pod, "status", "phase") == "Pending"
+        phase_of(pod) == PENDING
         and bool(get(pod, "spec", "nodeName"))
         and all(get(each, "state", "waiting") is not None for each in statuses)
         and container_trouble(pod) is None
@@ -56,7 +57,7 @@ def missing(pod: Object, told: Iterable[str], source: str) -> str:
                 field = _field(pod, kind, name)
                 named = f", which {source}.{field} names," if field else ""
                 whole = f"{pod['metadata']['namespace']}/{name}"
-                return f"{kind} {whole}{named} does not exist: create it, and the import begins"
+                return f"{kind} {whole}{named} does not exist; the import starts once it is created"
     return ""
 
 

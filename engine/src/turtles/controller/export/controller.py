@@ -16,7 +16,7 @@ from turtles import pki
 from turtles.api import exports, labels
 from turtles.api.kind import SUBRESOURCES_GROUP, SUBRESOURCES_VERSIONS, Missing
 from turtles.api.kinds.instancetype.expansion import Unexpandable, expand
-from turtles.api.objects import Object, get, is_deleted
+from turtles.api.objects import Object, get, is_deleted, own
 from turtles.api.phases import is_final
 from turtles.api.times import rfc3339
 from turtles.controller.caches import BY_CLAIM
@@ -26,7 +26,6 @@ from turtles.controller.export.plan import Observed, Plan, external_address, pla
 from turtles.controller.export.pod import ExporterConfig, exporter_pod
 from turtles.controller.export.sources import Situation, Source
 from turtles.controller.identity import identity
-from turtles.controller.owned import create, own
 from turtles.controller.shared import Shared
 from turtles.kube.client import AlreadyExists, ApiError, NotFound
 from turtles.kube.informer import Informer, Key, key_of
@@ -144,7 +143,7 @@ class ExportController:
         observed = self._observe(export)
         decided = plan(export, source, observed, datetime.now(UTC))
         if decided.delete_export:
-            log.info("the time of an export is over", extra=about("export", export))
+            log.info("the export has expired", extra=about("export", export))
             self._writer.delete(self._exports, export)
             return None
         try:
@@ -236,7 +235,7 @@ class ExportController:
     def _carry_out(self, export: Object, source: Source, observed: Observed, decided: Plan) -> float | None:
         self._provide(export)
         for claim in decided.create_claims:
-            create(self._writer, self._claims, claim)
+            self._writer.add(self._claims, claim)
         if decided.delete_pod and observed.pod is not None:
             self._writer.delete(self._pods, observed.pod)
         if decided.create_pod:
@@ -245,7 +244,7 @@ class ExportController:
             expiry = exports.expires_at(export) or datetime.now(UTC) + exports.ttl(export)
             with_manifests = source.machine is not None
             wanted = exporter_pod(export, source.volumes, config, secret, rfc3339(expiry), manifests=with_manifests)
-            made = create(self._writer, self._pods, wanted)
+            made = self._writer.add(self._pods, wanted)
             if made is None:
                 return _AGAIN
             log.info("export server created", extra=about("export", export))
@@ -259,7 +258,7 @@ class ExportController:
         metadata = export["metadata"]
         place = f"{metadata['namespace']}/{exports.name_of(export)}"
         if self._services.get(metadata["namespace"], exports.name_of(export)) is None:
-            made = create(self._writer, self._services, pod.service(export))
+            made = self._writer.add(self._services, pod.service(export))
             if made is not None:
                 self._recorder.event(export, "Normal", "ServiceCreated", f"Created service {place}")
         if get(export, "status", "tokenSecretRef") is not None or export["spec"].get("tokenSecretRef"):
@@ -294,7 +293,7 @@ class ExportController:
             )
         except (Missing, Unexpandable) as error:
             # As it is: the instance type may be there where it is created again
-            log.warning("an exported machine keeps its instance type: %s", error, extra=about("export", export))
+            log.warning("can't expand an exported machine's instance type: %s", error, extra=about("export", export))
         claims = {
             volume.name: claim["spec"]
             for volume in source.volumes

@@ -13,10 +13,10 @@ from collections.abc import Mapping, Sequence
 
 from turtles.api import cdi, exports, labels
 from turtles.api.kinds.vm import VM
+from turtles.api.labels import LAST_APPLIED
 from turtles.api.objects import Object, get, owner_reference
 from turtles.controller.export.sources import Volume
 from turtles.controller.identity import secret_of
-from turtles.controller.restored_claims import APPLIED
 
 
 def config_map(pod: Object, lists: Mapping[str, Object]) -> Object:
@@ -83,7 +83,7 @@ def objects(
 
 def _machine(vm: Object) -> Object:
     metadata = vm["metadata"]
-    annotations = {key: value for key, value in (metadata.get("annotations") or {}).items() if key != APPLIED}
+    annotations = {key: value for key, value in (metadata.get("annotations") or {}).items() if key != LAST_APPLIED}
     kept = {"name": metadata["name"], "labels": metadata.get("labels"), "annotations": annotations}
     return {
         "apiVersion": VM.api_version,

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from turtles.api import exports
-from turtles.api.conditions import set_condition
+from turtles.api.conditions import conditions_in, set_condition
 from turtles.api.objects import Object, get, is_deleted
+from turtles.api.phases import FINAL_PHASES, RUNNING, SUCCEEDED
 from turtles.api.times import rest_of, rfc3339
 from turtles.controller.export import pod as pods
 from turtles.controller.export.sources import INITIALIZING, Source, Volume
@@ -77,7 +78,7 @@ def plan(export: Object, source: Source, observed: Observed, now: datetime) -> P
     status |= {"tokenSecretRef": exports.token_secret(export), "serviceName": exports.name_of(export)}
     if source.machine_name:
         status["virtualMachineName"] = source.machine_name
-    conditions = status.setdefault("conditions", [])
+    conditions = conditions_in(status)
     stamp = rfc3339(now)
     decided.create_claims = source.create
     phase, ready = _serve(export, source, observed, decided)
@@ -104,7 +105,7 @@ def _serve(export: Object, source: Source, observed: Observed, decided: Plan) ->
         return exports.SKIPPED if source.is_empty else exports.PENDING, ("False", reason, message)
     if pod is None:
         if observed.in_the_way:
-            message = f"{observed.in_the_way} exists and is not of this export; delete it"
+            message = f"{observed.in_the_way} exists and does not belong to this export; delete it"
             decided.wait = min(_LOOK, decided.wait or _LOOK)
             return exports.PENDING, ("False", INITIALIZING, message)
         decided.create_pod = True
@@ -118,11 +119,11 @@ def _watch(pod: Object, source: Source, decided: Plan) -> tuple[str, tuple[str, 
     phase, metadata = get(pod, "status", "phase"), pod["metadata"]
     if is_deleted(pod):
         return exports.PENDING, ("False", POD_PENDING, "the Pod is being replaced")
-    if phase in ("Succeeded", "Failed"):
+    if phase in FINAL_PHASES:
         decided.delete_pod = True
         message = f"Exporter pod {metadata['namespace']}/{metadata['name']} is in phase {phase}"
         decided.event = ("Warning", ENDED_POD, message)
-        if phase == "Succeeded":
+        if phase == SUCCEEDED:
             return exports.TERMINATED, ("False", POD_COMPLETED, "")
         return exports.PENDING, ("False", POD_PENDING, get(pod, "status", "message") or message)
     if not pods.serves(pod, source.volumes):
@@ -133,7 +134,7 @@ def _watch(pod: Object, source: Source, decided: Plan) -> tuple[str, tuple[str, 
         decided.identify = True
         return exports.PENDING, ("False", POD_PENDING, "")
     container: Object = next(iter(get(pod, "status", "containerStatuses") or ()), {})
-    if phase == "Running" and container.get("ready"):
+    if phase == RUNNING and container.get("ready"):
         return exports.READY, ("True", POD_READY, "")
     return exports.PENDING, ("False", POD_PENDING, _trouble(pod, container))
 

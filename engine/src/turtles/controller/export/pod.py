@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from turtles.api import exports, labels
 from turtles.api.configuration import DEFAULT, ClusterConfiguration
-from turtles.api.objects import Object
+from turtles.api.objects import Object, annotations_of
 from turtles.controller.export.sources import Volume
 from turtles.controller.identity import mount_identity
 from turtles.controller.pod.config import METRICS_PORT
@@ -86,7 +86,7 @@ def exporter_pod(
 
 def serves(pod: Object, volumes: Sequence[Volume]) -> bool:
     """Say whether a Pod serves these volumes."""
-    return bool((pod["metadata"].get("annotations") or {}).get(_VOLUMES) == _told(volumes))
+    return bool(annotations_of(pod).get(_VOLUMES) == _told(volumes))
 
 
 def has_manifests(pod: Object) -> bool:

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from turtles.api import cdi, exports, labels, uploads
-from turtles.api.objects import Object, controller_of, get, is_deleted
-from turtles.api.phases import is_final
+from turtles.api.objects import Object, annotations_of, controller_of, get, is_controlled_by, is_deleted
+from turtles.api.phases import is_final, phase_of
 from turtles.api.snapshots import is_ready
 from turtles.controller.pod import state
 from turtles.controller.restored_claims import own_annotations, restored_spec
@@ -208,16 +208,16 @@ def _of_snapshot(export: Object, situation: Situation) -> Source:
                 return without(NOT_ALL_CREATED, f"VolumeSnapshot {backup['volumeSnapshotName']} is not ready to use")
             claim = _restored(export, backup, volume_snapshot, is_disk=original in disks)
             create.append(claim)
-        elif (controller_of(claim) or {}).get("uid") != export["metadata"]["uid"]:
+        elif not is_controlled_by(claim, export):
             theirs = claim["metadata"]["name"]
             return without(
-                NOT_ALL_CREATED, f"PersistentVolumeClaim {theirs} exists and is not of this export; delete it"
+                NOT_ALL_CREATED, f"PersistentVolumeClaim {theirs} exists and does not belong to this export; delete it"
             )
         else:
             claims.append(claim)
         is_block = before["spec"].get("volumeMode") == "Block"
         volumes.append(Volume(original, claim["metadata"]["name"], is_block or original in disks, is_block))
-    bound = len(claims) == len(backups) and all(get(claim, "status", "phase") == "Bound" for claim in claims)
+    bound = len(claims) == len(backups) and all(phase_of(claim) == "Bound" for claim in claims)
     condition = (
         (exports.VOLUMES_CONDITION, "True", ALL_READY, "")
         if bound
@@ -262,7 +262,7 @@ def _is_populated(claim: Object, situation: Situation) -> bool:
     data_volume = _filler(claim, situation)
     if data_volume is not None:
         return cdi.is_populated(data_volume)
-    annotations = claim["metadata"].get("annotations") or {}
+    annotations = annotations_of(claim)
     return uploads.TARGET not in annotations or annotations.get(cdi.POD_PHASE) == cdi.SUCCEEDED
 
 
@@ -279,6 +279,6 @@ def _bound(claims: Sequence[Object]) -> tuple[str, str, str, str]:
 
 def _lost(claims: Sequence[Object]) -> tuple[str, str] | None:
     for claim in claims:
-        if get(claim, "status", "phase") == "Lost":
+        if phase_of(claim) == "Lost":
             return UNKNOWN, f"the volume of PersistentVolumeClaim {claim['metadata']['name']} is lost"
     return None

@@ -71,6 +71,6 @@ def node_agents(nodes: Iterable[Object], silence_of: Callable[[Object], float | 
     agents = {name: silence for name, silence in silences.items() if silence is not None}
     silent = sorted(name for name, silence in agents.items() if silence > HEARTBEAT_TIMEOUT)
     if not agents:
-        return Component("virt-handler", False, False, "virt-handler: no node has had a heartbeat")
+        return Component("virt-handler", False, False, "virt-handler: no heartbeat from any node")
     message = f"virt-handler: no heartbeat from {', '.join(silent)}"
     return Component("virt-handler", len(silent) < len(agents), not silent, message)

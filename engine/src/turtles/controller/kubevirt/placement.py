@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from turtles.api import components
-from turtles.api.objects import Object
+from turtles.api.objects import Object, annotations_of
 from turtles.kube.client import ApiError, Client, Conflict, NotFound
 from turtles.kube.informer import Informer
 from turtles.kube.writer import Writer
@@ -98,7 +98,7 @@ class ComponentPlacement:
                 continue  # its next event brings it here again
             except ApiError as error:
                 part = components.PART[name]
-                refusals.append(f"{name} can't be changed as spec.{part} of the KubeVirt object asks: {error}")
+                refusals.append(f"{name} can't be changed to match spec.{part} of the KubeVirt object: {error}")
                 continue
             self._written[name] = (_asked(wanted), int(stored["metadata"].get("generation") or 0))
             log.info("component placed", extra={"kind": informer.resource.kind, "object": name})
@@ -109,7 +109,7 @@ def _asked(workload: Object) -> Object:
     """Return what of a workload the KubeVirt object decided."""
     pod = workload["spec"]["template"]["spec"]
     policies = [container.get("imagePullPolicy") for container in _containers(pod)]
-    annotations = workload["metadata"].get("annotations") or {}
+    annotations = annotations_of(workload)
     return {
         "replicas": workload["spec"].get("replicas"),
         "policies": policies,

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 from turtles import __version__
 from turtles.api import configuration_reader
-from turtles.api.conditions import set_condition
+from turtles.api.conditions import conditions_in, set_condition
 from turtles.api.objects import Object, is_deleted
 from turtles.controller.kubevirt.health import Component
 
 FINALIZER = "foregroundDeleteKubeVirt"
 DEPLOYING, DEPLOYED, DELETING, DELETED = "Deploying", "Deployed", "Deleting", "Deleted"
 #: Status, reason and message of the condition Synchronized while nothing was refused.
-_SYNCHRONIZED = ("True", "ComponentsArranged", "The components are deployed as the object says.")
+_SYNCHRONIZED = ("True", "ComponentsArranged", "The components match the object.")
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def plan(
     }
     metadata, status = wanted["metadata"], wanted["status"]
     finalizers = metadata.get("finalizers") or []
-    conditions = status.setdefault("conditions", [])
+    conditions = conditions_in(status)
     if is_deleted(kubevirt):
         blocked = configuration_reader.from_kubevirt(kubevirt).uninstall_blocked
         message = f"{machines} virtual machines and instances still exist"

@@ -44,7 +44,7 @@ def sources(
     def of_migrations() -> Iterator[Sample]:
         return migrations.samples(moves.list(), caches.vmis.list())
 
-    leading = Description(_LEADING, "Whether this virt-controller leads.")
+    leading = Description(_LEADING, "Whether this virt-controller is the leader.")
     return (
         Source((leading,), lambda: [Sample(_LEADING, {}, float(gate.is_set()))]),
         Source(machines.DESCRIPTIONS, of_machines),

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from turtles.api import labels as names
-from turtles.api.conditions import is_true
-from turtles.api.objects import get
-from turtles.api.phases import phase_of
+from turtles.api.conditions import has_condition
+from turtles.api.objects import annotations_of, get, labels_of
+from turtles.api.phases import RUNNING, phase_of
 from turtles.controller.metrics.common import OTHER, system, vnics
 from turtles.metrics import Description, Sample
 
@@ -20,13 +20,13 @@ _RUNNING, _OUTDATED = "kubevirt_vmi_number_of_running", "kubevirt_vmi_number_of_
 _MIGRATING = ("LiveMigrate", "LiveMigrateIfPossible")
 
 DESCRIPTIONS = (
-    Description(_RUNNING, "Number of VirtualMachineInstances that run."),
-    Description(_OUTDATED, "Number of VirtualMachineInstances whose launcher isn't of the present version."),
+    Description(_RUNNING, "Number of running VirtualMachineInstances."),
+    Description(_OUTDATED, "Number of VirtualMachineInstances with an outdated launcher."),
     Description(_INFO, "Information about VirtualMachineInstances."),
-    Description(_STUCK, "Whether a VirtualMachineInstance is to be migrated on eviction, and can't be."),
+    Description(_STUCK, "Whether a VirtualMachineInstance should be migrated on eviction but can't be."),
     Description(_ADDRESSES, "The addresses of a VirtualMachineInstance."),
     Description(_VNIC, "Details of the vNIC interfaces of a running instance."),
-    Description(_OVERHEAD, "Estimation of the memory that the launcher needs besides the guest's."),
+    Description(_OVERHEAD, "Estimated memory overhead of the launcher."),
 )
 
 Pods = Callable[[Mapping[str, Any]], Mapping[str, Any] | None]
@@ -39,7 +39,7 @@ def samples(vmis: Sequence[Mapping[str, Any]], pod_of: Pods, eviction_strategy: 
     :param eviction_strategy: of instances that have none.
     """
     phases = Counter(phase_of(vmi) for vmi in vmis)
-    yield Sample(_RUNNING, {}, float(phases["Running"]))
+    yield Sample(_RUNNING, {}, float(phases[RUNNING]))
     yield Sample(_OUTDATED, {}, float(sum(_is_outdated(vmi) for vmi in vmis)))
     for vmi in vmis:
         pod, evictable = pod_of(vmi), _is_evictable(vmi, eviction_strategy)
@@ -59,7 +59,7 @@ def samples(vmis: Sequence[Mapping[str, Any]], pod_of: Pods, eviction_strategy: 
 
 
 def _info(vmi: Mapping[str, Any], pod: Mapping[str, Any] | None, *, evictable: bool) -> dict[str, str]:
-    annotations = vmi["metadata"].get("annotations") or {}
+    annotations = annotations_of(vmi)
     guest = get(dict(vmi), "status", "guestOSInfo") or {}
 
     def named(*keys: str) -> str:
@@ -77,17 +77,17 @@ def _info(vmi: Mapping[str, Any], pod: Mapping[str, Any] | None, *, evictable: b
         "guest_os_version_id": str(guest.get("versionId") or ""),
         "evictable": str(evictable).lower(),
         "outdated": str(_is_outdated(vmi)).lower(),
-        "vmi_pod": pod["metadata"]["name"] if pod is not None and phase_of(pod) == "Running" else "",
+        "vmi_pod": pod["metadata"]["name"] if pod is not None and phase_of(pod) == RUNNING else "",
     }
 
 
 def _is_outdated(vmi: Mapping[str, Any]) -> bool:
-    return names.OUTDATED_LAUNCHER in (vmi["metadata"].get("labels") or {})
+    return names.OUTDATED_LAUNCHER in labels_of(vmi)
 
 
 def _is_evictable(vmi: Mapping[str, Any], eviction_strategy: str) -> bool:
     strategy = vmi["spec"].get("evictionStrategy") or eviction_strategy
-    return strategy not in _MIGRATING or is_true(get(dict(vmi), "status", "conditions"), "LiveMigratable")
+    return strategy not in _MIGRATING or has_condition(vmi, "LiveMigratable")
 
 
 def _addresses(vmi: Mapping[str, Any], own: Mapping[str, str]) -> Iterator[Sample]:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from turtles.api import labels, migrations, times
 from turtles.api.conditions import set_condition
 from turtles.api.kinds.migration_policy import matching
-from turtles.api.objects import Object, get
+from turtles.api.objects import Object, get, labels_of
 from turtles.api.phases import phase_of
 from turtles.controller import remedies
 from turtles.controller.caches import BY_OWNER
@@ -101,9 +101,7 @@ class MigrationController:
         namespace, uid = migration["metadata"]["namespace"], migration["metadata"]["uid"]
         vmi = self._vmis.get(namespace, migration["spec"]["vmiName"])
         pods = self._pods.by_index(BY_OWNER, vmi["metadata"]["uid"]) if vmi is not None else []
-        target = next(
-            (pod for pod in pods if (pod["metadata"].get("labels") or {}).get(labels.MIGRATION_JOB_UID) == uid), None
-        )
+        target = next((pod for pod in pods if labels_of(pod).get(labels.MIGRATION_JOB_UID) == uid), None)
         if target is None and vmi is not None and phase_of(migration) == migrations.SCHEDULING:
             target = self._live_pod(vmi, migration)
         name = get(migration, "status", "migrationState", "sourcePod")
@@ -130,7 +128,7 @@ class MigrationController:
             return None
         metadata = vmi["metadata"]
         namespace = self._namespaces.get(None, metadata["namespace"]) or {"metadata": {}}
-        return matching(self._policies.list(), metadata.get("labels") or {}, namespace["metadata"].get("labels") or {})
+        return matching(self._policies.list(), metadata.get("labels") or {}, labels_of(namespace))
 
     def _live_pod(self, vmi: Object, migration: Object) -> Object | None:
         """Return a migration's Pod as the server has it now; the cache may be behind."""

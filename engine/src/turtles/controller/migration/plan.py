@@ -14,10 +14,10 @@ from datetime import datetime
 from typing import Any
 
 from turtles.api import labels, migrations
-from turtles.api.conditions import get_condition, is_true, set_condition
+from turtles.api.conditions import condition_of, conditions_in, has_condition, is_true, set_condition
 from turtles.api.configuration import ClusterConfiguration
 from turtles.api.kinds.migration_policy import applied
-from turtles.api.objects import Object, get, is_deleted
+from turtles.api.objects import Object, get, is_deleted, labels_of
 from turtles.api.phases import is_final, phase_of, set_phase
 from turtles.api.times import parse_time, rest_of, rfc3339
 from turtles.controller.pod import end
@@ -104,12 +104,12 @@ def _admit(draft: Plan, migration: Object, situation: Situation, now: datetime) 
     set_phase(draft.status, migrations.PENDING, rfc3339(now))
     vmi = situation.vmi
     if is_deleted(migration):
-        fail(draft, "the migration was cancelled before it began", now)
+        fail(draft, "the migration was cancelled before it started", now)
         return
     if vmi is None or is_final(vmi) or is_deleted(vmi):
-        fail(draft, f"the VMI {migration['spec']['vmiName']} does not run any more", now)
+        fail(draft, f"the VMI {migration['spec']['vmiName']} is no longer running", now)
         return
-    condition = get_condition(vmi["status"].get("conditions"), "LiveMigratable") or {}
+    condition = condition_of(vmi, "LiveMigratable") or {}
     if condition.get("status") == "False":
         fail(draft, f"Cannot migrate VMI, Reason: {condition.get('reason')}, Message: {condition.get('message')}", now)
         return
@@ -162,7 +162,7 @@ def _has_a_place(migration: Object, node: str, active: Sequence[Object], found: 
 
 def _is_ready(migration: Object) -> bool:
     """Say whether a migration waits for nothing but its turn."""
-    refused = is_true(get(migration, "status", "conditions"), migrations.REJECTED_BY_QUOTA)
+    refused = has_condition(migration, migrations.REJECTED_BY_QUOTA)
     return phase_of(migration) in ("", migrations.PENDING) and not refused and not is_deleted(migration)
 
 
@@ -194,9 +194,9 @@ def _schedule(draft: Plan, migration: Object, situation: Situation, now: datetim
     vmi, pod = situation.vmi, situation.target
     reason = ""
     if is_deleted(migration):
-        reason = "the migration was cancelled before it began"
+        reason = "the migration was cancelled before it started"
     elif vmi is None or phase_of(vmi) != migrations.RUNNING or is_deleted(vmi):
-        reason = f"the VMI {migration['spec']['vmiName']} does not run any more"
+        reason = f"the VMI {migration['spec']['vmiName']} is no longer running"
     elif pod is None:
         reason = "the target's virt-launcher Pod is gone"
     elif end.has_ended(pod) or is_deleted(pod):
@@ -233,7 +233,7 @@ def _schedule(draft: Plan, migration: Object, situation: Situation, now: datetim
 
 def _changed(vmi: Object) -> Object:
     """Return a copy of a VMI that may be changed."""
-    metadata = {**vmi["metadata"], "labels": dict(vmi["metadata"].get("labels") or {})}
+    metadata = {**vmi["metadata"], "labels": dict(labels_of(vmi))}
     return {**vmi, "metadata": metadata, "status": copy.deepcopy(vmi["status"])}
 
 
@@ -248,7 +248,7 @@ def _is_up(pod: Object) -> bool:
 
 
 def _limit(pod: Object) -> tuple[float, str]:
-    scheduled = get_condition(get(pod, "status", "conditions"), "PodScheduled") or {}
+    scheduled = condition_of(pod, "PodScheduled") or {}
     if scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable":
         return UNSCHEDULABLE_SECONDS, f"no node can take the guest: {scheduled.get('message')}"
     return PENDING_SECONDS, "the target's virt-launcher Pod does not start"
@@ -263,7 +263,7 @@ def _is_late(pod: Object, now: datetime) -> str:
     if _is_up(pod) or _rest(pod, now) > 0:
         return ""
     seconds, why = _limit(pod)
-    return f"{why} (given up after {seconds / 60:.0f} minutes)"
+    return f"{why} (gave up after {seconds / 60:.0f} minutes)"
 
 
 def _follow(draft: Plan, migration: Object, situation: Situation, now: datetime) -> None:
@@ -294,10 +294,8 @@ def _follow(draft: Plan, migration: Object, situation: Situation, now: datetime)
         phase = migrations.TARGET_READY if state.get("targetNodeAddress") else migrations.PREPARING_TARGET
     set_phase(draft.status, phase, rfc3339(now))
     if is_deleted(migration):
-        words = "the migration was deleted before its end"
-        set_condition(
-            draft.status.setdefault("conditions", []), migrations.ABORT_REQUESTED, "True", "", words, rfc3339(now)
-        )
+        words = "the migration was deleted before it finished"
+        set_condition(conditions_in(draft.status), migrations.ABORT_REQUESTED, "True", "", words, rfc3339(now))
         if not state.get("abortRequested"):
             draft.vmi = _changed(vmi)
             draft.vmi["status"]["migrationState"]["abortRequested"] = True
@@ -327,7 +325,7 @@ def _watch_target(draft: Plan, situation: Situation, vmi: Object, state: Object,
     else:
         draft.wait = rest_of(PENDING_SECONDS, parse_time(pod["metadata"].get("creationTimestamp")) or now, now)
         if draft.wait <= 0:
-            reason = f"virt-handler on node {state['targetNode']} did not make the target ready"
+            reason = f"virt-handler on node {state['targetNode']} did not prepare the target"
     if reason:
         draft.vmi = _changed(vmi)
         draft.vmi["status"]["migrationState"] |= {
@@ -350,7 +348,7 @@ def _clean_up(draft: Plan, migration: Object, situation: Situation, now: datetim
         if vmi is not None and pod["metadata"]["uid"] in (vmi["status"].get("activePods") or {}):
             draft.vmi = _changed(vmi)
             del draft.vmi["status"]["activePods"][pod["metadata"]["uid"]]
-    if vmi is not None and ours and labels.MIGRATION_TARGET_NODE_NAME in (vmi["metadata"].get("labels") or {}):
+    if vmi is not None and ours and labels.MIGRATION_TARGET_NODE_NAME in labels_of(vmi):
         draft.vmi = draft.vmi or _changed(vmi)
         del draft.vmi["metadata"]["labels"][labels.MIGRATION_TARGET_NODE_NAME]
     source = situation.source

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from turtles.api.conditions import get_condition
+from turtles.api.conditions import condition_of
 from turtles.api.objects import Object
 from turtles.api.phases import FAILED, is_final, phase_of
 from turtles.api.times import parse_time
@@ -61,7 +61,7 @@ def why(pod: Object) -> tuple[str, str]:
         if terminated.get("reason") == "OOMKilled":
             return "LauncherOOMKilled", (
                 f"container {container.get('name')} of the virt-launcher Pod reached its memory limit and was killed; "
-                "raise spec.domain.resources.limits.memory, or leave it out"
+                "raise or remove spec.domain.resources.limits.memory"
             )
     if status.get("reason"):
         # such as OutOfmemory, UnexpectedAdmissionError, NodeShutdown: a restarting kubelet admits its Pods again
@@ -74,7 +74,7 @@ def why(pod: Object) -> tuple[str, str]:
 
 def disruption(pod: Object) -> str:
     """Return why a Pod that runs is being deleted, as far as Kubernetes says (since 1.26, KEP-3329)."""
-    condition = get_condition((pod.get("status") or {}).get("conditions"), "DisruptionTarget")
+    condition = condition_of(pod, "DisruptionTarget")
     if condition and condition.get("status") == "True":
         return str(condition.get("message") or condition.get("reason") or "")
     return "a drain, an eviction, or someone deleted it"

@@ -34,7 +34,7 @@ from turtles.domain.sidecars import of as sidecars_of
 LAUNCHER_GRACE, POD_GRACE = 15, 30
 
 #: Annotations of a VMI that mean something else on a Pod, or repeat the VMI.
-_OWN_ANNOTATIONS = frozenset(("kubectl.kubernetes.io/last-applied-configuration", *labels.OBSERVED_VERSIONS))
+_OWN_ANNOTATIONS = frozenset((labels.LAST_APPLIED, *labels.OBSERVED_VERSIONS))
 _LABEL_VALUE = 63
 #: Fields of a VMI's spec that are a Pod's as well.
 _TAKEN_OVER = (

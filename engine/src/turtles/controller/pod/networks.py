@@ -18,7 +18,7 @@ from turtles.domain.connections import connections, further_networks
 from turtles.domain.interface_names import pod_interface_name
 from turtles.domain.macs import chosen_mac
 
-#: Names that interfaces of further networks have in the Pod.
+#: Names that interfaces of secondary networks have in the Pod.
 _OURS = re.compile(r"pod[0-9a-f]{11}")
 
 

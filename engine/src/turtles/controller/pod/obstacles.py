@@ -50,8 +50,8 @@ def _networks(spec: Mapping[str, Any], devices: Mapping[str, Any], cluster: Clus
         plugin = (interface.get("binding") or {}).get("name")
         if plugin is not None and plugin not in cluster.bindings:
             yield (
-                f"{_WHERE}.interfaces[{index}].binding.name: there is no network binding plugin {plugin!r}; add it to "
-                "spec.configuration.network.binding of the KubeVirt object, or use another binding"
+                f"{_WHERE}.interfaces[{index}].binding.name: no network binding plugin {plugin!r} registered; add it "
+                "to spec.configuration.network.binding of the KubeVirt object, or use another binding"
             )
     absent = {each["name"] for each in devices.get("interfaces") or () if each.get("state") == "absent"}
     for index, network in enumerate(spec.get("networks") or ()):
@@ -66,7 +66,7 @@ def _macs(vmi: Mapping[str, Any], devices: Mapping[str, Any], doubles: Mapping[s
         metadata = other["metadata"]
         # Whoever may see this machine may not see those of other namespaces.
         own = metadata["namespace"] == vmi["metadata"]["namespace"]
-        whose = f"VirtualMachineInstance {metadata['name']}" if own else "a VirtualMachineInstance of another namespace"
+        whose = f"VirtualMachineInstance {metadata['name']}" if own else "a VirtualMachineInstance in another namespace"
         yield (
             f"{_WHERE}.interfaces[{index}].macAddress: {whose} uses {interface.get('macAddress') or 'it'} on the same "
             "network; give one of them another MAC address, or stop the other machine"

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from turtles.api import times
 from turtles.api.changes import merge_diff
 from turtles.api.labels import POOL_FINALIZER, POOL_REVISION
-from turtles.api.objects import Object, controller_of, is_deleted
+from turtles.api.objects import Object, controller_of, is_deleted, labels_of
 from turtles.api.phases import is_final
 from turtles.api.run_strategies import MANUAL, RERUN_ON_FAILURE, START, STOP, run_strategy
 from turtles.api.selectors import selects
@@ -131,7 +131,7 @@ class PoolController:
 
     def _adopt(self, pool: Object, vm: Object) -> Object:
         # Its revision is another pool's: it gets this one's template with the next look
-        labels = {key: value for key, value in (vm["metadata"].get("labels") or {}).items() if key != POOL_REVISION}
+        labels = {key: value for key, value in labels_of(vm).items() if key != POOL_REVISION}
         finalizers = [*_without_finalizer(vm), POOL_FINALIZER]
         references = references_with(vm, pool)
         return self._patch(vm, {"ownerReferences": references, "finalizers": finalizers, "labels": labels})
@@ -142,7 +142,7 @@ class PoolController:
         # The garbage collector may have taken the reference already of one that stays
         unowned = self._vms.by_index(UNOWNED_IN, metadata["namespace"])
         claimed = claims(pool, self._vms.by_index(BY_OWNER, metadata["uid"]))
-        selected = (vm for vm in unowned if selects(pool["spec"]["selector"], vm["metadata"].get("labels") or {}))
+        selected = (vm for vm in unowned if selects(pool["spec"]["selector"], labels_of(vm)))
         for vm in (*claimed.own, *claimed.strays, *selected):
             self._release(vm)
         if POOL_FINALIZER in (pool["metadata"].get("finalizers") or ()):
@@ -264,7 +264,7 @@ class PoolController:
                 self._restart(pool, vm, instance)
         for vm in decided.relabel:
             if (instance := self._instance_of(vm)) is not None:
-                labels = {**(instance["metadata"].get("labels") or {}), POOL_REVISION: revision_of(vm)}
+                labels = {**labels_of(instance), POOL_REVISION: revision_of(vm)}
                 self._instances.patch_metadata(instance, {"labels": labels})
 
     def _restart(self, pool: Object, vm: Object, vmi: Object) -> None:

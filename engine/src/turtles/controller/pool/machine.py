@@ -7,7 +7,6 @@ import copy
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from turtles.api.conditions import is_true
 from turtles.api.kinds.vmi.comparison import is_same_template
 from turtles.api.labels import POOL_FINALIZER, POOL_REVISION
 from turtles.api.objects import Object, get, owner_reference
@@ -51,11 +50,6 @@ def indexes(pool: Object, taken: Iterable[str], count: int) -> list[int]:
             free.append(index)
         index += 1
     return free
-
-
-def is_ready(machine: Object) -> bool:
-    """Tell whether a machine is ready."""
-    return is_true((machine.get("status") or {}).get("conditions"), "Ready")
 
 
 def make_machine(pool: Object, index: int) -> Object:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from turtles.api import durations
-from turtles.api.conditions import get_condition, is_true
+from turtles.api.conditions import get_condition, has_condition
 from turtles.api.kinds.pool import DISABLED
 from turtles.api.labels import POOL_FINALIZER
 from turtles.api.objects import Object, controller_of, get, is_deleted
@@ -19,7 +19,6 @@ from turtles.controller.pool.machine import (
     has_same_disks,
     index_of,
     indexes,
-    is_ready,
     is_same_machine,
     revision_name,
     revision_of,
@@ -27,6 +26,7 @@ from turtles.controller.pool.machine import (
     template_of,
 )
 from turtles.controller.pool.selection import chosen, selected
+from turtles.controller.scaled import is_ready, replicas_of
 
 #: Machines created or deleted at once, so that one pool doesn't keep the API server from everybody else.
 BURST = 250
@@ -99,12 +99,6 @@ class _Update:
     replace: list[Object] = field(default_factory=list)
 
 
-def wanted(pool: Object) -> int:
-    """Return how many machines a pool is to have."""
-    replicas = pool["spec"].get("replicas")
-    return 1 if replicas is None else int(replicas)
-
-
 def plan(pool: Object, machines: Sequence[Object], observed: Observed) -> Plan:
     """Decide what happens to a pool's machines.
 
@@ -121,7 +115,7 @@ def plan(pool: Object, machines: Sequence[Object], observed: Observed) -> Plan:
     if pool["spec"].get("paused"):
         return Plan(release, preserve)
     failing, wait = _failing(pool, there, observed.now)
-    surplus = len(machines) - wanted(pool)
+    surplus = len(machines) - replicas_of(pool)
     if failing:
         return Plan(release, preserve, delete=failing[:BURST], wait=wait)
     if surplus < 0:
@@ -234,7 +228,7 @@ def _max_unavailable(pool: Object) -> int:
     value = pool["spec"].get("maxUnavailable")
     text = str("100%" if value is None else value)
     part = int(text.removesuffix("%"))
-    return max(1, wanted(pool) * part // 100 if text.endswith("%") else part)
+    return max(1, replicas_of(pool) * part // 100 if text.endswith("%") else part)
 
 
 def _is_leaving(machine: Object, instance: Object) -> bool:
@@ -248,7 +242,7 @@ def _is_available(machine: Object, observed: Observed) -> bool:
     instance = observed.instances.get(machine["metadata"]["name"])
     if instance is None or _is_leaving(machine, instance) or phase_of(instance) != RUNNING:
         return False
-    return is_true((instance.get("status") or {}).get("conditions"), "Ready")
+    return has_condition(instance, "Ready")
 
 
 def _unused(pool: Object, machines: Sequence[Object], observed: Observed) -> list[str]:

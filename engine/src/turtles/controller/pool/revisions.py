@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from turtles.api.labels import POOL_REVISION
-from turtles.api.objects import Object, controller_of
+from turtles.api.objects import Object, is_controlled_by
 from turtles.controller.caches import BY_OWNER
 from turtles.controller.pool.machine import make_revision, revision_name, revision_of
 from turtles.kube.client import AlreadyExists, Client, Conflict, NotFound
@@ -67,4 +67,4 @@ class Revisions:
 
 
 def _is_owned(revision: Object, pool: Object) -> bool:
-    return bool((controller_of(revision) or {}).get("uid") == pool["metadata"]["uid"])
+    return is_controlled_by(revision, pool)

@@ -11,7 +11,8 @@ from turtles.api.kinds.pool import ASCENDING, DESCENDING, NEWEST, OLDEST
 from turtles.api.objects import Object, get
 from turtles.api.selectors import selects
 from turtles.api.times import parse_time
-from turtles.controller.pool.machine import index_of, is_ready
+from turtles.controller.pool.machine import index_of
+from turtles.controller.scaled import is_ready
 
 
 class SelectionError(ValueError):

@@ -6,8 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from turtles.api.objects import Object
-from turtles.controller.pool.machine import is_ready
-from turtles.controller.scaled import scaled_status
+from turtles.controller.scaled import is_ready, scaled_status
 
 SUCCESSFUL_PAUSED, SUCCESSFUL_RESUME = "SuccessfulPaused", "SuccessfulResume"
 

@@ -7,11 +7,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from turtles.api.conditions import is_true
 from turtles.api.objects import Object, is_deleted
 from turtles.api.phases import is_final, was_running
 from turtles.api.times import parse_time
-from turtles.controller.scaled import scaled_status
+from turtles.controller.scaled import is_ready, replicas_of, scaled_status
 from turtles.controller.vmi.status import is_pod_known_to_leave
 from turtles.controller.vmi.template import make_vmi
 
@@ -51,12 +50,6 @@ class Plan:
     wait: float | None = None
 
 
-def wanted(replicaset: Object) -> int:
-    """Return how many instances a replica set is to have."""
-    replicas = replicaset["spec"].get("replicas")
-    return 1 if replicas is None else int(replicas)
-
-
 def is_active(vmi: Object) -> bool:
     """Tell whether an instance counts: it is neither at its end nor on its way there."""
     return not is_final(vmi) and not is_deleted(vmi) and not is_pod_known_to_leave(vmi)
@@ -73,7 +66,7 @@ def plan(replicaset: Object, vmis: Sequence[Object], before: Backoff, now: float
     if replicaset["spec"].get("paused") or is_deleted(replicaset):
         return Plan(backoff=before)
     backoff = _backoff(before, active, finished, now)
-    missing = wanted(replicaset) - len(active)
+    missing = replicas_of(replicaset) - len(active)
     if missing <= 0:
         surplus = sorted(active, key=_worth)[: min(-missing, BURST)]
         return Plan(delete=surplus, finished=finished[:BURST], backoff=backoff)
@@ -99,11 +92,6 @@ def status(replicaset: Object, vmis: Sequence[Object], failure: tuple[str, str] 
     active = [vmi for vmi in vmis if is_active(vmi)]
     ready = sum(is_ready(vmi) for vmi in active)
     return scaled_status(replicaset, len(active), ready, now, failure=failure, paused=_paused(replicaset))
-
-
-def is_ready(vmi: Object) -> bool:
-    """Tell whether an instance is ready."""
-    return is_true((vmi.get("status") or {}).get("conditions"), "Ready")
 
 
 def _paused(replicaset: Object) -> tuple[str, str] | None:

@@ -71,7 +71,7 @@ class RestoreController:
         if decided.finalizers is not None and not deleted:
             restore = self._set_finalizers(restore, decided.finalizers)
         self._prepare(restore, situation, decided)
-        self._write(restore, situation, decided, now)
+        self._write(situation, decided, now)
         for pvc in decided.own:
             self._own(pvc, situation.target)
         if decided.lock is False:
@@ -125,7 +125,7 @@ class RestoreController:
             field = {"running": False} if target["spec"].get("running") is not None else {"runStrategy": HALTED}
             self._writer.patch(self._vms, target, {"spec": field})
 
-    def _write(self, restore: Object, situation: Situation, decided: Plan, now: datetime) -> None:
+    def _write(self, situation: Situation, decided: Plan, now: datetime) -> None:
         """Delete and create claims, then write the machine. What the server refuses fails the restore."""
         for pvc in decided.delete:
             self._writer.delete(self._pvcs, pvc)

@@ -10,7 +10,8 @@ import jsonpatch
 
 from turtles.api import labels
 from turtles.api.kinds.vm import VM
-from turtles.api.objects import Object, get
+from turtles.api.labels import LAST_APPLIED
+from turtles.api.objects import Object, annotations_of, get, labels_of
 from turtles.api.run_strategies import HALTED
 from turtles.api.snapshots import (
     IN_PLACE,
@@ -20,7 +21,7 @@ from turtles.api.snapshots import (
     RESTORE_UID,
     restored_by,
 )
-from turtles.controller.restored_claims import APPLIED, own_annotations, restored_spec
+from turtles.controller.restored_claims import own_annotations, restored_spec
 
 _SOURCE_NAME, _SOURCE_NAMESPACE = "restore.kubevirt.io/source-vm-name", "restore.kubevirt.io/source-vm-namespace"
 
@@ -101,21 +102,18 @@ def restored(restore: Object, content: Object, entries: Sequence[Object], target
     _use_claims(spec, {entry["volumeName"]: entry["persistentVolumeClaim"] for entry in entries})
     mark = {LAST_RESTORE: restored_by(restore)}
     if target is not None:
-        metadata = {**target["metadata"], "annotations": {**(target["metadata"].get("annotations") or {}), **mark}}
+        metadata = {**target["metadata"], "annotations": {**annotations_of(target), **mark}}
         return _checked({**target, "metadata": metadata, "spec": spec})
     _forget_identity(spec["template"]["spec"])
-    annotations = {
-        key: value
-        for key, value in (source["metadata"].get("annotations") or {}).items()
-        if key not in (APPLIED, LAST_RESTORE)
-    }
+    own = annotations_of(source).items()
+    annotations = {key: value for key, value in own if key not in (LAST_APPLIED, LAST_RESTORE)}
     vm: Object = {
         "apiVersion": VM.api_version,
         "kind": VM.kind,
         "metadata": {
             "name": restore["spec"]["target"]["name"],
             "namespace": restore["metadata"]["namespace"],
-            "labels": dict(source["metadata"].get("labels") or {}),
+            "labels": dict(labels_of(source)),
             "annotations": {**annotations, **mark},
         },
         "spec": spec,
@@ -172,7 +170,7 @@ def _checked(vm: Object) -> Object:
     """Return a machine unless it has labels that admission refuses to users, but not to this engine."""
     template_labels = get(vm, "spec", "template", "metadata", "labels") or {}
     if reserved := [label for label in labels.RESERVED_VMI_LABELS if label in template_labels]:
-        raise NotPossible(f"spec.template.metadata.labels: {', '.join(reserved)} can be set by the engine only")
+        raise NotPossible(f"spec.template.metadata.labels: {', '.join(reserved)} can only be set by the engine")
     return vm
 
 

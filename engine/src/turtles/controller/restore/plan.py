@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from turtles.api.conditions import set_condition
+from turtles.api.conditions import conditions_in, set_condition
 from turtles.api.objects import Object, get, is_deleted
-from turtles.api.phases import is_final
+from turtles.api.phases import is_final, phase_of
 from turtles.api.run_strategies import HALTED, run_strategy
 from turtles.api.snapshots import (
     FAIL_IMMEDIATE,
@@ -145,7 +145,7 @@ def _is_free(restore: Object, situation: Situation, decided: Plan, now: datetime
     runs = situation.vmi is not None and not (is_final(situation.vmi) and is_deleted(situation.vmi))
     policy = restore["spec"].get("targetReadinessPolicy") or WAIT_GRACE_PERIOD
     if runs and policy == FAIL_IMMEDIATE:
-        _fail(decided, stamp, f"the target runs and targetReadinessPolicy is {FAIL_IMMEDIATE}: stop it first")
+        _fail(decided, stamp, f"the target is running and targetReadinessPolicy is {FAIL_IMMEDIATE}: stop it first")
         return False
     for key, what in (("snapshotInProgress", "snapshot"), ("restoreInProgress", "restore")):
         if get(target, "status", key) not in (None, name):
@@ -165,7 +165,7 @@ def _is_free(restore: Object, situation: Situation, decided: Plan, now: datetime
     created = parse_time(restore["metadata"].get("creationTimestamp")) or now
     left = rest_of(GRACE_PERIOD, created, now)
     if left <= 0:
-        _fail(decided, stamp, f"the target still ran after {int(GRACE_PERIOD)} seconds: stop it and restore again")
+        _fail(decided, stamp, f"the target still ran after {int(GRACE_PERIOD)} seconds; stop it and restore again")
         decided.lock, decided.stop = False, False
         return False
     decided.wait = left + 0.1
@@ -194,10 +194,10 @@ def _restore_volumes(restore: Object, found: Situation, decided: Plan, stamp: st
                 _fail(decided, stamp, f"volume {entry['volumeName']}: PersistentVolumeClaim {name} exists, and {why}")
                 return
             delete.append(pvc)
-        elif get(pvc, "status", "phase") == "Lost":
+        elif phase_of(pvc) == "Lost":
             _fail(decided, stamp, f"PersistentVolumeClaim {name} has lost its volume")
             return
-        elif get(pvc, "status", "phase") != "Bound" and pvc["spec"].get("storageClassName") in found.immediate:
+        elif phase_of(pvc) != "Bound" and pvc["spec"].get("storageClassName") in found.immediate:
             waiting.append(name)
     decided.create, decided.delete = create, [pvc for pvc in delete if not is_deleted(pvc)]
     if create or delete or waiting:
@@ -215,16 +215,14 @@ def _restore_volumes(restore: Object, found: Situation, decided: Plan, stamp: st
 def _is_kept(restore: Object, found: Situation, name: str) -> str:
     """Return why a claim that exists may not be replaced, nothing if it may."""
     if restore["spec"].get("volumeRestorePolicy") != IN_PLACE:
-        return "isn't of this restore: choose another restoreName in spec.volumeRestoreOverrides"
+        return "doesn't belong to this restore; choose another restoreName in spec.volumeRestoreOverrides"
     if found.target is None:
-        return (
-            "isn't of the machine, which doesn't exist any more: delete it, or use volumeRestorePolicy RandomizeNames"
-        )
+        return "belonged to a machine that no longer exists; delete it, or use volumeRestorePolicy RandomizeNames"
     if users := found.users.get(name):
-        return f"belongs to {', '.join(users)} as well: use volumeRestorePolicy RandomizeNames"
+        return f"belongs to {', '.join(users)} as well; use volumeRestorePolicy RandomizeNames"
     volumes = found.target["spec"]["template"]["spec"].get("volumes") or ()
     if not any(name in (_claim_name(volume)) for volume in volumes):
-        return "isn't of the machine any more: delete it, or use volumeRestorePolicy RandomizeNames"
+        return "no longer belongs to the machine; delete it, or use volumeRestorePolicy RandomizeNames"
     return ""
 
 
@@ -247,7 +245,7 @@ def _finish(restore: Object, situation: Situation, decided: Plan, stamp: str) ->
         ]
     if get(target, "status", "restoreInProgress") == restore["metadata"]["name"]:
         decided.lock = False
-    conditions = _conditions(decided)
+    conditions = conditions_in(decided.status)
     set_condition(conditions, "Ready", "True", _COMPLETE, now=stamp)
     set_condition(conditions, "Progressing", "False", _COMPLETE, now=stamp)
     decided.status.update({"complete": True, "restoreTime": stamp})
@@ -266,7 +264,7 @@ def _leftovers(restore: Object, situation: Situation) -> list[Object]:
 
 
 def _fail(decided: Plan, stamp: str, message: str) -> None:
-    conditions = _conditions(decided)
+    conditions = conditions_in(decided.status)
     set_condition(conditions, "Ready", "False", "Operation failed", message, now=stamp)
     set_condition(conditions, "Progressing", "False", "Operation failed", now=stamp)
     set_condition(conditions, "Failure", "True", "Operation failed", message, now=stamp)
@@ -279,13 +277,8 @@ def failed(decided: Plan, message: str, now: datetime) -> None:
     decided.wait = 0.0
 
 
-def _conditions(decided: Plan) -> list[Object]:
-    conditions: list[Object] = decided.status.setdefault("conditions", [])
-    return conditions
-
-
 def _progress(decided: Plan, reason: str, stamp: str, message: str = "") -> None:
-    conditions = _conditions(decided)
+    conditions = conditions_in(decided.status)
     going = "False" if reason == "In error state" or reason.startswith("Waiting") else "True"
     set_condition(conditions, "Progressing", going, reason, message, now=stamp)
     set_condition(conditions, "Ready", "False", reason, message, now=stamp)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from turtles.api.conditions import is_true
 from turtles.api.kinds.snapshot import CONTENT
 from turtles.api.objects import Object, get, owner_reference
+from turtles.api.phases import phase_of
 from turtles.api.snapshots import GUEST_AGENT, NO_GUEST_AGENT, ONLINE, PARTIAL, PAUSED
 from turtles.controller.pod import state
 from turtles.domain import paths
@@ -48,7 +49,7 @@ def make(
             raise NotPossible(f"volume {volume['name']}: PersistentVolumeClaim {claim} does not exist")
         if (pvc["spec"].get("storageClassName") or "") not in snapshot_classes:
             continue
-        if get(pvc, "status", "phase") != "Bound":
+        if phase_of(pvc) != "Bound":
             raise NotPossible(
                 f"volume {volume['name']}: PersistentVolumeClaim {claim} is not bound; start the machine once"
             )

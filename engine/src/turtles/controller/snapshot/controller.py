@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from turtles.api.changes import merge_diff
 from turtles.api.kind import SUBRESOURCES_GROUP, SUBRESOURCES_VERSIONS
-from turtles.api.objects import Object, get
+from turtles.api.objects import Object, annotations_of, get
 from turtles.controller.shared import Shared
 from turtles.controller.snapshot import content as contents
 from turtles.controller.snapshot.plan import Plan, Situation, plan, quiesce_failed
@@ -177,7 +177,7 @@ def _is_last(decided: Plan) -> bool:
 
 
 def _is_default(entry: Object) -> bool:
-    return bool((entry["metadata"].get("annotations") or {}).get(_DEFAULT_CLASS) == "true")
+    return annotations_of(entry).get(_DEFAULT_CLASS) == "true"
 
 
 def _locks(vm: Object) -> tuple[object, ...]:

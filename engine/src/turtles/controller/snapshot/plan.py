@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from turtles.api.conditions import remove_condition, set_condition
+from turtles.api.conditions import conditions_in, remove_condition, set_condition
 from turtles.api.objects import Object, get, is_deleted
 from turtles.api.phases import is_final
 from turtles.api.snapshots import (
@@ -196,7 +196,7 @@ def quiesce_failed(decided: Plan, message: str, now: datetime) -> None:
 
 def _succeed(decided: Plan, taken: str, stamp: str) -> None:
     decided.status.update({"phase": SUCCEEDED, "readyToUse": True, "creationTime": taken})
-    conditions = _conditions(decided)
+    conditions = conditions_in(decided.status)
     set_condition(conditions, "Ready", "True", _COMPLETE, now=stamp)
     set_condition(conditions, "Progressing", "False", _COMPLETE, now=stamp)
     remove_condition(conditions, "Failure")
@@ -205,10 +205,10 @@ def _succeed(decided: Plan, taken: str, stamp: str) -> None:
 
 
 def _fail(situation: Situation, decided: Plan, stamp: str) -> None:
-    why = (decided.status.get("error") or {}).get("message") or "it was not ready in time"
+    why = (decided.status.get("error") or {}).get("message") or "it was not ready before the deadline"
     message = f"snapshot deadline exceeded: {why}"
     decided.status.update({"phase": FAILED, "readyToUse": False, "error": {"time": stamp, "message": message}})
-    conditions = _conditions(decided)
+    conditions = conditions_in(decided.status)
     set_condition(conditions, "Ready", "False", "Operation failed", now=stamp)
     set_condition(conditions, "Progressing", "False", "Operation failed", now=stamp)
     set_condition(conditions, "Failure", "True", "Operation failed", message, now=stamp)
@@ -256,13 +256,8 @@ def _indicate(status: Object, indications: list[str]) -> None:
         status["sourceIndications"] = [{"indication": each, "message": INDICATIONS[each]} for each in indications]
 
 
-def _conditions(decided: Plan) -> list[Object]:
-    conditions: list[Object] = decided.status.setdefault("conditions", [])
-    return conditions
-
-
 def _progress(decided: Plan, reason: str, stamp: str, message: str = "") -> None:
-    conditions = _conditions(decided)
+    conditions = conditions_in(decided.status)
     going = "True" if "operation in progress" in reason else "False"
     set_condition(conditions, "Progressing", going, reason, message, now=stamp)
     set_condition(conditions, "Ready", "False", "Not ready", now=stamp)

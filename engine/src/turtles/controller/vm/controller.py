@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from turtles.api import labels
-from turtles.api.conditions import get_condition
-from turtles.api.objects import Object, controller_of, get, is_deleted
+from turtles.api.conditions import condition_of
+from turtles.api.objects import Object, annotations_of, controller_of, get, is_deleted
 from turtles.api.phases import is_final
 from turtles.api.run_strategies import ALWAYS, HALTED, run_strategy
 from turtles.controller.caches import users_of_claim, users_of_data_volume
@@ -95,13 +95,13 @@ class VMController:
             vm = self._writer.patch(self._vms, vm, {"metadata": metadata})
         if foreign:
             # Its VM may be on its way out under the same name; otherwise somebody has to decide.
-            message = f"a VirtualMachineInstance {key[1]} exists that {_named(controller)} controls"
+            message = f"VirtualMachineInstance {key[1]} already exists and is controlled by {_named(controller)}"
             self._leave_alone(vm, FAILED_CREATE, message)
             return None
         if vmi is not None and controller is None and not is_deleted(vmi):
             if run_strategy(vm) == HALTED:
                 message = (
-                    f"a VirtualMachineInstance {key[1]} exists that nothing controls; it isn't adopted, because the "
+                    f"VirtualMachineInstance {key[1]} already exists without a controller; it isn't adopted, as the "
                     f"VirtualMachine is halted and would shut it down. Start the VirtualMachine to adopt it, or "
                     "delete the VirtualMachineInstance"
                 )
@@ -114,7 +114,7 @@ class VMController:
 
     def _leave_alone(self, vm: Object, reason: str, message: str) -> None:
         """Report that there is a VMI of the VM's name which isn't the VM's."""
-        said = get_condition((vm.get("status") or {}).get("conditions"), "Failure") or {}
+        said = condition_of(vm, "Failure") or {}
         if said.get("message") != message:
             self._recorder.event(vm, "Warning", reason, message)
         self._store(vm, None, Plan(), Context(failure=(reason, message)))
@@ -212,7 +212,7 @@ def _missing_metadata(vm: Object) -> Object:
     missing: Object = {}
     if finalizers := with_finalizer(vm["metadata"], labels.VM_FINALIZER, labels.VM_FINALIZER_OLD):
         missing["finalizers"] = finalizers
-    annotations = vm["metadata"].get("annotations") or {}
+    annotations = annotations_of(vm)
     if observed := {key: value for key, value in labels.OBSERVED_VERSIONS.items() if annotations.get(key) != value}:
         missing["annotations"] = observed
     return missing

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from turtles.api import cdi, data_sources, labels
 from turtles.api.kind import Missing
 from turtles.api.kinds.data_volume import DATA_VOLUME as KIND
-from turtles.api.objects import Object, controller_of, get, is_deleted, owner_reference
+from turtles.api.objects import Object, annotations_of, controller_of, get, is_deleted, owner_reference
 from turtles.api.phases import phase_of
 from turtles.api.run_strategies import HALTED, run_strategy
 from turtles.controller.caches import Caches, data_volumes_of
@@ -175,7 +175,7 @@ def _service_account(vm: Object) -> str:
 
 def _is_due(vm: Object) -> bool:
     """Say whether DataVolumes are to be there: at once, unless the machine says that it is when it starts."""
-    if (vm["metadata"].get("annotations") or {}).get(cdi.IMMEDIATE_CREATION) != "false":
+    if annotations_of(vm).get(cdi.IMMEDIATE_CREATION) != "false":
         return True
     return run_strategy(vm) != HALTED or bool(get(vm, "status", "stateChangeRequests"))
 
@@ -189,6 +189,6 @@ def _foreign(vm: Object, data_volume: Object) -> tuple[str, str] | None:
     whose = f"belongs to {owner.get('kind')} {owner.get('name')}" if owner else "belongs to nobody"
     return (
         FAILED_CREATE,
-        f"DataVolume {name} exists, and {whose}: it is left as it is. Give the template another name, or remove the "
+        f"DataVolume {name} exists, and {whose}. It is left unchanged; rename the template, or remove the "
         "template to use what is there",
     )

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """How a running instance follows its VirtualMachine's network interfaces. Pure.
 
-A new interface with a bridge on a further network is plugged in; one whose state becomes ``absent`` is unplugged, and
+A new interface with a bridge on a secondary network is plugged in; one whose state becomes ``absent`` is unplugged, and
 then removed from instance and template. Source: KubeVirt user guide, "Hotplug Network Interfaces".
 """
 
@@ -40,13 +40,13 @@ def obstacle(vmi: Object, wanted: Mapping[str, Any]) -> str:
         if interface.get("state") == ABSENT:
             continue
         if name not in after:
-            return f"interface {name!r} is no longer in the template; a state of {ABSENT!r} unplugs it from the guest"
+            return f"interface {name!r} is no longer in the template; state {ABSENT!r} unplugs it"
         changed = networks_of(spec).get(name) != networks_of(wanted).get(name)
         if changed or _without_state(interface) != _without_state(after[name]):
-            return f"interface {name!r} was changed in the template, in more than its state"
+            return f"interface {name!r} was changed in the template beyond its state"
     for name, interface in after.items():
         if name not in before and interface.get("state") != ABSENT and name not in pluggable(wanted):
-            return f"interface {name!r} is not one with a bridge on a further network, which can be plugged in"
+            return f"interface {name!r} can't be hot-plugged: only bridge interfaces on secondary networks can"
     return ""
 
 

@@ -5,7 +5,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from turtles.api import quantity
-from turtles.api.conditions import AUTO_MIGRATION_PENDING, MIGRATION_REQUIRED, Condition, is_true, set_condition
+from turtles.api.conditions import (
+    AUTO_MIGRATION_PENDING,
+    MIGRATION_REQUIRED,
+    Condition,
+    has_condition,
+    set_condition,
+)
 from turtles.api.configuration import ClusterConfiguration
 from turtles.api.objects import Object, get
 from turtles.controller.pod import memory
@@ -25,7 +31,7 @@ def shortage(vmi: Object, pods: Sequence[Object], change: Mapping[str, Any]) -> 
 
 def can_be_had(vmi: Object, configuration: ClusterConfiguration) -> bool:
     """Say whether an instance can get a larger Pod without a restart."""
-    migratable = is_true(get(vmi, "status", "conditions"), "LiveMigratable")
+    migratable = has_condition(vmi, "LiveMigratable")
     return migratable and configuration.workload_updates.migrate
 
 
@@ -35,6 +41,6 @@ def needed(vmi: Object, why: str, now: str) -> list[Condition]:
     :param now: RFC 3339.
     """
     found = [dict(condition) for condition in get(vmi, "status", "conditions") or ()]
-    message = f"The machine is migrated to a larger Pod: {why}."
+    message = f"Migrating the machine to a larger Pod: {why}."
     set_condition(found, MIGRATION_REQUIRED, "True", AUTO_MIGRATION_PENDING, message, now)
     return found

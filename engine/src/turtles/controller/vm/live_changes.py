@@ -5,12 +5,13 @@ import contextlib
 import logging
 from datetime import UTC, datetime
 
+from turtles.api import labels
 from turtles.api.changes import merge_diff
 from turtles.api.configuration import ClusterConfiguration
 from turtles.api.feature_gates import HOTPLUG_VOLUMES
 from turtles.api.kinds.instancetype.expansion import has_matchers
 from turtles.api.kinds.instancetype.matchers import instance_annotations, instance_annotations_of
-from turtles.api.objects import Object
+from turtles.api.objects import Object, annotations_of
 from turtles.api.times import rfc3339
 from turtles.controller.caches import BY_OWNER, Caches
 from turtles.controller.vm import interfaces, larger_pod, live_update, memory_dump
@@ -99,9 +100,9 @@ class LiveChanges:
     def _annotate_claim(self, namespace: str, name: str, text: str) -> None:
         """Say on a claim which of its files is the memory."""
         pvc = self._pvcs.get(namespace, name)
-        if pvc is None or (pvc["metadata"].get("annotations") or {}).get(memory_dump.ANNOTATION) == text:
+        if pvc is None or annotations_of(pvc).get(labels.MEMORY_DUMP) == text:
             return
-        patch = {"metadata": {"annotations": {memory_dump.ANNOTATION: text}}}
+        patch = {"metadata": {"annotations": {labels.MEMORY_DUMP: text}}}
         with contextlib.suppress(NotFound):
             self._writer.patch(self._pvcs, pvc, patch, unchanged=False)
 

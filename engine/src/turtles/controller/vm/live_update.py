@@ -13,7 +13,7 @@ from typing import Any
 
 from turtles.api import labels, quantity
 from turtles.api.changes import merge_diff
-from turtles.api.conditions import get_condition
+from turtles.api.conditions import condition_of
 from turtles.api.kinds.vmi import hotplug
 from turtles.api.kinds.vmi.headroom import memory_obstacle
 from turtles.api.objects import Object, get, is_deleted
@@ -176,7 +176,7 @@ def _sockets_obstacle(vmi: Object, wanted: Mapping[str, Any]) -> str:
     if sockets < (get(vmi, "status", "currentCPUTopology", "sockets") or 1):
         return "Reduction of CPU socket count requires a restart"
     if get(spec, "domain", "cpu", "dedicatedCpuPlacement"):
-        return "CPUs of the node that belong to a guest alone are given to it at its start"
+        return "dedicated CPUs can only be assigned when the guest starts"
     return ""
 
 
@@ -185,7 +185,7 @@ def _memory_obstacle(vmi: Object, wanted: Mapping[str, Any]) -> str:
     # An instance that doesn't say its memory wasn't completed by admission: there is nothing to compare with.
     if _guest(spec) in (0, _guest(wanted)):
         return ""
-    failed = get_condition(get(vmi, "status", "conditions"), "HotMemoryChange") or {}
+    failed = condition_of(vmi, "HotMemoryChange") or {}
     if failed.get("status") == "False":
         return "memory hotplug failed"
     if _guest(wanted) < quantity.to_int(get(vmi, "status", "memory", "guestAtBoot") or 0):

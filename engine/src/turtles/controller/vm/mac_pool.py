@@ -39,10 +39,10 @@ class Range:
         try:
             first, last = (_number(part.strip()) for part in text.split("-"))
         except ValueError:
-            words = f"{text!r} is no range of MAC addresses; write one as 02:00:00:00:00:00-02:00:00:00:ff:ff"
+            words = f"{text!r} is not a range of MAC addresses; write it as 02:00:00:00:00:00-02:00:00:00:ff:ff"
             raise MacPoolError(words) from None
         if first > last:
-            raise MacPoolError(f"{text!r} is no range of MAC addresses: it ends before it begins")
+            raise MacPoolError(f"{text!r} is not a range of MAC addresses: its end is lower than its start")
         if first >> 40 != last >> 40 or first & _MULTICAST:
             raise MacPoolError(f"{text!r}: the first octet must be the same at both ends, and an even number")
         return cls(first, last)
@@ -99,7 +99,7 @@ class MacPool:
             mac = ":".join(mac[index : index + 2] for index in range(0, len(mac), 2))
             if mac not in chosen and not self._is_taken(mac):
                 return mac
-        raise MacPoolError("no MAC address of the pool is free; extend its range, or delete VirtualMachines")
+        raise MacPoolError("the MAC address pool is exhausted; extend its range, or delete VirtualMachines")
 
 
 def _without_address(template: Mapping[str, Any]) -> Iterator[str]:

@@ -14,8 +14,6 @@ from turtles.api.memory_dump import ASSOCIATING, COMPLETED, DISSOCIATING, FAILED
 from turtles.api.objects import Object, get, is_deleted
 from turtles.api.phases import RUNNING, phase_of
 
-#: Annotation of the claim: the file with the memory, or that there is none.
-ANNOTATION = "kubevirt.io/memory-dump"
 _FAILED = "Memory dump failed"
 _STOPPED = "the machine stopped before its memory was dumped"
 

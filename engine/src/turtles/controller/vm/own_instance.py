@@ -5,7 +5,7 @@ import contextlib
 import logging
 
 from turtles.api import labels
-from turtles.api.objects import Object, controller_of
+from turtles.api.objects import Object, annotations_of, controller_of
 from turtles.controller import remedies
 from turtles.controller.caches import Caches
 from turtles.controller.finalizers import VM_FINALIZERS, VMI_FINALIZERS
@@ -95,7 +95,7 @@ class OwnInstance:
         metadata = vm["metadata"]
         self._revisions.hand_over(vm, vmi)
         # The generation is that of another VM.
-        annotations = dict(vmi["metadata"].get("annotations") or {})
+        annotations = dict(annotations_of(vmi))
         annotations.pop(labels.VM_GENERATION, None)
         finalizers = list(vmi["metadata"].get("finalizers") or ())
         if labels.VM_FINALIZER not in finalizers:
@@ -110,7 +110,7 @@ class OwnInstance:
         )
         log.info("VMI adopted", extra=about("vm", vmi))
         self._recorder.event(
-            vm, "Normal", "SuccessfulAdopt", f"Adopted the virtual machine instance {metadata['name']}, which runs on"
+            vm, "Normal", "SuccessfulAdopt", f"Adopted the running virtual machine instance {metadata['name']}"
         )
         return adopted
 

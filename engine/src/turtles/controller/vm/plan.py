@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from turtles.api import labels
-from turtles.api.conditions import get_condition
+from turtles.api.conditions import condition_of
 from turtles.api.objects import Object, is_deleted
 from turtles.api.phases import (
     FAILED,
@@ -165,13 +165,13 @@ def _stop(
         return True, "a stop was requested", requests
     phase = phase_of(vmi)
     if strategy == ALWAYS and phase in (SUCCEEDED, FAILED):
-        return True, f"it is {phase} and the VM runs always", requests
+        return True, f"it is {phase} and the VM's runStrategy is Always", requests
     if strategy == RERUN_ON_FAILURE and phase == FAILED and not is_deleted(vmi):
         # The request outlives the VMI, and us.
         again = requests if first.get("action") == START else [*requests, {"action": START}]
-        return True, "it failed and the VM reruns on failure", again
+        return True, "it failed and the VM's runStrategy is RerunOnFailure", again
     if outdated and not is_deleted(vmi) and _has_not_come_up(vmi):
-        return True, "it never ran, and the VM's template was changed since", [*requests, *_start_again(vm, vmi)]
+        return True, "it never ran, and the VM's template has changed since", [*requests, *_start_again(vm, vmi)]
     return False, "", requests
 
 
@@ -183,7 +183,7 @@ def _has_not_come_up(vmi: Object) -> bool:
     if was_running(vmi):
         return False
     phase = phase_of(vmi)
-    synchronized = get_condition((vmi.get("status") or {}).get("conditions"), "Synchronized") or {}
+    synchronized = condition_of(vmi, "Synchronized") or {}
     return phase in ("", PENDING, SCHEDULING) or (phase == SCHEDULED and synchronized.get("status") == "False")
 
 

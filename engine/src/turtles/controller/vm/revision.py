@@ -18,7 +18,7 @@ from turtles.api.kind import Context
 from turtles.api.kinds.instancetype import matchers
 from turtles.api.kinds.vmi.comparison import is_same_instance, is_same_template
 from turtles.api.kinds.vmi.defaults import default
-from turtles.api.objects import Object, owner_reference
+from turtles.api.objects import Object, annotations_of, owner_reference
 from turtles.controller.vm.live_update import without_live_fields
 from turtles.controller.vmi.template import make_vmi
 from turtles.kube.client import AlreadyExists, ApiError, Client, NotFound
@@ -53,7 +53,7 @@ def make_revision(vm: Object) -> Object:
 
 def started_generation(vm: Object, vmi: Mapping[str, Any]) -> int | None:
     """Return the generation of the VM that a VMI was made from; None if it wasn't made from this VM."""
-    text = (vmi["metadata"].get("annotations") or {}).get(labels.VM_GENERATION, "")
+    text = annotations_of(vmi).get(labels.VM_GENERATION, "")
     if not text.isdigit():
         return None
     generation = int(text)
@@ -145,7 +145,7 @@ class Revisions:
             pass
         except ApiError as error:
             log.warning(
-                "no revision stored, a later change will not ask for a restart: %s",
+                "no revision stored, later changes will not be reported as requiring a restart: %s",
                 error,
                 extra=about("vm", vm),
             )

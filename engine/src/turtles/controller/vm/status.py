@@ -8,10 +8,10 @@ from datetime import datetime
 from typing import Any
 
 from turtles.api import cdi
-from turtles.api.conditions import TERMINATING, get_condition, is_true, remove_condition, set_condition
+from turtles.api.conditions import TERMINATING, condition_of, get_condition, is_true, remove_condition, set_condition
 from turtles.api.kinds.instancetype.matchers import MATCHERS
 from turtles.api.objects import Object, is_deleted
-from turtles.api.phases import RUNNING, is_final, phase_of
+from turtles.api.phases import PENDING, RUNNING, is_final, phase_of
 from turtles.api.run_strategies import ALWAYS, RERUN_ON_FAILURE, WAIT_AS_RECEIVER, run_strategy
 from turtles.api.times import rfc3339
 from turtles.controller.vm.data_volumes import FAILED_CREATE as FAILED_DATA_VOLUME
@@ -118,7 +118,7 @@ def _failure(
     if around.failure or not decided.start_failure:
         return around.failure
     if vmi is not None and is_final(vmi) and decided.start_failure.get("lastFailedVMIUID") == vmi["metadata"]["uid"]:
-        synchronized = get_condition((vmi.get("status") or {}).get("conditions"), "Synchronized") or {}
+        synchronized = condition_of(vmi, "Synchronized") or {}
         if synchronized.get("status") == "False" and synchronized.get("message"):
             return str(synchronized.get("reason") or "Failed"), str(synchronized["message"])
         return "Failed", f"VirtualMachineInstance {vmi['metadata']['name']} ended before its guest ran; see its events"
@@ -199,7 +199,7 @@ def printable_status(
         return "ErrorUnschedulable"
     if any(phase_of(each) not in cdi.AWAITS_CONSUMER for each in filling):
         return "Provisioning"
-    if alive and any((pvc.get("status") or {}).get("phase") == "Pending" for pvc in pvcs.values() if pvc):
+    if alive and any(phase_of(pvc) == PENDING for pvc in pvcs.values() if pvc):
         return "WaitingForVolumeBinding"
     if alive and unsynchronized in _IMAGE_TROUBLE:
         return _IMAGE_TROUBLE[unsynchronized]

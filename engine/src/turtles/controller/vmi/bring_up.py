@@ -6,10 +6,10 @@ from datetime import datetime
 from typing import Any
 
 from turtles.api import cdi, labels
-from turtles.api.conditions import get_condition, remove_condition, set_condition
+from turtles.api.conditions import conditions_in, get_condition, remove_condition, set_condition
 from turtles.api.guests import QEMU_UID
 from turtles.api.kinds.vmi.hotplug import is_hotpluggable
-from turtles.api.objects import Object, is_deleted
+from turtles.api.objects import Object, is_deleted, labels_of
 from turtles.api.phases import (
     FAILED,
     PENDING,
@@ -47,7 +47,7 @@ def bring_up(
 ) -> None:
     """Pending and Scheduling: this controller owns the VMI."""
     vmi, status, now = draft.vmi, draft.vmi["status"], rfc3339(moment)
-    conditions = status.setdefault("conditions", [])
+    conditions = conditions_in(status)
     if is_deleted(vmi):
         set_phase(status, FAILED, now)
         return
@@ -183,7 +183,7 @@ def _hand_over(draft: Plan, pod: Object, node: str, now: str) -> None:
         status["interfaces"] = interfaces
     if qos := (pod.get("status") or {}).get("qosClass"):
         status["qosClass"] = qos
-    vmi["metadata"]["labels"] = {**(vmi["metadata"].get("labels") or {}), labels.NODE_NAME: node}
+    vmi["metadata"]["labels"] = {**labels_of(vmi), labels.NODE_NAME: node}
     # Set before the guest runs, so that being ready costs no further round trip then.
     if vmi["spec"].get("startStrategy") != "Paused":
         draft.gate = conditions_of.GATE_OPEN

@@ -3,7 +3,7 @@
 
 from turtles.api import labels, quantity
 from turtles.api.conditions import MIGRATION_REQUIRED, is_true, remove_condition
-from turtles.api.objects import Object, get
+from turtles.api.objects import Object, get, labels_of
 from turtles.controller.pod import memory
 
 
@@ -15,7 +15,7 @@ def note_version(vmi: Object, pod: Object, image: str) -> None:
     if not image:
         return
     own = vmi["status"]["launcherContainerImageVersion"] = pod["spec"]["containers"][0]["image"]
-    found = vmi["metadata"].get("labels") or {}
+    found = labels_of(vmi)
     if own != image:
         vmi["metadata"]["labels"] = {**found, labels.OUTDATED_LAUNCHER: ""}
     elif labels.OUTDATED_LAUNCHER in found:

@@ -13,11 +13,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from turtles.api import labels, times
-from turtles.api.conditions import set_condition
+from turtles.api.conditions import conditions_in, set_condition
 from turtles.api.configuration import ClusterConfiguration
 from turtles.api.import_settings import ImportSettings
 from turtles.api.kinds.cdi_config import NAME as CDI_CONFIG_NAME
-from turtles.api.objects import Object, controller_of
+from turtles.api.objects import Object, controller_of, labels_of, own
 from turtles.api.phases import PENDING, phase_of, set_phase
 from turtles.controller import remedies
 from turtles.controller.caches import (
@@ -149,10 +149,7 @@ class VMIController:
 
     def _definition(self, namespace: str, name: str) -> Object | None:
         """Return a NetworkAttachmentDefinition, None if there is none."""
-        try:
-            return self._client.get(NETWORK, namespace, name)
-        except NotFound:
-            return None
+        return self._client.find(NETWORK, namespace, name)
 
     def _doubles(self, vmi: Object) -> dict[str, Object]:
         """Return other VMIs with the MAC address of an interface on the same network, by the interface's name.
@@ -169,11 +166,7 @@ class VMIController:
 
     def _live_pod(self, vmi: Object) -> Object | None:
         """Return the VMI's Pod as the server has it now; caches of different kinds may be apart."""
-        try:
-            pod = self._client.get(POD, vmi["metadata"]["namespace"], pod_name(vmi))
-        except NotFound:
-            return None
-        return pod if (controller_of(pod) or {}).get("uid") == vmi["metadata"]["uid"] else None
+        return own(vmi, self._client.find(POD, vmi["metadata"]["namespace"], pod_name(vmi)))
 
     def _create_pod(self, vmi: Object, planned: Object) -> None:
         name = pod_name(vmi)
@@ -183,7 +176,7 @@ class VMIController:
         except AlreadyExists as error:
             found = self._live_pod(vmi)
             if found is None:
-                self._not_created(vmi, f"a Pod {name} exists that is not the machine's", remedies.POD_IN_THE_WAY)
+                self._not_created(vmi, f"Pod {name} exists and does not belong to the machine", remedies.POD_IN_THE_WAY)
                 raise error
             self._pods.observe(found)
             return
@@ -230,7 +223,7 @@ class VMIController:
         status = copy.deepcopy(vmi.get("status") or {})
         now = times.now()
         set_phase(status, phase_of(vmi) or PENDING, now)
-        conditions = status.setdefault("conditions", [])
+        conditions = conditions_in(status)
         set_condition(conditions, "Synchronized", "False", _FAILED_CREATE, message, now)
         set_condition(conditions, "Ready", *ready(vmi, None), now)
         self._store(vmi, {**vmi, "status": status})
@@ -296,11 +289,7 @@ class VMIController:
 
     def _schedulable(self) -> list[Object]:
         """Return the nodes that take machines."""
-        return [
-            node
-            for node in self._nodes.list()
-            if (node["metadata"].get("labels") or {}).get(labels.NODE_SCHEDULABLE) == "true"
-        ]
+        return [node for node in self._nodes.list() if labels_of(node).get(labels.NODE_SCHEDULABLE) == "true"]
 
     def launcher_config(self, vmi: Object) -> LauncherConfig:
         """Return the configuration in force with what the nodes offer, and the VMI's namespace asks for, now."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from turtles.api.conditions import set_condition
+from turtles.api.conditions import conditions_in, set_condition
 from turtles.api.objects import Object
 from turtles.api.phases import (
     FAILED,
@@ -55,7 +55,7 @@ def fail(draft: Plan, message: str, now: str, remedy: str = "") -> None:
     """Let the VMI fail, because of its launcher."""
     status = draft.vmi["status"]
     set_phase(status, FAILED, now)
-    set_condition(status.setdefault("conditions", []), "Synchronized", "False", "LauncherFailed", message, now)
+    set_condition(conditions_in(status), "Synchronized", "False", "LauncherFailed", message, now)
     draft.failure = remedies.advised(message, remedy) if remedy else message
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from turtles.api import labels
-from turtles.api.conditions import set_condition
+from turtles.api.conditions import conditions_in, set_condition
 from turtles.api.objects import Object, is_deleted
 from turtles.api.phases import (
     FAILED,
@@ -35,7 +35,7 @@ def finish(draft: Plan, pods: Sequence[Object], now: datetime, *, noted: bool, a
         if end.has_ended(pod) and reason != "Failed":
             draft.events.append(("Warning", reason, message))
             if phase_of(vmi) == FAILED:
-                conditions = vmi["status"].setdefault("conditions", [])
+                conditions = conditions_in(vmi["status"])
                 set_condition(conditions, "Synchronized", "False", reason, message, rfc3339(now))
     if not pods and vmi["status"].get("activePods"):
         del vmi["status"]["activePods"]

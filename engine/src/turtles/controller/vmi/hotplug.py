@@ -141,7 +141,7 @@ def _obstacle(volume: Mapping[str, Any], pvc: Object | None) -> tuple[str, str] 
     if pvc["spec"].get("volumeMode") == "Block":
         message = (
             f"PVC {claim} is a block device (volumeMode: Block), which this engine doesn't attach to a running guest; "
-            "declare the volume without hotpluggable and restart the machine, or use a claim with volumeMode: "
+            "remove hotpluggable from the volume and restart the machine, or use a claim with volumeMode: "
             "Filesystem"
         )
         return "VolumeModeNotSupported", message

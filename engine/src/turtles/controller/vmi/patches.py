@@ -4,7 +4,7 @@
 from turtles.api import labels
 from turtles.api.changes import json_diff
 from turtles.api.conditions import set_condition
-from turtles.api.objects import Object
+from turtles.api.objects import Object, annotations_of
 from turtles.api.phases import HANDED_OVER, phase_of
 
 
@@ -49,5 +49,5 @@ def annotation_patch(pod: Object, name: str, text: str | None) -> list[Object]:
     """Return the JSON patch of a Pod's annotation; none if *text* is."""
     if text is None:
         return []
-    annotations = {**(pod["metadata"].get("annotations") or {}), name: text}
+    annotations = {**annotations_of(pod), name: text}
     return json_diff(pod, {"metadata": {"annotations": annotations}}, [("metadata", "annotations", name)])

@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
 from turtles.api import labels
-from turtles.api.conditions import get_condition, set_condition
+from turtles.api.conditions import conditions_in, get_condition, set_condition
 from turtles.api.import_settings import DEFAULT as NO_SETTINGS
 from turtles.api.import_settings import ImportSettings
 from turtles.api.objects import Object, is_deleted
@@ -87,7 +87,7 @@ def plan(
     note_overheads(wanted["status"].get("volumeStatus") or (), pvcs, settings)
     if pod is not None and not is_final(wanted):
         draft.network_info = sriov.info(wanted, pod)
-    conditions = wanted["status"].setdefault("conditions", [])
+    conditions = conditions_in(wanted["status"])
     # The VMI is stored when its Pod has been created: its condition need not lag behind.
     exists = pod is not None or draft.create_pod
     before = get_condition(conditions, "Ready")

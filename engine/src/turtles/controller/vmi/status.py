@@ -7,7 +7,9 @@ from turtles.api.conditions import (
     GUEST_NOT_RUNNING,
     TERMINATING,
     UNRESPONSIVE,
+    condition_of,
     get_condition,
+    has_condition,
     is_true,
     remove_condition,
 )
@@ -22,7 +24,7 @@ _NORMAL_WAITING = ("", "ContainerCreating", "PodInitializing")
 GATE_OPEN = ("True", "NotPaused", "the virtual machine is not paused")
 GATE_PAUSED = ("False", "Paused", "the virtual machine is paused")
 GATE_TERMINATING = ("False", "Terminating", "the virtual machine is shutting down")
-GATE_ENDED = ("False", "Ended", "the virtual machine has ended")
+GATE_ENDED = ("False", "Ended", "the virtual machine has stopped")
 #: What a kubelet says of a Pod whose containers are ready and whose readiness gates are not.
 _GATES_CLOSED = "ReadinessGatesNotReady"
 
@@ -36,10 +38,10 @@ def ready(vmi: Object, pod: Object | None, *, going: bool = False) -> tuple[str,
         return "False", *TERMINATING
     if phase_of(vmi) != RUNNING:
         return "False", *GUEST_NOT_RUNNING
-    synchronized = get_condition((vmi.get("status") or {}).get("conditions"), "Synchronized") or {}
+    synchronized = condition_of(vmi, "Synchronized") or {}
     if synchronized.get("reason") == UNRESPONSIVE:
         return "False", UNRESPONSIVE, str(synchronized.get("message", ""))
-    ready = get_condition((pod.get("status") or {}).get("conditions"), "Ready")
+    ready = condition_of(pod, "Ready")
     if ready is None:
         return "False", "PodConditionMissing", "virt-launcher pod is missing the Ready condition"
     return str(ready["status"]), str(ready.get("reason", "")), str(ready.get("message", ""))
@@ -63,7 +65,7 @@ def is_gate_unread(vmi: Object, pod: Object, *, opening: bool = False) -> bool:
 
 def is_pod_known_to_leave(vmi: Object) -> bool:
     """Whether it is known already that the Pod is on its way out."""
-    return (get_condition((vmi.get("status") or {}).get("conditions"), "Ready") or {}).get("reason") == TERMINATING[0]
+    return (condition_of(vmi, "Ready") or {}).get("reason") == TERMINATING[0]
 
 
 def clear_unsynchronized(conditions: list[Object]) -> None:
@@ -78,7 +80,7 @@ def is_up(pod: Object) -> bool:
 
     A launcher with a readiness probe only has to run: whether it is ready is what the guest says, once there is one.
     """
-    if is_true((pod.get("status") or {}).get("conditions"), "ContainersReady"):
+    if has_condition(pod, "ContainersReady"):
         return True
     probed = {each.get("name") for each in pod["spec"].get("containers") or () if each.get("readinessProbe")}
     statuses = (pod.get("status") or {}).get("containerStatuses") or ()

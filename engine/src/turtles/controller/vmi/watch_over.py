@@ -3,7 +3,7 @@
 
 from datetime import datetime
 
-from turtles.api.conditions import get_condition, is_true, remove_condition, set_condition
+from turtles.api.conditions import conditions_in, get_condition, is_true, remove_condition, set_condition
 from turtles.api.objects import Object, is_deleted
 from turtles.api.phases import (
     RUNNING,
@@ -42,7 +42,7 @@ def watch_over(draft: Plan, pod: Object | None, now: datetime) -> None:
                 "LauncherPodDeleted",
                 (
                     f"the virt-launcher Pod {pod['metadata']['name']} is being deleted ({end.disruption(pod)}): the "
-                    "guest is asked to shut down; a VirtualMachine with runStrategy Always starts a new instance, "
+                    "guest is asked to shut down; VirtualMachines with runStrategy Always start a new instance; "
                     "others have to be started again"
                 ),
             )
@@ -53,7 +53,7 @@ def watch_over(draft: Plan, pod: Object | None, now: datetime) -> None:
         draft.networks = networks.changed(vmi, pod)
         if vmi["status"].get("interfaces"):
             vmi["status"]["interfaces"] = networks.reported(vmi, pod)
-    conditions = vmi["status"].setdefault("conditions", [])
+    conditions = conditions_in(vmi["status"])
     if (node := vmi["status"].get("evacuationNodeName")) and node == vmi["status"].get("nodeName"):
         message = f"the virt-launcher Pod has to leave node {node}"
         set_condition(conditions, "EvictionRequested", "True", "EvictionRequested", message, rfc3339(now))
@@ -68,7 +68,7 @@ def watch_over(draft: Plan, pod: Object | None, now: datetime) -> None:
 def _wait_for_agent(draft: Plan, now: datetime) -> None:
     """Report an agent that has done nothing for a while. The launcher waits on; the agent removes the condition."""
     vmi, status = draft.vmi, draft.vmi["status"]
-    conditions = status.setdefault("conditions", [])
+    conditions = conditions_in(status)
     since = entered(vmi, SCHEDULED)
     if since is None or get_condition(conditions, "Synchronized") is not None:
         return

@@ -8,7 +8,7 @@ import logging
 import time
 from datetime import UTC, datetime
 
-from turtles.api.objects import Object
+from turtles.api.objects import Object, annotations_of
 from turtles.controller import remedies
 from turtles.controller.backoff import WORKLOAD_UPDATE
 from turtles.controller.caches import BY_OWNER
@@ -139,4 +139,4 @@ class WorkloadUpdateController:
 
 
 def _is_update(migration: Object | None) -> bool:
-    return WORKLOAD_UPDATE in (((migration or {}).get("metadata") or {}).get("annotations") or {})
+    return WORKLOAD_UPDATE in annotations_of(migration)

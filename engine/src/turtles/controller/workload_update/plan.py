@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Any
 
 from turtles.api import migrations
-from turtles.api.conditions import MIGRATION_REQUIRED, is_true
+from turtles.api.conditions import MIGRATION_REQUIRED, has_condition
 from turtles.api.configuration import ClusterConfiguration
 from turtles.api.objects import Object, get, is_deleted
 from turtles.api.phases import RUNNING, phase_of
@@ -73,7 +73,7 @@ def plan(
             migrations.state_of(vmi)
         ):
             continue
-        if not updates.migrate or not is_true(vmi["status"].get("conditions"), "LiveMigratable"):
+        if not updates.migrate or not has_condition(vmi, "LiveMigratable"):
             if is_outdated(vmi, image):
                 evictable.append(vmi)
         elif len(decided.migrate) < room and not pause_after(own, now):
@@ -102,7 +102,7 @@ def is_outdated(vmi: Mapping[str, Any], image: str) -> bool:
 
 def needs_larger_pod(vmi: Mapping[str, Any]) -> bool:
     """Say whether a guest can't have what it is to have in its Pod."""
-    return is_true((vmi.get("status") or {}).get("conditions"), MIGRATION_REQUIRED)
+    return has_condition(vmi, MIGRATION_REQUIRED)
 
 
 def priority_of(vmi: Mapping[str, Any], image: str) -> str:

@@ -61,7 +61,7 @@ def guest_memory(spec: Mapping[str, Any]) -> int:
     ):
         if value:
             return quantity.to_int(value)
-    raise ValueError("no memory requested; set spec.domain.memory.guest")
+    raise ValueError("no memory is requested; set spec.domain.memory.guest")
 
 
 def most_sockets(spec: Mapping[str, Any]) -> int:
@@ -147,7 +147,7 @@ def add_vcpus(root: Element, spec: Mapping[str, Any]) -> None:
     topology = cpu_topology(spec)
     most = dataclasses.replace(topology, sockets=most_sockets(spec))
     if most.vcpus > MAX_VCPUS:
-        raise ValueError(f"{most.vcpus} virtual processors are more than the {MAX_VCPUS} of any machine")
+        raise ValueError(f"{most.vcpus} virtual processors exceed the maximum of {MAX_VCPUS}")
     if most == topology:
         add_text(root, "vcpu", str(topology.vcpus), placement="static")
         return

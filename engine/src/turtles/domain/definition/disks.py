@@ -185,9 +185,9 @@ def _add_source(
         source, format_ = paths.disk_source(volume)
         attribute = "file"
     if kind == "lun" and attribute != "dev":
-        raise ValueError(f"disk {name!r} is a LUN, so its claim has to be a block device (volumeMode: Block)")
+        raise ValueError(f"disk {name!r} is a LUN, so its claim must be a block device (volumeMode: Block)")
     if kind == "lun" and bus_of(disk) not in _LUN_BUSES:
-        raise ValueError(f"disk {name!r} is a LUN, which bus {bus_of(disk)!r} can't have; use scsi")
+        raise ValueError(f"disk {name!r} is a LUN, which bus {bus_of(disk)!r} doesn't support; use scsi")
     driver = SubElement(element, "driver", name="qemu", type=format_)
     driver.set("cache", _cache(disk, volume, host))
     driver.set("error_policy", disk.get("errorPolicy") or "stop")

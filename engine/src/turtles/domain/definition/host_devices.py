@@ -65,7 +65,7 @@ def add_functions(
     for interface in wanted:
         address = info.get(interface["name"]) or _only_function(interface["name"], resources, assigned)
         if not _PCI.fullmatch(address):
-            raise ValueError(f"interface {interface['name']!r}: {address!r}, its device, is no PCI address")
+            raise ValueError(f"interface {interface['name']!r}: {address!r}, its device, is not a PCI address")
         element = _add_pci(devices, address, {})
         if interface.get("bootOrder"):
             SubElement(element, "boot", order=str(interface["bootOrder"]))

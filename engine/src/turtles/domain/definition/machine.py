@@ -6,6 +6,7 @@ from typing import Any
 from xml.etree.ElementTree import Element, SubElement
 
 from turtles.api import labels
+from turtles.api.objects import annotations_of
 from turtles.domain import paths
 from turtles.domain.definition.elements import Host, add_text
 
@@ -123,7 +124,7 @@ def add_sysinfo(root: Element, vmi: Mapping[str, Any], smbios: Mapping[str, str]
     for name, value in entries.items():
         if value:
             add_text(system, "entry", str(value), name=name)
-    if (vmi["metadata"].get("annotations") or {}).get(labels.IGNITION):
+    if annotations_of(vmi).get(labels.IGNITION):
         configuration = SubElement(root, "sysinfo", type="fwcfg")
         SubElement(configuration, "entry", name="opt/com.coreos/config", file=str(paths.IGNITION))
     entries = (vmi["spec"].get("domain") or {}).get("chassis") or {}

@@ -65,7 +65,7 @@ def _is_ours(record: logging.LogRecord) -> bool:
     error = record.exc_info[1] if record.exc_info else None
     if not isinstance(error, HttpProcessingError | ConnectionError):
         return True
-    log.debug("a client sent no complete request", extra={"reason": str(error)})
+    log.debug("a client sent an incomplete request", extra={"reason": str(error)})
     return False
 
 

@@ -4,6 +4,7 @@
 from ipaddress import IPv4Network
 
 from turtles.api.objects import Object
+from turtles.standalone.well_known import SERVICE_NAME
 
 #: As with kubeadm and others: tools look for these.
 NAMESPACE, NAME = "kube-system", "kube-dns"
@@ -45,7 +46,7 @@ def manifests(service_cidr: str, address: str, port: int) -> list[Object]:
         {
             "apiVersion": "discovery.k8s.io/v1",
             "kind": "EndpointSlice",
-            "metadata": {**metadata, "labels": {**_LABELS, "kubernetes.io/service-name": NAME}},
+            "metadata": {**metadata, "labels": {**_LABELS, SERVICE_NAME: NAME}},
             "addressType": "IPv4",
             "endpoints": [{"addresses": [address], "conditions": {"ready": True}}],
             "ports": [{"name": name, "protocol": protocol, "port": port} for name, protocol in names],

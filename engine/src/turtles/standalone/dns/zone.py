@@ -19,11 +19,11 @@ from dns.name import Name
 from dns.rdatatype import RdataType
 
 from turtles.api.objects import Object
+from turtles.standalone.well_known import SERVICE_NAME
 
 #: Seconds for which clients may keep an answer, as with CoreDNS.
 TTL = 5
 _SCHEMA = "1.1.0"
-_SERVICE_NAME = "kubernetes.io/service-name"
 _PROTOCOLS = ("_tcp", "_udp", "_sctp")
 _ADDRESSES = {RdataType.A: "IPv4", RdataType.AAAA: "IPv6"}
 
@@ -75,7 +75,7 @@ def namespace_of(service: Object) -> list[str]:
 def service_of(endpoint_slice: Object) -> list[str]:
     """Return what the index ``service`` has of an EndpointSlice."""
     metadata = endpoint_slice["metadata"]
-    name = (metadata.get("labels") or {}).get(_SERVICE_NAME)
+    name = (metadata.get("labels") or {}).get(SERVICE_NAME)
     return [f"{metadata['namespace']}/{name}"] if name else []
 
 

@@ -3,7 +3,7 @@
 
 from typing import Any
 
-from turtles.api.objects import Object
+from turtles.api.objects import Object, annotations_of
 from turtles.api.quantity import parse
 from turtles.kube.client import Client
 from turtles.kube.events import Recorder
@@ -13,9 +13,10 @@ from turtles.kube.writer import Writer
 from turtles.standalone import binding
 from turtles.standalone.local_path.provisioner import PROVISIONER, Provisioner, ProvisioningError, is_provisioned
 from turtles.standalone.local_path.sources import data_source, populator
-from turtles.standalone.scheduler import SELECTED_NODE, finished, is_default
+from turtles.standalone.pods import has_ended
+from turtles.standalone.scheduler import is_default
+from turtles.standalone.well_known import PVC_PROTECTION, SELECTED_NODE
 
-_FINALIZER = "kubernetes.io/pvc-protection"
 _BIND_COMPLETED = "pv.kubernetes.io/bind-completed"
 #: Seconds after which provisioning that failed is tried again.
 _AGAIN = 30.0
@@ -104,8 +105,8 @@ class ClaimController:
         """Let a deleted claim go once no Pod uses it."""
         metadata = claim["metadata"]
         finalizers = metadata.get("finalizers") or []
-        if _FINALIZER in finalizers and not self._is_used(claim):
-            left = [entry for entry in finalizers if entry != _FINALIZER]
+        if PVC_PROTECTION in finalizers and not self._is_used(claim):
+            left = [entry for entry in finalizers if entry != PVC_PROTECTION]
             change = {"finalizers": left, "resourceVersion": metadata["resourceVersion"]}
             self._patch(claim, {"metadata": change})
 
@@ -114,9 +115,9 @@ class ClaimController:
         metadata = claim["metadata"]
         finalizers = metadata.get("finalizers") or []
         change: Object = {}
-        if _FINALIZER not in finalizers:
+        if PVC_PROTECTION not in finalizers:
             change["metadata"] = {
-                "finalizers": [*finalizers, _FINALIZER],
+                "finalizers": [*finalizers, PVC_PROTECTION],
                 "resourceVersion": metadata["resourceVersion"],
             }
         if claim["spec"].get("storageClassName") is None:
@@ -173,7 +174,7 @@ class ClaimController:
         storage_class = self._classes.get(None, name)
         if storage_class is None or storage_class.get("provisioner") != PROVISIONER:
             return None
-        node = (claim["metadata"].get("annotations") or {}).get(SELECTED_NODE)
+        node = annotations_of(claim).get(SELECTED_NODE)
         if (kind := populator(claim)) and (node or storage_class.get("volumeBindingMode") != "WaitForFirstConsumer"):
             message = f"waiting for the populator of {kind} to provide a volume"
             self._recorder.event(claim, "Normal", "WaitForPopulator", message)
@@ -210,7 +211,7 @@ class ClaimController:
             volume = self._patch_volume(volume, change)
         if (volume.get("status") or {}).get("phase") != "Bound":
             self._patch_volume(volume, {"status": {"phase": "Bound"}}, subresource="status")
-        name, annotations = volume["metadata"]["name"], claim["metadata"].get("annotations") or {}
+        name, annotations = volume["metadata"]["name"], annotations_of(claim)
         if claim["spec"].get("volumeName") != name or _BIND_COMPLETED not in annotations:
             marks = {_BIND_COMPLETED: "yes", "pv.kubernetes.io/bound-by-controller": "yes"}
             claim = self._patch(claim, {"metadata": {"annotations": marks}, "spec": {"volumeName": name}})
@@ -240,7 +241,7 @@ class ClaimController:
     def _is_used(self, claim: Object) -> bool:
         metadata = claim["metadata"]
         return any(
-            metadata["name"] in _claims_of(pod) and not finished(pod) for pod in self._pods.list(metadata["namespace"])
+            metadata["name"] in _claims_of(pod) and not has_ended(pod) for pod in self._pods.list(metadata["namespace"])
         )
 
     def _patch(self, claim: Object, change: Object, subresource: str | None = None) -> Object:
@@ -256,7 +257,7 @@ class ClaimController:
 def _released_by(old: Object | None, new: Object | None) -> list[Key]:
     """Return the claims of a Pod that doesn't need them any more."""
     pod = new or old or {}
-    if new is not None and not finished(new):
+    if new is not None and not has_ended(new):
         return []
     return [(pod["metadata"]["namespace"], name) for name in _claims_of(pod)]
 

@@ -7,7 +7,7 @@ import re
 import shutil
 from pathlib import Path
 
-from turtles.api.objects import Object
+from turtles.api.objects import Object, annotations_of
 from turtles.api.quantity import parse
 from turtles.kube.client import AlreadyExists, Client
 from turtles.kube.resources import PV, STORAGECLASS, VOLUMESNAPSHOTCLASS
@@ -17,13 +17,12 @@ from turtles.standalone.local_path import sources
 from turtles.standalone.local_path.copies import Copies, CopyError
 from turtles.standalone.local_path.snapshot_kinds import snapshot_class
 from turtles.standalone.scheduler import is_default
+from turtles.standalone.well_known import DEFAULT_CLASS, HOSTNAME, PV_PROTECTION
 
 log = logging.getLogger(__name__)
 
 PROVISIONER = "turtles.kubevirt/local-path"
 CLASS = "local-path"
-VOLUME_FINALIZER = "kubernetes.io/pv-protection"
-_DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
 _PROVISIONED_BY = "pv.kubernetes.io/provisioned-by"
 #: Folder of snapshots among those of volumes, and what the one of a snapshot is called.
 _SNAPSHOTS, _SNAPSHOT_NAME = "snapshots", re.compile(r"snapshot-[0-9a-f-]{36}")
@@ -36,7 +35,7 @@ class ProvisioningError(Exception):
 
 def is_provisioned(volume: Object) -> bool:
     """Say whether this provisioner created a volume."""
-    return bool((volume["metadata"].get("annotations") or {}).get(_PROVISIONED_BY) == PROVISIONER)
+    return annotations_of(volume).get(_PROVISIONED_BY) == PROVISIONER
 
 
 def storage_class(default: bool) -> Object:
@@ -47,7 +46,7 @@ def storage_class(default: bool) -> Object:
     return {
         "apiVersion": "storage.k8s.io/v1",
         "kind": "StorageClass",
-        "metadata": {"name": CLASS, "annotations": {_DEFAULT_CLASS: "true" if default else "false"}},
+        "metadata": {"name": CLASS, "annotations": {DEFAULT_CLASS: "true" if default else "false"}},
         "provisioner": PROVISIONER,
         "reclaimPolicy": "Delete",
         "volumeBindingMode": "WaitForFirstConsumer",
@@ -68,7 +67,7 @@ def volume_for(claim: Object, of_class: Object, path: Path, node: str) -> Object
         "metadata": {
             "name": f"pvc-{metadata['uid']}",
             "annotations": {_PROVISIONED_BY: PROVISIONER},
-            "finalizers": [VOLUME_FINALIZER],
+            "finalizers": [PV_PROTECTION],
         },
         "spec": {
             "capacity": {"storage": spec["resources"]["requests"]["storage"]},
@@ -85,10 +84,9 @@ def volume_for(claim: Object, of_class: Object, path: Path, node: str) -> Object
 
 def _nodes(claim: Object, node: str) -> Object:
     """Return on which nodes a claim's volume is. All nodes are on this machine, and reach it if it may be shared."""
-    key = "kubernetes.io/hostname"
     if "ReadWriteMany" in (claim["spec"].get("accessModes") or ()):
-        return {"key": key, "operator": "Exists"}
-    return {"key": key, "operator": "In", "values": [node]}
+        return {"key": HOSTNAME, "operator": "Exists"}
+    return {"key": HOSTNAME, "operator": "In", "values": [node]}
 
 
 class Provisioner:
@@ -207,7 +205,7 @@ class Provisioner:
         """
         path = self._snapshot_path(handle)
         if not path.is_dir():
-            raise CopyError(f"there is no snapshot {handle}")
+            raise CopyError(f"snapshot {handle} does not exist")
         return int(path.with_name(path.name + _SIZE).read_text())
 
     def remove_snapshot(self, handle: str) -> None:
@@ -219,7 +217,7 @@ class Provisioner:
 
     def _snapshot_path(self, handle: str) -> Path:
         if not _SNAPSHOT_NAME.fullmatch(handle):
-            raise CopyError(f"{handle} is no handle of a snapshot: they are called snapshot-UID")
+            raise CopyError(f"{handle} is not a snapshot handle, which have the form snapshot-UID")
         return self._root / _SNAPSHOTS / handle
 
     def remove(self, volume: Object) -> None:

@@ -8,8 +8,9 @@ Kubernetes documentation, "Volume Snapshots".
 import contextlib
 from datetime import UTC, datetime
 
-from turtles.api.objects import Object
+from turtles.api.objects import Object, annotations_of
 from turtles.api.quantity import to_int
+from turtles.api.times import now, rfc3339
 from turtles.kube.client import Client, NotFound
 from turtles.kube.events import Recorder
 from turtles.kube.informer import Informer, Key, key_of
@@ -20,7 +21,6 @@ from turtles.standalone.local_path.copies import CopyError
 from turtles.standalone.local_path.provisioner import PROVISIONER, Provisioner, is_provisioned
 from turtles.standalone.local_path.snapshot_kinds import DEFAULT_CLASS
 from turtles.standalone.local_path.sources import data_source
-from turtles.standalone.times import now, rfc3339
 
 _BOUND = "snapshot.storage.kubernetes.io/volumesnapshot-bound-protection"
 _AS_SOURCE = "snapshot.storage.kubernetes.io/volumesnapshot-as-source-protection"
@@ -106,9 +106,9 @@ class SnapshotController:
             return None, f"PersistentVolumeClaim {claim_name} not found"
         volume = self._volumes.get(None, claim["spec"].get("volumeName") or "")
         if volume is None or (claim.get("status") or {}).get("phase") != "Bound":
-            return None, f"PersistentVolumeClaim {claim_name} is not bound to a volume: there is nothing on it yet"
+            return None, f"PersistentVolumeClaim {claim_name} is not bound to a volume yet"
         if not is_provisioned(volume):
-            return None, f"PersistentVolume {volume['metadata']['name']} is not of {PROVISIONER}: no snapshots of it"
+            return None, f"PersistentVolume {volume['metadata']['name']} isn't {PROVISIONER}'s and can't be snapshotted"
         of_class, why = self._class(spec.get("volumeSnapshotClassName"))
         if of_class is None:
             return None, why
@@ -141,10 +141,10 @@ class SnapshotController:
             if of_class is None:
                 return None, f"VolumeSnapshotClass {name} not found"
             if of_class.get("driver") != PROVISIONER:
-                return None, f"VolumeSnapshotClass {name} is of the driver {of_class.get('driver')}, not {PROVISIONER}"
+                return None, f"VolumeSnapshotClass {name} uses the driver {of_class.get('driver')}, not {PROVISIONER}"
             return of_class, ""
         for of_class in self._classes.list():
-            marks = of_class["metadata"].get("annotations") or {}
+            marks = annotations_of(of_class)
             if of_class.get("driver") == PROVISIONER and marks.get(DEFAULT_CLASS) == "true":
                 return of_class, ""
         return None, f"no default VolumeSnapshotClass of {PROVISIONER}: set spec.volumeSnapshotClassName"
@@ -255,7 +255,7 @@ class ContentController:
         name = content["spec"]["source"]["volumeHandle"]
         volume = self._volumes.get(None, name)
         if volume is None or not is_provisioned(volume):
-            raise CopyError(f"PersistentVolume {name} is gone, or not of {PROVISIONER}")
+            raise CopyError(f"PersistentVolume {name} is gone, or was not provisioned by {PROVISIONER}")
         size = to_int(volume["spec"]["capacity"]["storage"])
         return size if self._provisioner.snapshot(volume, handle, size) else None
 

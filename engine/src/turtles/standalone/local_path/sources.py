@@ -69,7 +69,7 @@ def find(client: Client, claim: Object, provisioner: str) -> Source | None:
     if kind == _CLAIM:
         return _of_claim(client, namespace, name)
     raise SourceError(
-        f"spec.dataSourceRef: a {'/'.join(filter(None, kind))} can't fill a volume; name a VolumeSnapshot of "
+        f"spec.dataSourceRef: a {'/'.join(filter(None, kind))} can't populate a volume; name a VolumeSnapshot of "
         f"{_SNAPSHOT[0]} or a PersistentVolumeClaim"
     )
 
@@ -88,7 +88,7 @@ def _of_snapshot(client: Client, namespace: str, name: str, provisioner: str) ->
     if reference.get("uid") != snapshot["metadata"]["uid"]:
         raise SourceError(f"{what} has the content of another VolumeSnapshot")
     if content["spec"]["driver"] != provisioner or not of_content.get("snapshotHandle"):
-        raise SourceError(f"{what} is not of {provisioner}")
+        raise SourceError(f"{what} was not provisioned by {provisioner}")
     return Source(what, int(of_content.get("restoreSize") or 0), handle=of_content["snapshotHandle"])
 
 

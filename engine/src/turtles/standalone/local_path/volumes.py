@@ -9,7 +9,8 @@ from turtles.kube.informer import Informer, Key
 from turtles.kube.manager import Controller, Trigger, each
 from turtles.kube.resources import PVC
 from turtles.kube.writer import Writer
-from turtles.standalone.local_path.provisioner import VOLUME_FINALIZER, Provisioner, is_provisioned
+from turtles.standalone.local_path.provisioner import Provisioner, is_provisioned
+from turtles.standalone.well_known import PV_PROTECTION
 
 
 class VolumeController:
@@ -64,7 +65,7 @@ class VolumeController:
 
     def _release(self, volume: Object) -> None:
         """Remove the finalizer that keeps a deleted volume."""
-        finalizers = [entry for entry in volume["metadata"].get("finalizers") or [] if entry != VOLUME_FINALIZER]
+        finalizers = [entry for entry in volume["metadata"].get("finalizers") or [] if entry != PV_PROTECTION]
         with contextlib.suppress(NotFound):
             self._writer.patch(self._volumes, volume, {"metadata": {"finalizers": finalizers}}, unchanged=False)
 

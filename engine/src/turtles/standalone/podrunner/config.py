@@ -19,6 +19,10 @@ class ConfigError(ConfigurationError, ValueError):
     """The configuration file is not usable; the message names the key and what to do."""
 
 
+#: User and group of QEMU, by default those of what runs from preloaded images.
+QEMU = 107
+
+
 @dataclass(frozen=True)
 class Preload:
     """An image whose containers are forked from this Python installation instead of being executed.
@@ -32,7 +36,7 @@ class Preload:
     image: str
     entry_point: str
     prepare: str | None = None
-    user: int = 107
+    user: int = QEMU
 
     @property
     def key(self) -> str:
@@ -247,7 +251,7 @@ def parse(data: Any) -> Config:
     for index, entry in enumerate(data.get("preload") or []):
         if not isinstance(entry, dict) or not entry.get("image") or ":" not in str(entry.get("entryPoint", "")):
             raise ConfigError(f"preload[{index}] needs image and entryPoint (module:function)")
-        preload.append(Preload(entry["image"], entry["entryPoint"], entry.get("prepare"), int(entry.get("user", 107))))
+        preload.append(Preload(entry["image"], entry["entryPoint"], entry.get("prepare"), int(entry.get("user", QEMU))))
     config = Config(
         node_name=data["nodeName"],
         kubeconfig=Path(data["kubeconfig"]),

@@ -3,7 +3,7 @@
 
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -13,11 +13,40 @@ from turtles.api.objects import Object
 from turtles.api.quantity import parse
 from turtles.standalone.podrunner import host_programs, privileges
 from turtles.standalone.podrunner.cgroup import Limits
-from turtles.standalone.podrunner.config import Config
+from turtles.standalone.podrunner.config import QEMU, Config
 from turtles.standalone.podrunner.seccomp import RUNTIME_DEFAULT, UNCONFINED
 from turtles.standalone.podrunner.spec import Mount, Spec
 from turtles.standalone.podrunner.volume_files import VolumeError, content, field, sub_path
 from turtles.standalone.podrunner.volumes import WRITTEN
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What is ready for a start of a container.
+
+    :param directory: the container's own directory, with its termination-log.
+    :param files_dir: where hosts, resolv.conf, passwd, group and hostname are.
+    :param volumes: the Pod's volumes, by name.
+    :param addresses: variables with the Pod's addresses, which its status doesn't have yet.
+    :param netns: the Pod's network namespace; None if it uses the node's network.
+    :param cgroup_procs: files that put a process into the container's control groups.
+    """
+
+    directory: Path
+    files_dir: Path
+    volumes: dict[str, Path]
+    addresses: dict[str, str]
+    netns: str | None
+    cgroup_procs: list[str]
+    oom_score_adj: int
+
+    def mounts(self, container: Object, files: Iterable[str]) -> list[Mount]:
+        """Return the mounts that each container has: these files in /etc, and its termination message's."""
+        message = container.get("terminationMessagePath") or "/dev/termination-log"
+        return [
+            *(Mount(str(self.files_dir / file), f"/etc/{file}", True) for file in files),
+            Mount(str(self.directory / "termination-log"), message),
+        ]
 
 
 class ContainerError(Exception):
@@ -219,9 +248,9 @@ def passwd_files(uid: int, gid: int) -> tuple[str, str]:
     """Return /etc/passwd and /etc/group of a container: root, nobody and the user it runs as."""
     users = {0: "root:x:0:0:root:/root:/bin/sh", 65534: "nobody:x:65534:65534:nobody:/:/usr/sbin/nologin"}
     groups = {0: "root:x:0:", 5: "tty:x:5:", 65534: "nogroup:x:65534:"}
-    name = "qemu" if uid == 107 else f"user{uid}"
+    name = "qemu" if uid == QEMU else f"user{uid}"
     users.setdefault(uid, f"{name}:x:{uid}:{gid}:{name}:/:/usr/sbin/nologin")
-    groups.setdefault(gid, f"{'qemu' if gid == 107 else f'group{gid}'}:x:{gid}:")
+    groups.setdefault(gid, f"{'qemu' if gid == QEMU else f'group{gid}'}:x:{gid}:")
     return "\n".join(users.values()) + "\n", "\n".join(groups.values()) + "\n"
 
 
@@ -236,40 +265,20 @@ def host_view(config: Config) -> tuple[list[str], list[str]]:
     return shown, sorted(str(path) for path in secret if host_programs.covered(str(path), shown))
 
 
-def spec_of(
-    config: Config,
-    pod: Object,
-    container: Object,
-    *,
-    directory: Path,
-    files_dir: Path,
-    volumes: dict[str, Path],
-    env: dict[str, str],
-    netns: Path | None,
-    cgroup_procs: list[str],
-    oom_score_adj: int,
-) -> Spec:
-    """Return what the container's process is started with.
+def spec_of(config: Config, pod: Object, container: Object, env: dict[str, str], prepared: Prepared) -> Spec:
+    """Return what the process of a preloaded image's container is started with.
 
-    :param directory: the container's own directory, with its termination-log.
-    :param files_dir: where hosts, resolv.conf, passwd and group are.
     :raises ContainerError: the spec asks for something impossible.
     """
     name, pod_spec = container["name"], pod["spec"]
     preload = config.preload_of(container["image"])
     if preload is None:
         raise ContainerError("CreateContainerError", f"container {name}: image {container['image']!r} is not preloaded")
-    mounts = [
-        Mount(str(files_dir / file), f"/etc/{file}", True)
-        for file in ("hosts", "resolv.conf", "passwd", "group", "hostname")
-    ]
-    mounts.append(
-        Mount(str(directory / "termination-log"), container.get("terminationMessagePath") or "/dev/termination-log")
-    )
+    mounts = prepared.mounts(container, ("hosts", "resolv.conf", "passwd", "group", "hostname"))
     cache = config.root_dir / "cache" / preload.key
     if preload.prepare and cache.is_dir():
         mounts.append(Mount(str(cache), config.cache_mount, True))
-    mounts += volume_mounts(container, pod_spec, volumes, env)
+    mounts += volume_mounts(container, pod_spec, prepared.volumes, env)
     identity = identity_of(container, pod_spec)
     command = [*(container.get("command") or [preload.entry_point]), *(container.get("args") or [])]
     shown, masks = host_view(config)
@@ -279,7 +288,7 @@ def spec_of(
         env=env,
         root_mount=str(config.run_dir / "root"),
         hostname=hostname(pod),
-        netns=None if netns is None else str(netns),
+        netns=prepared.netns,
         uid=identity.uid,
         gid=identity.gid,
         groups=identity.groups,
@@ -289,8 +298,8 @@ def spec_of(
         show=shown,
         masks=masks,
         cwd=container.get("workingDir") or "/",
-        cgroup_procs=cgroup_procs,
-        oom_score_adj=oom_score_adj,
+        cgroup_procs=prepared.cgroup_procs,
+        oom_score_adj=prepared.oom_score_adj,
         seccomp=seccomp_profile(container, pod_spec),
     )
 

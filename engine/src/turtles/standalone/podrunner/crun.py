@@ -116,7 +116,7 @@ def _sent_by(listener: socket.socket) -> list[int]:
         connection.settimeout(_TIMEOUT)
         fds = socket.recv_fds(connection, 4096, 1, socket.MSG_CMSG_CLOEXEC)[1]
     if not fds:
-        raise RuntimeFailure("crun delivered no terminal")
+        raise RuntimeFailure("crun returned no terminal")
     return fds
 
 

@@ -104,7 +104,7 @@ class ImageStore:
         try:
             digest = self._pull(reference, logins, attempt) if local is None else self._load(reference, local, attempt)
         except CancelledError as error:
-            raise ImageError("ErrImagePull", f"image {reference}: no Pod waits for it any more") from error
+            raise ImageError("ErrImagePull", f"image {reference}: no Pod is waiting for it") from error
         except OverdueError as error:
             message = f"image {reference}: not pulled after {attempt.seconds:.0f} s; it was still {attempt.stage}"
             raise ImageError("ErrImagePull", message) from error

@@ -153,7 +153,7 @@ class Changes:
         if self._fd < 0:
             # The user has no instances left (fs.inotify.max_user_instances): looking now and then shows the same.
             error = os.strerror(ctypes.get_errno())
-            log.warning("logs are polled: no inotify instance is left", extra={"error": error})
+            log.warning("polling logs: no inotify instance is left", extra={"error": error})
             return
         wanted = _IN_MODIFY | _IN_MOVED_FROM | _IN_MOVED_TO | _IN_CREATE | _IN_DELETE_SELF | _IN_ONLYDIR
         if _LIBC.inotify_add_watch(self._fd, os.fsencode(directory), ctypes.c_uint32(wanted)) < 0:

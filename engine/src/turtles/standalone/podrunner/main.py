@@ -162,7 +162,7 @@ class Podrunner:
                 try:
                     self._zygote.collect(path.parent)
                 except ZygoteError as error:
-                    log.warning("a log is not written", extra={"container": str(path.parent), "error": str(error)})
+                    log.warning("a log can't be written", extra={"container": str(path.parent), "error": str(error)})
 
     def _keep_house(self) -> None:
         try:

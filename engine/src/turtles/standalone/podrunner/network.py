@@ -12,7 +12,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from turtles.api.objects import Object
+from turtles.api.objects import Object, annotations_of
 from turtles.standalone import attachments
 from turtles.standalone.attachments import AttachmentError, Selection
 from turtles.standalone.podrunner import cni, network_namespace
@@ -248,7 +248,7 @@ def _free_record(directory: PodDir) -> Path:
 
 
 def _chosen_text(pod: Object) -> str:
-    return (pod["metadata"].get("annotations") or {}).get(attachments.NETWORKS) or ""
+    return annotations_of(pod).get(attachments.NETWORKS) or ""
 
 
 def _records(directory: PodDir) -> Iterator[Path]:

@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from turtles import __version__
+from turtles.api.objects import labels_of
+from turtles.api.times import now
 from turtles.endpoint import outgoing_address
 from turtles.kube.client import AlreadyExists, ApiError, Client, NotFound
 from turtles.kube.resources import LEASE, NODE
 from turtles.standalone.podrunner.config import Config
 from turtles.standalone.podrunner.status import condition, merge_conditions
-from turtles.standalone.times import now
+from turtles.standalone.well_known import ARCH, BETA_ARCH, BETA_OS, HOSTNAME, OS
 
 log = logging.getLogger(__name__)
 
@@ -57,11 +59,11 @@ def desired(config: Config, address: str) -> tuple[dict[str, str], dict[str, Any
     """Return the labels and the status (without conditions) of the Node."""
     arch = _ARCHITECTURES.get(platform.machine(), platform.machine())
     labels = {
-        "kubernetes.io/hostname": config.node_name,
-        "kubernetes.io/os": "linux",
-        "kubernetes.io/arch": arch,
-        "beta.kubernetes.io/os": "linux",
-        "beta.kubernetes.io/arch": arch,
+        HOSTNAME: config.node_name,
+        OS: "linux",
+        ARCH: arch,
+        BETA_OS: "linux",
+        BETA_ARCH: arch,
     }
     disk = os.statvfs(config.root_dir)
     resources = {
@@ -129,7 +131,7 @@ class NodeKeeper:
                 )
             except AlreadyExists:
                 node = self._client.get(NODE, None, name)
-        have = node["metadata"].get("labels") or {}
+        have = labels_of(node)
         if any(have.get(key) != value for key, value in labels.items()):
             node = self._client.patch(NODE, None, name, {"metadata": {"labels": labels}})
         stamp = now()
@@ -175,7 +177,7 @@ class NodeKeeper:
             try:
                 self._renew()
             except ApiError as error:
-                log.warning("the node's lease was not renewed", extra={"error": str(error)})
+                log.warning("the node's lease can't be renewed", extra={"error": str(error)})
             if self._stopped.wait(_RENEW):
                 return
 

@@ -12,12 +12,12 @@ from pathlib import Path
 from turtles.api.objects import Object
 from turtles.standalone.files import read_json, remove_tree, write_json
 from turtles.standalone.podrunner import container as containers
-from turtles.standalone.podrunner import crun, host_programs, oci, privileges, probes, status, users
+from turtles.standalone.podrunner import crun, host_programs, oci, privileges, probes, users
 from turtles.standalone.podrunner.config import Config
-from turtles.standalone.podrunner.container import ContainerError
+from turtles.standalone.podrunner.container import ContainerError, Prepared
 from turtles.standalone.podrunner.crun import Bundle
 from turtles.standalone.podrunner.image_config import ImageConfig
-from turtles.standalone.podrunner.node import memory_total
+from turtles.standalone.podrunner.image_volumes import Image
 from turtles.standalone.podrunner.seccomp import UNCONFINED, Filters, SeccompError
 from turtles.standalone.podrunner.spec import Mount
 from turtles.standalone.podrunner.users import User, UserError
@@ -143,6 +143,29 @@ def capabilities_of(container: Object) -> list[str]:
         raise ContainerError(_CONFIG_ERROR, f"container {container['name']}: {error}") from error
 
 
+def _process(pod: Object, container: Object, image: Image, declared: dict[str, str]) -> oci.Process:
+    """Return the first process of a container.
+
+    :param declared: variables that the container declares.
+    """
+    user = user_of(pod, container, image.config, image.content)
+    has_terminal = bool(container.get("tty"))
+    of_image = dict(entry.partition("=")[::2] for entry in image.config.env)
+    base = {"PATH": containers.PATH, "HOME": user.home, "HOSTNAME": containers.hostname(pod)}
+    base |= {"TERM": "xterm"} if has_terminal else {}
+    return oci.Process(
+        args=[containers.expand(word, declared) for word in command_of(container, image.config)],
+        env=base | of_image | declared,
+        cwd=container.get("workingDir") or image.config.working_dir or "/",
+        uid=user.uid,
+        gid=user.gid,
+        groups=list(user.groups),
+        capabilities=capabilities_of(container),
+        terminal=has_terminal,
+        nofile=privileges.most_files(),
+    )
+
+
 class Bundles:
     """Makes the bundles of ordinary containers: ``<run dir>/bundles/<uid>/<name>``, for root only.
 
@@ -157,97 +180,51 @@ class Bundles:
             path.mkdir(parents=True, exist_ok=True, mode=0o700)
             path.chmod(0o700)
 
-    def make(
-        self,
-        pod: Object,
-        container: Object,
-        image: ImageConfig,
-        content: Path,
-        *,
-        attempt: int,
-        directory: Path,
-        files_dir: Path,
-        volumes: dict[str, Path],
-        known: dict[str, str],
-        netns: Path | None,
-        cgroup_procs: list[str],
-    ) -> Bundle:
+    def make(self, pod: Object, container: Object, image: Image, attempt: int, prepared: Prepared) -> Bundle:
         """Write a container's bundle, for a start of it.
 
-        :param content: the image's files.
-        :param directory: the container's own directory, with its termination-log.
-        :param files_dir: where hosts, resolv.conf and hostname are.
-        :param known: variables whose value is known better, by name.
         :raises ContainerError: the spec asks for something impossible.
         """
         spec, name, uid = pod["spec"], container["name"], pod["metadata"]["uid"]
         if not crun.is_installed():
             text = f"container {name}: the program crun is not installed: install the package crun"
             raise ContainerError("CreateContainerError", text)
-        user = user_of(pod, container, image, content)
-        declared = containers.declared_environment(pod, container, lambda kind, key: self._fetch(pod, kind, key), known)
-        of_image = dict(entry.partition("=")[::2] for entry in image.env)
-        base = {"PATH": containers.PATH, "HOME": user.home, "HOSTNAME": containers.hostname(pod)}
-        base |= {"TERM": "xterm"} if container.get("tty") else {}
-        process = oci.Process(
-            args=[containers.expand(word, declared) for word in command_of(container, image)],
-            env=base | of_image | declared,
-            cwd=container.get("workingDir") or image.working_dir or "/",
-            uid=user.uid,
-            gid=user.gid,
-            groups=list(user.groups),
-            capabilities=capabilities_of(container),
-            terminal=bool(container.get("tty")),
-            nofile=privileges.most_files(),
+        declared = containers.declared_environment(
+            pod, container, lambda kind, key: self._fetch(pod, kind, key), prepared.addresses
         )
+        process = _process(pod, container, image, declared)
         folder = self._folder(uid, name)
         remove_tree(folder)
         folder.mkdir(parents=True, mode=0o700)
-        mounts, links = _linked(containers.volume_mounts(container, spec, volumes, declared), folder)
+        mounts, links = _linked(containers.volume_mounts(container, spec, prepared.volumes, declared), folder)
         own = {mount.target for mount in mounts}
-        mounts += [
-            mount
-            for mount in (
-                *(Mount(str(files_dir / file), f"/etc/{file}", True) for file in _FILES),
-                Mount(
-                    str(directory / "termination-log"),
-                    container.get("terminationMessagePath") or "/dev/termination-log",
-                ),
-            )
-            if mount.target not in own
-        ]
-        write_json(
-            folder / "config.json",
-            oci.config_of(
-                oci.Container(
-                    process=process,
-                    hostname=containers.hostname(pod),
-                    netns=None if netns is None else str(netns),
-                    mounts=mounts,
-                    devices={
-                        target: Path(source).stat().st_rdev
-                        for target, source in containers.devices(self._config, container).items()
-                    },
-                    read_only_root=bool((container.get("securityContext") or {}).get("readOnlyRootFilesystem")),
-                    seccomp=self._filter(container, spec, process),
-                    sysctls=_sysctls(spec),
-                )
-            ),
+        mounts += [mount for mount in prepared.mounts(container, _FILES) if mount.target not in own]
+        devices = containers.devices(self._config, container)
+        configuration = oci.Container(
+            process=process,
+            hostname=containers.hostname(pod),
+            netns=prepared.netns,
+            mounts=mounts,
+            devices={target: Path(source).stat().st_rdev for target, source in devices.items()},
+            read_only_root=bool((container.get("securityContext") or {}).get("readOnlyRootFilesystem")),
+            seccomp=self._filter(container, spec, process),
+            sysctls=_sysctls(spec),
         )
+        write_json(folder / "config.json", oci.config_of(configuration))
         self.forget(uid, name)
         # Each start begins with the image's files.
-        layer = directory / "layer"
+        layer = prepared.directory / "layer"
         remove_tree(layer)
         layer.mkdir()
         return Bundle(
             ident=f"{uid}-{name}-{attempt}",
             state=str(self._state),
             folder=str(folder),
-            content=str(content),
+            content=str(image.content),
             layer=str(layer),
             links=links,
-            cgroup_procs=cgroup_procs,
-            oom_score_adj=status.oom_score_adj(spec, container, memory_total()),
+            cgroup_procs=prepared.cgroup_procs,
+            oom_score_adj=prepared.oom_score_adj,
             terminal=process.terminal,
             stdin=bool(container.get("stdin")),
         )

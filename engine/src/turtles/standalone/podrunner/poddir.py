@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from turtles import clock
+from turtles.api.times import now
 from turtles.standalone.files import read_json, remove_tree, write_json
 from turtles.standalone.podrunner import restart
 from turtles.standalone.podrunner.collector import rotated
 from turtles.standalone.podrunner.logs import Options, Reader, log_path
 from turtles.standalone.podrunner.zygote_client import ZygoteClient, ZygoteError, alive
-from turtles.standalone.times import now
 
 #: Bytes of a termination message: from its file, and from the log.
 _MESSAGE, _MESSAGE_OF_LOG = 4096, 2048

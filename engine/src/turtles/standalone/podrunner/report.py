@@ -4,7 +4,8 @@
 import logging
 from collections.abc import Mapping
 
-from turtles.api.objects import Object
+from turtles.api.objects import Object, annotations_of
+from turtles.api.times import now
 from turtles.kube.client import ApiError, Client, Conflict, NotFound
 from turtles.kube.events import Recorder
 from turtles.kube.informer import Informer
@@ -22,11 +23,10 @@ from turtles.standalone.podrunner.poddir import PodDir
 from turtles.standalone.podrunner.supervisor import Supervisor
 from turtles.standalone.podrunner.waiting import Waiting
 from turtles.standalone.podrunner.zygote_client import ZygoteClient
-from turtles.standalone.times import now
+from turtles.standalone.pods import FINAL_PHASES, has_ended
 
 log = logging.getLogger(__name__)
 
-_ENDED = ("Succeeded", "Failed")
 
 #: Different events about a Pod.
 _MAX_TOLD = 100
@@ -37,7 +37,7 @@ Waits = Mapping[str, Waiting]
 
 def is_ended(pod: Object) -> bool:
     """Say whether a Pod's containers have ended for good, according to its status."""
-    return (pod.get("status") or {}).get("phase") in _ENDED
+    return has_ended(pod)
 
 
 class Reporter:
@@ -81,7 +81,7 @@ class Reporter:
         }
         done = all(state.get("terminated", {}).get("exitCode") == 0 for state in states.values())
         phase = status.phase(spec, {entry["name"]: entry["state"] for entry in main}, states)
-        if phase not in _ENDED:
+        if phase not in FINAL_PHASES:
             init, main = ([_looping(entry, waits) for entry in entries] for entries in (init, main))
         addresses = [self._address] if spec.get("hostNetwork") else network.addresses(self._config, directory)
         new: Object = {
@@ -101,7 +101,7 @@ class Reporter:
         annotations = self._annotations(pod, directory)
         if annotations or status.differs(old, new):
             self._patch(pod, new, annotations)
-        return phase in _ENDED
+        return phase in FINAL_PHASES
 
     def report_end(self, pod: Object, directory: PodDir) -> None:
         """Write how a deleted Pod's containers ended, for those who wait for its result, before the Pod is gone."""
@@ -133,7 +133,7 @@ class Reporter:
 
     def _annotations(self, pod: Object, directory: PodDir) -> dict[str, str]:
         """Return annotations that are to change: which networks the Pod is attached to."""
-        before = pod["metadata"].get("annotations") or {}
+        before = annotations_of(pod)
         networks = network.status(self._config, directory, before)
         return {} if networks in (None, before.get(attachments.STATUS)) else {attachments.STATUS: str(networks)}
 

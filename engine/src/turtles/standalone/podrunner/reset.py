@@ -173,7 +173,7 @@ def _remove_port_chains() -> bool:
 
 def main(argv: list[str] | None = None) -> int:
     """Reset an instance whose services are stopped, and print ``{"changed": bool}``."""
-    tool = Tool("virt-standalone reset", "Removes what the Pod runner left on the node.", component="reset")
+    tool = Tool("virt-standalone reset", "Removes what the Pod runner left behind on the node.", component="reset")
     tool.parser.add_argument("--config", required=True, metavar="FILE", help="the Pod runner's configuration file")
     return tool.report(lambda options: {"changed": reset(load(options.config))}, argv)
 

@@ -132,16 +132,10 @@ class Runner:
 
     def fetch(self, pod: Object, kind: str, name: str) -> Object | None:
         """Return a Secret or ConfigMap of a Pod's namespace, None if there is none."""
-        try:
-            return self._client.get(SECRET if kind == "Secret" else CONFIGMAP, pod["metadata"]["namespace"], name)
-        except NotFound:
-            return None
+        return self._client.find(SECRET if kind == "Secret" else CONFIGMAP, pod["metadata"]["namespace"], name)
 
     def _definition(self, namespace: str, name: str) -> Object | None:
-        try:
-            return self._client.get(NETWORK, namespace, name)
-        except NotFound:
-            return None
+        return self._client.find(NETWORK, namespace, name)
 
     def _changed(self, old: Object | None, new: Object | None) -> None:
         # A Pod may have been replaced by another one of its name while the watch was interrupted.

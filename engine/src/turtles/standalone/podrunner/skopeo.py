@@ -62,7 +62,7 @@ class Skopeo:
         with open(output, "rb") as file:
             raw = file.read(2 * image_manifest.MAX_MANIFEST)
         if wanted and digest_of(raw) != wanted:
-            raise PullError(f"{registry} sent another manifest than {wanted}")
+            raise PullError(f"{registry} sent a manifest other than {wanted}")
         return raw
 
     def download(
@@ -79,7 +79,7 @@ class Skopeo:
         def progress(text: str) -> None:
             attempt.stage = text
 
-        excess = f"{registry} sends more than the {mib(manifest.size)} stated in the image's manifest"
+        excess = f"{registry} sent more than the {mib(manifest.size)} stated in the image's manifest"
         watch = DownloadWatch(content, manifest.size + _SLACK, excess, manifest.size, registry, progress)
         largest = max(blob.size for blob in manifest.blobs)
         self._copy(
@@ -91,7 +91,7 @@ class Skopeo:
             watch,
         )
         if digest_of((content / "manifest.json").read_bytes()) != digest:
-            raise PullError(f"{registry} sent another manifest than {digest}")
+            raise PullError(f"{registry} sent a manifest other than {digest}")
         return content
 
     def load(self, url: str, path: Path, max_bytes: int, scratch: Path, attempt: Attempt) -> Path:

@@ -16,6 +16,7 @@ from turtles.standalone.podrunner import container as containers
 from turtles.standalone.podrunner import names, network, ordinary, restart, status
 from turtles.standalone.podrunner.cgroup import Cgroups
 from turtles.standalone.podrunner.config import Config
+from turtles.standalone.podrunner.container import Prepared
 from turtles.standalone.podrunner.image_volumes import ImageVolumes
 from turtles.standalone.podrunner.network import Networks
 from turtles.standalone.podrunner.node import memory_total
@@ -97,46 +98,28 @@ class Starter:
             attached = attaching.result()
         if fresh:
             log.info("network and volumes ready", extra=about("pod", pod))
-        known = _addresses(container, attachments.addresses(attached))
         self._write_etc(pod, container, directory, attached)
-        netns = None if spec.get("hostNetwork") else network.namespace_path(self._config, directory.uid)
-        cgroup_procs = self._group(spec, container, directory)
+        prepared = Prepared(
+            directory=own,
+            files_dir=directory.path / "etc",
+            volumes=volumes,
+            addresses=_addresses(container, attachments.addresses(attached)),
+            netns=None if spec.get("hostNetwork") else str(network.namespace_path(self._config, directory.uid)),
+            cgroup_procs=self._group(spec, container, directory),
+            oom_score_adj=status.oom_score_adj(spec, container, memory_total()),
+        )
         if observed.exit is not None:
             by_log = containers.says_log(container, observed.exit["exitCode"], image is None)
             directory.next_attempt(name, observed, directory.message(name, by_log))
         log_file = own / "termination-log"
         log_file.write_bytes(b"")
         log_file.chmod(0o666)
-        key, files_dir = directory.key(name, attempt), directory.path / "etc"
+        key = directory.key(name, attempt)
         if image is not None:
-            bundle = self._bundles.make(
-                pod,
-                container,
-                image.config,
-                image.content,
-                attempt=attempt,
-                directory=own,
-                files_dir=files_dir,
-                volumes=volumes,
-                known=known,
-                netns=netns,
-                cgroup_procs=cgroup_procs,
-            )
-            self._zygote.launch(key, own, bundle)
+            self._zygote.launch(key, own, self._bundles.make(pod, container, image, attempt, prepared))
             return
         environment = containers.environment(pod, container, lambda kind, key: self._fetch(pod, kind, key))
-        process = containers.spec_of(
-            self._config,
-            pod,
-            container,
-            directory=own,
-            files_dir=files_dir,
-            volumes=volumes,
-            env=environment | known,
-            netns=netns,
-            cgroup_procs=cgroup_procs,
-            oom_score_adj=status.oom_score_adj(spec, container, memory_total()),
-        )
+        process = containers.spec_of(self._config, pod, container, environment | prepared.addresses, prepared)
         command = Path((container.get("command") or [process.entry_point])[0]).name
         self._zygote.start(key, own, command, process)
 

@@ -7,6 +7,7 @@ for Pods".
 
 from turtles.api.objects import Object
 from turtles.api.quantity import parse
+from turtles.standalone.pods import FINAL_PHASES
 
 
 def qos_class(spec: Object) -> str:
@@ -98,7 +99,7 @@ def conditions(pod: Object, new_phase: str, statuses: list[Object], initialized:
     old = (pod.get("status") or {}).get("conditions") or []
     spec = pod["spec"]
     unready = [status["name"] for status in statuses if not status["ready"]]
-    done = new_phase in ("Succeeded", "Failed")
+    done = new_phase in FINAL_PHASES
     if done:
         reason = "PodCompleted" if new_phase == "Succeeded" else "PodFailed"
         containers_ready = condition("ContainersReady", False, now, reason)

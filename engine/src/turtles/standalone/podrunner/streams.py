@@ -101,7 +101,7 @@ class StreamServer:
                 # SO_PEERCRED: process, user and group at the other end (unix(7)).
                 peer = struct.unpack("3i", client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
                 if peer[1] not in (0, os.getuid()):
-                    raise StreamError(403, "Forbidden", "only root may ask the node")
+                    raise StreamError(403, "Forbidden", "only root may send requests to the node")
                 request = json.loads(client.recv(MAX_REQUEST) or b"{}")
                 answer = self._answer(request)
                 named = isinstance(answer, dict)

@@ -89,7 +89,7 @@ class Supervisor:
         target = self._target(pod, container, directory, observed, ward.gone)
         if hook and fresh:
             ward.hooked = False
-            self._begin("postStart", self._post_start, ward, pod, target, hook)
+            self._begin("postStart", self._post_start, ward, target, hook)
         for kind in KINDS:
             if container.get(kind) and not (kind == STARTUP and ward.started.is_set()):
                 self._begin(kind, self._probe, ward, pod, target, kind)
@@ -150,7 +150,7 @@ class Supervisor:
         except (ContainerError, ZygoteError, ApiError, OSError, KeyError, ValueError) as error:
             return False, str(error)
 
-    def _post_start(self, ward: _Ward, pod: Object, target: Target, hook: Object) -> None:
+    def _post_start(self, ward: _Ward, target: Target, hook: Object) -> None:
         good, output = self._perform(hook, target, _HOOK)
         if not good and not ward.gone.is_set():
             ward.doom = Doom("FailedPostStartHook", f"PostStartHook failed: {output}")

@@ -73,7 +73,7 @@ def _renewed(client: Client, pod: Object, source: Object, path: Path) -> float:
             token = request(client, pod, source)
         except ApiError as error:
             name = f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
-            log.warning("a token was not renewed", extra={"pod": name, "error": str(error)})
+            log.warning("a token can't be renewed", extra={"pod": name, "error": str(error)})
             return _RETRY
         _replace(path, token)
     return max(1.0, seconds_left(token, time.time()))

@@ -69,7 +69,7 @@ def unpack(image_dir: Path, target: Path, budget: Budget) -> None:
                     _unpack_layer(root, stream, budget)
             except _DAMAGED as error:
                 text = str(error) or type(error).__name__
-                raise UnpackError(f"the image's layer {layer.name[:12]} is damaged: {text[:500]}") from error
+                raise UnpackError(f"the image's layer {layer.name[:12]} is corrupt: {text[:500]}") from error
             except OSError as error:
                 raise UnpackError(f"the image's layer {layer.name[:12]} can't be unpacked: {error}") from error
     finally:

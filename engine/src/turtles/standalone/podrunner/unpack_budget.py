@@ -74,7 +74,7 @@ class Budget:
 
     @property
     def _limit_text(self) -> str:
-        return f"{self._limit >> 20} MiB" + (", all the disk has room for" if self._limit < self.max_bytes else "")
+        return f"{self._limit >> 20} MiB" + (", all that fits on the disk" if self._limit < self.max_bytes else "")
 
     def file(self, name: str, size: int, sparse: bool) -> None:
         """Count a file's size, holes included, before it is created."""

@@ -56,7 +56,7 @@ def write_files(folder: Path, files: dict[str, tuple[bytes, int]], group: int | 
     folder.mkdir(parents=True, exist_ok=True, mode=0o755)
     for relative, (data, mode) in files.items():
         if relative.startswith("/") or ".." in relative.split("/"):
-            raise VolumeError(f"path {relative!r} leads out of its volume", "CreateContainerConfigError")
+            raise VolumeError(f"path {relative!r} points outside its volume", "CreateContainerConfigError")
         path = folder / relative
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
@@ -140,7 +140,7 @@ def sub_path(volume: Path, relative: str) -> Path:
     :raises VolumeError: it leads out.
     """
     if relative.startswith("/") or ".." in relative.split("/"):
-        raise VolumeError(f"subPath {relative!r} leads out of its volume", "CreateContainerConfigError")
+        raise VolumeError(f"subPath {relative!r} points outside its volume", "CreateContainerConfigError")
     root = os.open(volume, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         current = ""

@@ -63,7 +63,7 @@ def _huge_pages(pod: Object, name: str, path: Path, medium: str, group: int | No
         wanted = {size: amount for size, amount in wanted.items() if size == said}
     if len(wanted) != 1:
         raise VolumeError(
-            f"volume {name}: medium {medium} takes a limit of hugepages-{said or '<size>'}"
+            f"volume {name}: medium {medium} needs a limit of hugepages-{said or '<size>'}"
             f"{'' if said else ' of one size'} in a container of the Pod"
         )
     (size, amount), *_ = wanted.items()
@@ -74,7 +74,7 @@ def _huge_pages(pod: Object, name: str, path: Path, medium: str, group: int | No
         try:
             sc.mount("hugetlbfs", str(path), "hugetlbfs", sc.MS_NOSUID | sc.MS_NODEV, options)
         except OSError as error:
-            raise VolumeError(f"volume {name}: huge pages of {size} can't be had: {error}") from error
+            raise VolumeError(f"volume {name}: huge pages of {size} aren't available: {error}") from error
     return path
 
 

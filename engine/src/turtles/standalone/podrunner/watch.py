@@ -44,7 +44,7 @@ class RoomWatch:
         if status.f_bavail * status.f_frsize < RESERVE // 2:
             raise PullError("the disk with the images is full")
         if status.f_files and status.f_favail < _MIN_INODES:
-            raise PullError("the disk with the images has no room for more files")
+            raise PullError("the file system with the images has no inodes left")
 
 
 class SizeWatch(RoomWatch):

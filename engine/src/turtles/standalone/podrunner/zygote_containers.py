@@ -9,10 +9,10 @@ import os
 from pathlib import Path
 from typing import Any
 
+from turtles.api.times import now
 from turtles.standalone.files import write_json
 from turtles.standalone.podrunner.cgroup import oom_kills
 from turtles.standalone.podrunner.process_identity import process_start
-from turtles.standalone.times import now
 
 #: How many ended containers are remembered.
 _MAX_EXITS = 1000

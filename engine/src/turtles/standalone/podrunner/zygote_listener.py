@@ -61,7 +61,7 @@ class Listener:
 
     def _turn_away(self) -> None:
         """Close a connection that can't be served: the podrunner tries again. Left waiting it would wake us forever."""
-        log.error("a request is turned away: too many files are open (raise the limit, LimitNOFILE in systemd)")
+        log.error("a request is refused: too many files are open (raise the limit, LimitNOFILE in systemd)")
         os.close(self._spare)
         with contextlib.suppress(OSError):
             self._listener.accept()[0].close()

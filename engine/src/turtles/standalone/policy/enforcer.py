@@ -73,7 +73,7 @@ class Policies:
         :raises PolicyError: that isn't possible (yet).
         """
         if not self._known.wait(_PATIENCE):
-            raise PolicyError("the network policies are not known yet: the API server doesn't list them")
+            raise PolicyError("the network policies aren't known yet: the API server hasn't listed them")
         with self._lock:
             self._starting[pod["metadata"]["uid"]] = (pod, addresses)
         self.sync(_KEY)
@@ -163,5 +163,5 @@ def _filter_bridges() -> None:
                 switch.write_text("1")
     except OSError as error:
         raise PolicyError(
-            f"traffic between Pods can't be filtered, which the kernel's module br_netfilter does: {error}"
+            f"traffic between Pods can't be filtered without the kernel module br_netfilter: {error}"
         ) from error

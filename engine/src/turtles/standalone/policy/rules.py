@@ -18,8 +18,8 @@ from typing import Any
 
 from turtles.api.objects import Object
 from turtles.api.selectors import selects
+from turtles.standalone.pods import FINAL_PHASES
 
-_ENDED = ("Succeeded", "Failed")
 #: What names of chains can't have.
 _DASHES = str.maketrans(".:", "--")
 #: Versions of IP, and what nftables calls them.
@@ -64,7 +64,7 @@ def member(pod: Object, version: int = 4, known: Sequence[str] = ()) -> Member |
     reported = [str(each.get("ip") or "") for each in status.get("podIPs") or ()] or [str(status.get("podIP") or "")]
     addresses = [each for each in (*reported, *known) if each and ipaddress.ip_address(each).version == version]
     address = next(iter(addresses), "")
-    if not address or spec.get("hostNetwork") or status.get("phase") in _ENDED:
+    if not address or spec.get("hostNetwork") or status.get("phase") in FINAL_PHASES:
         return None
     containers = [*(spec.get("initContainers") or ()), *(spec.get("containers") or ())]
     ports = {

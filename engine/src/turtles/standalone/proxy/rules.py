@@ -18,9 +18,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from turtles.api.objects import Object
+from turtles.standalone.well_known import SERVICE_NAME
 
 MARK = "0x4000"
-_SERVICE_NAME = "kubernetes.io/service-name"
 _PROTOCOLS = ("TCP", "UDP", "SCTP")
 
 
@@ -128,7 +128,7 @@ def compute(settings: Settings, services: Iterable[Object], slices: Iterable[Obj
     by_service: dict[tuple[str, str], list[Object]] = {}
     for one in slices:
         metadata = one["metadata"]
-        name = (metadata.get("labels") or {}).get(_SERVICE_NAME, "")
+        name = (metadata.get("labels") or {}).get(SERVICE_NAME, "")
         by_service.setdefault((metadata["namespace"], name), []).append(one)
     rules = Rules()
     for service in sorted(services, key=lambda obj: (obj["metadata"]["namespace"], obj["metadata"]["name"])):

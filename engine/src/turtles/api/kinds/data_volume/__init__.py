@@ -18,8 +18,8 @@ DATA_VOLUME = Kind(
     versions=(Version("v1beta1", storage=True),),
     short_names=("dv", "dvs"),
     schema=Struct(
-        "A PersistentVolumeClaim, and where its content comes from.",
-        field("spec", SPEC, "What the claim is to be, and where its content comes from.", required=True),
+        "A PersistentVolumeClaim and the source of its content.",
+        field("spec", SPEC, "The claim and the source of its content.", required=True),
         field("status", STATUS, "How far it is."),
     ),
     columns=(

@@ -23,7 +23,7 @@ from turtles.api.language import (
 )
 
 _RESOURCES = Struct(
-    "How much storage there is to be.",
+    "Requested storage.",
     field("requests", MapOf(QUANTITY), "Requested amounts: storage."),
     field("limits", MapOf(QUANTITY), "Limits: storage."),
 )
@@ -33,7 +33,7 @@ def _claim(doc: str, *more: Field) -> Struct:
     return Struct(
         doc,
         field("accessModes", STRINGS, "How the volume is used: ReadWriteOnce, ReadOnlyMany, ReadWriteMany."),
-        field("resources", _RESOURCES, "How much storage there is to be."),
+        field("resources", _RESOURCES, "Requested storage."),
         field("storageClassName", STRING, "The StorageClass; the default one if not given."),
         field(
             "volumeMode", Choice("Filesystem", "Block"), "Whether the volume has a file system.", absent="Filesystem"
@@ -50,10 +50,10 @@ _HTTP = Struct(
     "A server's file.",
     field("url", STRING, "Its address, with http or https.", required=True),
     field("secretRef", STRING, "Secret with user (accessKeyId) and password (secretKey), for basic authentication."),
-    field("certConfigMap", STRING, "ConfigMap with the authorities that the server's certificate is verified by."),
-    field("extraHeaders", STRINGS, "Further headers of requests, such as `Accept: application/octet-stream`."),
-    field("secretExtraHeaders", STRINGS, "Secrets whose values are further headers of requests."),
-    field("checksum", STRING, "What the file's hash must be, such as `sha256:…`; with md5, sha1, sha256 or sha512."),
+    field("certConfigMap", STRING, "ConfigMap with the certificate authorities to verify the server with."),
+    field("extraHeaders", STRINGS, "Additional request headers, such as `Accept: application/octet-stream`."),
+    field("secretExtraHeaders", STRINGS, "Secrets whose values are additional request headers."),
+    field("checksum", STRING, "Checksum of the file, such as `sha256:…`; md5, sha1, sha256 or sha512."),
     field("insecureSkipVerify", BOOLEAN, "Don't verify the server's certificate."),
 )
 
@@ -61,11 +61,11 @@ _S3 = Struct(
     "An object in a bucket.",
     field("url", STRING, "Its address, such as https://s3.example.com/bucket/disk.qcow2.", required=True),
     field("secretRef", STRING, "Secret with accessKeyId and secretKey; without it, requests aren't signed."),
-    field("certConfigMap", STRING, "ConfigMap with the authorities that the server's certificate is verified by."),
+    field("certConfigMap", STRING, "ConfigMap with the certificate authorities to verify the server with."),
 )
 
 _GCS = Struct(
-    "An object in a bucket of Google Cloud Storage that anybody may read.",
+    "A publicly readable object in a bucket of Google Cloud Storage.",
     field("url", STRING, "Its address: gs://bucket/object, or with https.", required=True),
     unsupported(
         "secretRef",
@@ -109,12 +109,12 @@ SNAPSHOT = Struct(
 _SOURCE_REF = Struct(
     "A DataSource.",
     field("kind", STRING, "DataSource.", required=True),
-    field("namespace", STRING, "Its namespace; the DataVolume's if not given."),
+    field("namespace", STRING, "Its namespace; by default the DataVolume's."),
     field("name", STRING, "Its name.", required=True),
 )
 
 _IMPORTED = (
-    field("http", _HTTP, "A disk image that a server has."),
+    field("http", _HTTP, "A disk image on a server."),
     group("blank", "An empty disk."),
     field("registry", _REGISTRY, "A disk image in a container image."),
     field("s3", _S3, "An object in a bucket."),
@@ -122,26 +122,26 @@ _IMPORTED = (
     unsupported("imageio", "A disk of oVirt."),
     unsupported("vddk", "A disk of VMware."),
 )
-_EXACTLY_ONE = "Where the content comes from. Exactly one of its fields is given."
+_EXACTLY_ONE = "The source of the content: exactly one of these fields."
 
 #: Of a VolumeImportSource.
 IMPORT_SOURCE = Struct(_EXACTLY_ONE, *_IMPORTED)
 _SOURCE = Struct(
     _EXACTLY_ONE,
     *_IMPORTED,
-    field("pvc", PVC, "Another claim, of which the disk is a copy."),
-    field("snapshot", SNAPSHOT, "A VolumeSnapshot, from which the disk is restored."),
-    group("upload", "What a client sends, such as `virtctl image-upload`."),
+    field("pvc", PVC, "Another claim to copy the disk from."),
+    field("snapshot", SNAPSHOT, "A VolumeSnapshot to restore the disk from."),
+    group("upload", "An image uploaded by a client, such as `virtctl image-upload`."),
 )
 
 SPEC = Struct(
-    "What the claim is to be, and where its content comes from. It can't be changed.",
-    field("source", _SOURCE, "Where the content comes from."),
-    field("sourceRef", _SOURCE_REF, "A DataSource, which says where the content comes from."),
+    "The claim and the source of its content. Immutable.",
+    field("source", _SOURCE, "The source of the content."),
+    field("sourceRef", _SOURCE_REF, "A DataSource that refers to the source of the content."),
     field("pvc", _claim("The claim, as it is created."), "The claim, as it is created."),
     field(
         "storage",
-        _claim("The claim, completed with what its StorageClass can do."),
+        _claim("The claim, completed with defaults for its StorageClass."),
         "The claim, completed with what its StorageClass can do, and enlarged by what a file system needs for itself.",
     ),
     field(
@@ -150,7 +150,7 @@ SPEC = Struct(
         "What the content is: kubevirt, a disk, or archive, a tar archive whose files the claim gets.",
         absent="kubevirt",
     ),
-    field("preallocation", BOOLEAN, "Reserve all of the disk's storage before it is written."),
+    field("preallocation", BOOLEAN, "Preallocate the disk's storage."),
     field("priorityClassName", STRING, "Priority class of the importer's Pod."),
     unsupported("serviceAccountName", "Service account of the importer's Pod."),
     unsupported("checkpoints", "Snapshots of a disk that is imported in several steps."),
@@ -170,10 +170,10 @@ CONDITIONS = ListOf(
 )
 
 STATUS = Struct(
-    "How far it is. Written by the engine only.",
+    "Observed state. Only written by the engine.",
     field("claimName", STRING, "The claim's name."),
-    field("phase", STRING, "What is going on, in one word."),
-    field("progress", STRING, "How much is done, in per cent, or N/A."),
-    field("restartCount", INT32, "How many times the importer was started again."),
+    field("phase", STRING, "The current phase."),
+    field("progress", STRING, "Progress in percent, or N/A."),
+    field("restartCount", INT32, "How many times the importer was restarted."),
     field("conditions", CONDITIONS, "Conditions of the claim and of the importer."),
 )

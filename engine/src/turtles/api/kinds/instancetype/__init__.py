@@ -43,7 +43,7 @@ def warn(instancetype: Any) -> list[str]:
 
 INSTANCETYPE = chosen_kind(
     "VirtualMachineInstancetype",
-    "The size of machines of the same namespace that name it.",
+    "A size for machines in the same namespace.",
     ("vminstancetype", "vminstancetypes", "vmf", "vmfs"),
     INSTANCETYPE_SPEC,
     namespaced=True,
@@ -52,7 +52,7 @@ INSTANCETYPE = chosen_kind(
 )
 CLUSTER_INSTANCETYPE = chosen_kind(
     "VirtualMachineClusterInstancetype",
-    "The size of machines of all namespaces that name it.",
+    "A size for machines in all namespaces.",
     ("vmclusterinstancetype", "vmclusterinstancetypes", "vmcf", "vmcfs"),
     INSTANCETYPE_SPEC,
     namespaced=False,

@@ -43,8 +43,8 @@ _CPU = Struct(
     "The machine's processors.",
     field("guest", POSITIVE_UINT32, "Number of vCPUs. A preference says as what the guest sees them.", required=True),
     field("model", STRING, "host-model, host-passthrough, or a model libvirt knows."),
-    field("dedicatedCPUPlacement", BOOLEAN, "Whether each vCPU has a host CPU of its own."),
-    field("isolateEmulatorThread", BOOLEAN, "Whether the emulator has a host CPU of its own."),
+    field("dedicatedCPUPlacement", BOOLEAN, "Whether each vCPU gets a dedicated host CPU."),
+    field("isolateEmulatorThread", BOOLEAN, "Whether the emulator gets a dedicated host CPU."),
     group("numa", "NUMA topology.", group("guestMappingPassthrough", "The guest sees the topology of its host CPUs.")),
     group("realtime", "Realtime scheduling.", field("mask", STRING, "vCPUs it is for.")),
     field("maxSockets", POSITIVE_UINT32, "Sockets the machine may grow to while it runs."),
@@ -53,13 +53,13 @@ _CPU = Struct(
 _MEMORY = Struct(
     "The machine's memory.",
     field("guest", QUANTITY, "Memory the guest sees.", required=True),
-    group("hugepages", "Back the memory by huge pages.", field("pageSize", STRING, "Their size: 2Mi or 1Gi.")),
+    group("hugepages", "Back the memory with huge pages.", field("pageSize", STRING, "Their size: 2Mi or 1Gi.")),
     field("overcommitPercent", INT32, "Percentage of the memory that is not requested for the Pod, 0 to 100."),
     field("maxGuest", QUANTITY, "Memory the machine may grow to while it runs."),
 )
 
 INSTANCETYPE_SPEC = Struct(
-    "The size of machines, and where they run.",
+    "The size of machines, and their placement.",
     field("cpu", _CPU, "The machine's processors.", required=True),
     field("memory", _MEMORY, "The machine's memory.", required=True),
     field("nodeSelector", STRING_MAP, "Labels the machine's node must have."),

@@ -38,7 +38,7 @@ DEVELOPER = Struct(
     field(
         "disabledFeatureGates",
         STRINGS,
-        "Feature gates that are switched off although they are on by default.",
+        "Feature gates that are disabled although they are enabled by default.",
     ),
     field(
         "useEmulation",
@@ -72,7 +72,7 @@ DEVELOPER = Struct(
 )
 _BINDING_PLUGIN = Struct(
     "A network binding plugin: how guests' interfaces are connected by somebody else's parts.",
-    field("networkAttachmentDefinition", STRING, "A further network of the Pod, whose CNI plugin prepares it."),
+    field("networkAttachmentDefinition", STRING, "A secondary network of the Pod, whose CNI plugin prepares it."),
     field("sidecarImage", STRING, "Image of a hook sidecar, which changes the domain."),
     field(
         "domainAttachmentType",
@@ -116,19 +116,19 @@ _ARCHITECTURE = Struct(
 )
 MIGRATIONS = Struct(
     "Settings of live migration.",
-    field("allowAutoConverge", BOOLEAN, "Slow guests down whose memory changes faster than it is copied."),
-    field("allowPostCopy", BOOLEAN, "Have guests run on the target before all of their memory is there."),
+    field("allowAutoConverge", BOOLEAN, "Slow down guests whose memory changes faster than it is copied."),
+    field("allowPostCopy", BOOLEAN, "Run guests on the target before all of their memory has been copied."),
     field("allowWorkloadDisruption", BOOLEAN, "Pause guests that don't converge."),
     field("bandwidthPerMigration", QUANTITY, "Bytes per second of each migration."),
-    idle("experimental", "What KubeVirt tries out."),
-    idle("maxDowntimeMs", "Milliseconds that a guest may stand still.", DOWNTIME),
-    field("completionTimeoutPerGiB", INT64, "Seconds that each GiB may take."),
+    idle("experimental", "Experimental settings of KubeVirt."),
+    idle("maxDowntimeMs", "Milliseconds that a guest may be paused.", DOWNTIME),
+    field("completionTimeoutPerGiB", INT64, "Time limit in seconds per GiB."),
     idle("disableTLS", "Don't encrypt.", BOOLEAN),
     idle("matchSELinuxLevelOnMigration", "Keep the SELinux level.", BOOLEAN),
     idle("network", "Network of migrations.", STRING),
     field("nodeDrainTaintKey", STRING, "Taint of nodes that are being drained."),
-    field("parallelMigrationsPerCluster", UINT32, "How many may run at once."),
-    field("parallelOutboundMigrationsPerNode", UINT32, "How many may leave one node at once."),
+    field("parallelMigrationsPerCluster", UINT32, "Maximum number of concurrent migrations."),
+    field("parallelOutboundMigrationsPerNode", UINT32, "Maximum number of concurrent migrations away from a node."),
     field("progressTimeout", INT64, "Seconds without progress after which a migration is aborted."),
     field("unsafeMigrationOverride", BOOLEAN, "Migrate guests with disks whose cache makes that unsafe."),
     idle("utilityVolumesTimeout", "Seconds that utility volumes may take to be detached.", INT64),

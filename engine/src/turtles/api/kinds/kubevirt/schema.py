@@ -39,7 +39,7 @@ CUSTOMIZATION = Struct(
 
 
 _PLACEMENT = Struct(
-    "Where Pods run, in addition to what they ask for themselves.",
+    "Placement of Pods, in addition to their own.",
     field("nodeSelector", STRING_MAP, "Labels a node must have."),
     field("affinity", AFFINITY, "As in a Pod."),
     field("tolerations", TOLERATIONS, "As in a Pod."),
@@ -77,7 +77,7 @@ ROTATION = Struct(
 )
 
 WORKLOAD_UPDATES = Struct(
-    "How machines that run get the launcher of a new version.",
+    "How running machines get an updated launcher.",
     field(
         "workloadUpdateMethods",
         STRINGS,
@@ -113,7 +113,7 @@ KUBEVIRT_SPEC = Struct(
     field(
         "workloadUpdateStrategy",
         WORKLOAD_UPDATES,
-        "How machines that run get the launcher of a new version; not at all if not given.",
+        "How running machines get an updated launcher; not at all if not given.",
     ),
     field("productName", STRING, "Product this belongs to; not used."),
     field("productVersion", STRING, "Version of that product; not used."),

@@ -51,7 +51,7 @@ def warn(preference: Any) -> list[str]:
 
 PREFERENCE = chosen_kind(
     "VirtualMachinePreference",
-    "What a kind of guest likes, for machines of the same namespace that name it.",
+    "Defaults and requirements of a kind of guest, for machines in the same namespace.",
     ("vmpref", "vmprefs", "vmp", "vmps"),
     PREFERENCE_SPEC,
     namespaced=True,
@@ -60,7 +60,7 @@ PREFERENCE = chosen_kind(
 )
 CLUSTER_PREFERENCE = chosen_kind(
     "VirtualMachineClusterPreference",
-    "What a kind of guest likes, for machines of all namespaces that name it.",
+    "Defaults and requirements of a kind of guest, for machines in all namespaces.",
     ("vmcp", "vmcps"),
     PREFERENCE_SPEC,
     namespaced=False,

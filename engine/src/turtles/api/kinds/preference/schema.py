@@ -30,7 +30,7 @@ VIRTUAL_GPU_OPTIONS = Struct(
     group(
         "display",
         "Whether it has a display.",
-        field("enabled", BOOLEAN, "Whether there is one; true if not given."),
+        field("enabled", BOOLEAN, "Whether it exists; true if not given."),
         field("ramFB", _STATE, "Whether there is a frame buffer before the guest's driver works."),
     ),
 )
@@ -42,7 +42,7 @@ def _timer(name: str, *more: str) -> Struct:
     docs = {"tickPolicy": "What happens to ticks that the guest missed.", "track": "guest or wall."}
     return Struct(
         f"The {name} timer.",
-        field("present", BOOLEAN, "Whether there is one; true if not given."),
+        field("present", BOOLEAN, "Whether it exists; true if not given."),
         *(field(item, STRING, docs[item]) for item in more),
     )
 
@@ -71,7 +71,7 @@ _CPU = Struct(
     field(
         "preferredCPUTopology",
         STRING,
-        "As what the guest sees the vCPUs of the instance type: sockets (the default), cores, threads, spread or any.",
+        "How the guest sees the vCPUs of the instance type: as sockets (the default), cores or threads, spread or any.",
     ),
     group(
         "spreadOptions",
@@ -128,7 +128,7 @@ _DEVICES = Struct(
     group(
         "preferredTPM",
         "Trusted platform module.",
-        field("enabled", BOOLEAN, "Whether there is one; true if not given."),
+        field("enabled", BOOLEAN, "Whether it exists; true if not given."),
         field("persistent", BOOLEAN, "Whether its state outlives the instance."),
     ),
     field("preferredInterfaceMasquerade", _EMPTY, "Masquerade, for interfaces on the Pod network without a binding."),
@@ -173,7 +173,7 @@ _HYPERV = Struct(
 )
 
 _FEATURES = Struct(
-    "Features. What a machine has of them stays.",
+    "Features, unless the machine sets them.",
     field("preferredAcpi", _STATE, "ACPI; overrides what the machine says."),
     group(
         "preferredApic",
@@ -202,14 +202,14 @@ _FIRMWARE = Struct(
 )
 
 _REQUIREMENTS = Struct(
-    "What a machine must have at least. One that has less is refused.",
+    "Minimum requirements. Machines that don't fulfil them are refused.",
     group("cpu", "vCPUs.", field("guest", UINT32, "Number of vCPUs.", required=True)),
     group("memory", "Memory.", field("guest", QUANTITY, "Memory of the guest.", required=True)),
     field("architecture", STRING, "Processor architecture."),
 )
 
 PREFERENCE_SPEC = Struct(
-    "What machines get that don't say otherwise, and what they must have.",
+    "Defaults for machines, and what they must have.",
     field("clock", _CLOCK, "Clock."),
     field("cpu", _CPU, "Processors."),
     field("devices", _DEVICES, "Devices."),
@@ -219,7 +219,7 @@ PREFERENCE_SPEC = Struct(
     group("volumes", "Volumes.", field("preferredStorageClassName", STRING, "Storage class of dataVolumeTemplates.")),
     field("preferredSubdomain", STRING, "Subdomain of the guest's host name."),
     field("preferredTerminationGracePeriodSeconds", INT64, "Seconds that the guest has to shut down."),
-    field("requirements", _REQUIREMENTS, "What a machine must have at least."),
+    field("requirements", _REQUIREMENTS, "Minimum requirements."),
     field("annotations", STRING_MAP, "Annotations of instances that don't have them."),
     field(
         "preferSpreadSocketToCoreRatio",

@@ -29,7 +29,7 @@ _SPEC = Struct(
 )
 
 _STATUS = Struct(
-    "Whether it is whole. Written by the engine only.",
+    "Observed state. Only written by the engine.",
     field("readyToUse", BOOLEAN, "Whether all of it is there."),
     field("creationTime", TIME, "When it was whole."),
     field("error", ERROR, "What went wrong last."),
@@ -52,7 +52,7 @@ CONTENT = Kind(
     schema=Struct(
         "What is in a snapshot of a machine.",
         field("spec", _SPEC, "What is in the snapshot.", required=True),
-        field("status", _STATUS, "Whether it is whole. Written by the engine only."),
+        field("status", _STATUS, "Observed state. Only written by the engine."),
     ),
     columns=(
         Column("ReadyToUse", "boolean", ".status.readyToUse"),

@@ -48,7 +48,7 @@ _POLICIES = {
 }
 
 SPEC = Struct(
-    "What is restored, and how.",
+    "What to restore, and how.",
     field("target", reference("The machine; one that doesn't exist is created."), "The machine.", required=True),
     field("virtualMachineSnapshotName", STRING, "The snapshot, in the same namespace.", required=True),
     field(
@@ -83,7 +83,7 @@ SPEC = Struct(
 )
 
 _STATUS = Struct(
-    "How far it is. Written by the engine only.",
+    "Observed state. Only written by the engine.",
     field("complete", BOOLEAN, "Whether the machine is restored."),
     field("restoreTime", TIME, "When it was."),
     field("conditions", CONDITIONS, "Ready, Progressing and Failure."),
@@ -199,8 +199,8 @@ RESTORE = Kind(
     short_names=("vmrestore", "vmrestores"),
     schema=Struct(
         "A machine becomes what it was when a snapshot was made.",
-        field("spec", SPEC, "What is restored, and how.", required=True),
-        field("status", _STATUS, "How far it is. Written by the engine only."),
+        field("spec", SPEC, "What to restore, and how.", required=True),
+        field("status", _STATUS, "Observed state. Only written by the engine."),
     ),
     columns=(
         Column("TargetKind", "string", ".spec.target.kind"),

@@ -30,7 +30,7 @@ SPEC = Struct(
 )
 
 _STATUS = Struct(
-    "How far it is. Written by the engine only.",
+    "Observed state. Only written by the engine.",
     field("phase", STRING, "InProgress, Succeeded, Failed or Deleting."),
     field("readyToUse", BOOLEAN, "Whether it can be restored."),
     field("creationTime", TIME, "When it was whole."),
@@ -82,7 +82,7 @@ SNAPSHOT = Kind(
     schema=Struct(
         "A machine and its disks, as they are at one moment.",
         field("spec", SPEC, "What the snapshot is of.", required=True),
-        field("status", _STATUS, "How far it is. Written by the engine only."),
+        field("status", _STATUS, "Observed state. Only written by the engine."),
     ),
     columns=(
         Column("SourceKind", "string", ".spec.source.kind"),

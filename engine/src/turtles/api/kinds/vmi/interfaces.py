@@ -25,7 +25,7 @@ def networks_of(spec: Mapping[str, Any]) -> dict[str, Object]:
 
 
 def pluggable(spec: Mapping[str, Any]) -> dict[str, Object]:
-    """Return the interfaces that may come and go while the guest runs: those with a bridge on a further network."""
+    """Return the interfaces that may come and go while the guest runs: those with a bridge on a secondary network."""
     networks = networks_of(spec)
     return {
         name: interface

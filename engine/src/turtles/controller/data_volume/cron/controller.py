@@ -13,7 +13,7 @@ from turtles.api.data_sources import CopySource
 from turtles.api.import_settings import ImportSettings
 from turtles.api.kinds.cdi_config import NAME as CDI_CONFIG_NAME
 from turtles.api.kinds.data_import_cron import creator
-from turtles.api.objects import Object, get, is_deleted
+from turtles.api.objects import Object, get, is_deleted, own
 from turtles.controller.data_volume.cron.plan import (
     Observed,
     Plan,
@@ -28,7 +28,6 @@ from turtles.controller.data_volume.events import told_of
 from turtles.controller.data_volume.pod import ImporterConfig
 from turtles.controller.data_volume.waiting import waits_silently
 from turtles.controller.definition import Definition
-from turtles.controller.owned import create, own
 from turtles.controller.shared import Shared
 from turtles.kube import copy_rights
 from turtles.kube.client import NotFound
@@ -138,7 +137,7 @@ class DataImportCronController:
             return ""
         user = creator(cron)
         if user is None:
-            return "nobody knows who created the DataImportCron; delete it, and create it again"
+            return "the creator of the DataImportCron is unknown; delete the DataImportCron and create it again"
         return copy_rights.refusal(self._client, user, source, namespace)
 
     def _carry_out(self, cron: Object, decided: Plan, observed: Observed) -> None:
@@ -150,8 +149,8 @@ class DataImportCronController:
         if decided.create_poller:
             settings = ImportSettings.of(self._configs.get(None, CDI_CONFIG_NAME))
             config = ImporterConfig(self._image, self._configuration(), settings)
-            create(self._writer, self._pods, poller_pod(cron, config))
-        if decided.create is not None and create(self._writer, self._data_volumes, decided.create):
+            self._writer.add(self._pods, poller_pod(cron, config))
+        if decided.create is not None and self._writer.add(self._data_volumes, decided.create):
             name = decided.create["metadata"]["name"]
             log.info("import begun", extra={"namespace": namespace, "dataVolume": name})
             what = "a newer image" if copied_claim(cron) is None else "a newer claim"
@@ -162,7 +161,7 @@ class DataImportCronController:
                 self._claims, observed.claim, {"metadata": {"annotations": dict(decided.note)}}, unchanged=False
             )
         if decided.create_source is not None:
-            create(self._writer, self._sources, decided.create_source)
+            self._writer.add(self._sources, decided.create_source)
         if decided.patch_source is not None and observed.data_source is not None:
             self._patch(self._sources, observed.data_source, decided.patch_source)
         for obj in decided.delete:

@@ -14,16 +14,15 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
 from turtles.api import cdi, times
-from turtles.api.conditions import set_condition
+from turtles.api.conditions import conditions_in, set_condition
 from turtles.api.data_sources import CLAIM, CopySource
 from turtles.api.kinds.data_import_cron import KEPT, NEVER, RETAIN_NONE
 from turtles.api.kinds.data_source import DATA_SOURCE
 from turtles.api.kinds.data_volume import DATA_VOLUME
-from turtles.api.objects import Object, get, is_deleted, owner_reference
-from turtles.api.phases import phase_of
+from turtles.api.objects import Object, annotations_of, get, is_deleted, labels_of, owner_reference
+from turtles.api.phases import SUCCEEDED, is_final, phase_of
 from turtles.api.schedules import ScheduleError, next_time
 from turtles.controller.data_volume.waiting import missing
 from turtles.controller.vmi.status import container_trouble
@@ -34,7 +33,6 @@ _UID = re.compile(r"uid:[0-9A-Za-z-]{1,253}")
 _SHORT = 12
 #: Seconds until a registry is asked again that gave no answer which can be used.
 _AGAIN = 60.0
-_NOTHING: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True)
@@ -105,7 +103,7 @@ def current_import(cron: Object) -> Mapping[str, str] | None:
 
 def desired_digest(cron: Object) -> str:
     """Return the digest that the source has, as far as that is known; empty if it isn't."""
-    noted = str((cron["metadata"].get("annotations") or _NOTHING).get(cdi.DESIRED_DIGEST) or "")
+    noted = str(annotations_of(cron).get(cdi.DESIRED_DIGEST) or "")
     pattern = _DIGEST if copied_claim(cron) is None else _UID
     return noted if pattern.fullmatch(noted) else ""
 
@@ -133,7 +131,7 @@ def plan(cron: Object, observed: Observed, now: datetime) -> Plan:
         elif is_complete or current is None:
             if observed.in_the_way is not None:
                 name = import_name(cron, digest)
-                message = f"DataVolume {name} exists and is not of this DataImportCron; delete it"
+                message = f"DataVolume {name} exists and does not belong to this DataImportCron; delete it"
                 state = ("False", "ImportFailed", message)
             elif observed.refusal:
                 state = ("False", "ImportFailed", trouble)
@@ -148,12 +146,12 @@ def plan(cron: Object, observed: Observed, now: datetime) -> Plan:
     else:
         state = ("False", "NoDigest", f"No source digest: {trouble}" if trouble else "No source digest")
     if trouble and state[1] == "UpToDate":
-        state = (*state[:2], f"{state[2]}, as far as is known: {trouble}")
+        state = (*state[:2], f"{state[2]}(last known state): {trouble}")
     _source(cron, observed.data_source, decided)
-    last = decided.annotations.get(cdi.LAST_CRON_TIME) or _annotations(cron).get(cdi.LAST_CRON_TIME)
+    last = decided.annotations.get(cdi.LAST_CRON_TIME) or annotations_of(cron).get(cdi.LAST_CRON_TIME)
     if times.parse_time(last):
         decided.status["lastExecutionTimestamp"] = last
-    conditions = decided.status.setdefault("conditions", [])
+    conditions = conditions_in(decided.status)
     for type_, values in ((cdi.PROGRESSING, progressing), (cdi.UP_TO_DATE, state)):
         set_condition(conditions, type_, *values, times.rfc3339(now), probe_time=False)
     return decided
@@ -169,7 +167,7 @@ def _poll(cron: Object, observed: Observed, decided: Plan, now: datetime) -> str
         following = next_time(schedule, now)
     except ScheduleError as error:
         return str(error)
-    noted = times.parse_time(_annotations(cron).get(cdi.NEXT_CRON_TIME))
+    noted = times.parse_time(annotations_of(cron).get(cdi.NEXT_CRON_TIME))
     due = noted if noted is not None and noted <= following else now
     if (source := copied_claim(cron)) is not None:
         return _look_at(source, observed, decided, (due, now, following))
@@ -182,14 +180,13 @@ def _poll(cron: Object, observed: Observed, decided: Plan, now: datetime) -> str
     container: Object = next(iter(get(pod, "status", "containerStatuses") or ()), {})
     ended = get(container, "state", "terminated") or get(container, "lastState", "terminated") or {}
     message = str(ended.get("message") or "").strip()
-    phase = get(pod, "status", "phase")
-    if phase == "Succeeded" and _DIGEST.fullmatch(message):
+    if phase_of(pod) == SUCCEEDED and _DIGEST.fullmatch(message):
         decided.delete_poller = True
         _answered(message, decided, now, following)
         return ""
-    if phase in ("Succeeded", "Failed"):
+    if is_final(pod):
         decided.delete_poller, decided.wait = True, _AGAIN
-        return str(message or get(pod, "status", "message") or "the poller ended without a digest")
+        return str(message or get(pod, "status", "message") or "the poller ended without reporting a digest")
     trouble = ": ".join(container_trouble(pod) or ())
     decided.wait = _AGAIN
     return message or missing(pod, [trouble, *observed.told], "spec.template.spec.source.registry") or trouble
@@ -229,7 +226,7 @@ def _progress(observed: Observed) -> tuple[bool, tuple[str, str, str]]:
     """Return whether the current import is complete, and what is said of it."""
     nothing = ("False", "NoImport", "No current import")
     if observed.data_volume is None:
-        noted = _annotations(observed.claim).get(cdi.POD_PHASE) if observed.claim is not None else None
+        noted = annotations_of(observed.claim).get(cdi.POD_PHASE)
         return noted == cdi.SUCCEEDED, nothing
     phase = phase_of(observed.data_volume)
     if phase == cdi.SUCCEEDED:
@@ -254,7 +251,7 @@ def _complete(cron: Object, current: Mapping[str, str], observed: Observed, deci
     is_new = get(cron, "status", "lastImportedPVC") != claim
     if is_new:
         decided.status |= {"lastImportedPVC": claim, "lastImportTimestamp": now}
-    if observed.claim is not None and (is_new or cdi.LAST_USE_TIME not in _annotations(observed.claim)):
+    if observed.claim is not None and (is_new or cdi.LAST_USE_TIME not in annotations_of(observed.claim)):
         decided.note = {cdi.LAST_USE_TIME: now}
     if (cron["spec"].get("garbageCollect") or "") == NEVER:
         return
@@ -272,7 +269,7 @@ def _complete(cron: Object, current: Mapping[str, str], observed: Observed, deci
 
 
 def _last_use(claim: Object) -> str:
-    return _annotations(claim).get(cdi.LAST_USE_TIME) or str(claim["metadata"].get("creationTimestamp") or "")
+    return annotations_of(claim).get(cdi.LAST_USE_TIME) or str(claim["metadata"].get("creationTimestamp") or "")
 
 
 def _belonging(cron: Object) -> Object:
@@ -294,7 +291,7 @@ def _data_volume(cron: Object, digest: str) -> Object:
         head, slash, last = registry["url"].rpartition("/")
         registry["url"] = f"{head}{slash}{last.partition(':')[0]}@{digest}"
     metadata, template_metadata = _belonging(cron), template.get("metadata") or {}
-    passed = {key: value for key, value in _annotations(cron).items() if key == cdi.RETAIN_POD}
+    passed = {key: value for key, value in annotations_of(cron).items() if key == cdi.RETAIN_POD}
     return {
         "apiVersion": DATA_VOLUME.api_version,
         "kind": DATA_VOLUME.kind,
@@ -321,7 +318,7 @@ def _source(cron: Object, data_source: Object | None, decided: Plan) -> None:
             "spec": {"source": source},
         }
         return
-    labels = data_source["metadata"].get("labels") or {}
+    labels = labels_of(data_source)
     if not labels.get(cdi.IMPORT_CRON):
         return
     patch: Object = {}
@@ -331,7 +328,3 @@ def _source(cron: Object, data_source: Object | None, decided: Plan) -> None:
     if claim and before != source:
         patch["spec"] = {"source": {**dict.fromkeys(before), **source}}
     decided.patch_source = patch or None
-
-
-def _annotations(obj: Mapping[str, Any] | None) -> Mapping[str, str]:
-    return ((obj or {}).get("metadata") or {}).get("annotations") or _NOTHING

@@ -6,13 +6,12 @@ from __future__ import annotations
 import logging
 
 from turtles.api import cdi
-from turtles.api.objects import Object, is_deleted
+from turtles.api.objects import Object, annotations_of, is_deleted, own
 from turtles.api.phases import phase_of
 from turtles.api.populators import prime_name, reference_of
 from turtles.controller.data_volume.populator.plan import CREATED, Observed, Plan, plan, refused
 from turtles.controller.data_volume.volumes import give, volume_of
 from turtles.controller.definition import Definition
-from turtles.controller.owned import create, own
 from turtles.controller.shared import Shared
 from turtles.kube.client import ApiError, Unavailable
 from turtles.kube.informer import Informer, Key, key_of
@@ -101,9 +100,9 @@ class PopulatorController:
         )
 
     def _carry_out(self, claim: Object, decided: Plan, observed: Observed) -> None:
-        if decided.create is not None and create(self._writer, self._data_volumes, decided.create) is not None:
+        if decided.create is not None and self._writer.add(self._data_volumes, decided.create) is not None:
             self._recorder.event(claim, *CREATED)
-            log.info("claim is filled in the place of another one", extra=about("claim", claim))
+            log.info("claim is populated on behalf of another one", extra=about("claim", claim))
         if decided.give and observed.volume is not None:
             give(self._client, observed.volume, claim)
             log.info("volume handed over", extra=about("claim", claim, volume=observed.volume["metadata"]["name"]))
@@ -112,7 +111,7 @@ class PopulatorController:
             self._writer.delete(self._data_volumes, observed.data_volume)
 
     def _tell(self, claim: Object, decided: Plan) -> None:
-        before = claim["metadata"].get("annotations") or {}
+        before = annotations_of(claim)
         new = {key: value for key, value in decided.note.items() if before.get(key) != value}
         if new:
             self._writer.patch(self._claims, claim, {"metadata": {"annotations": new}}, unchanged=False)
@@ -126,7 +125,7 @@ def _filled(old: Object | None, new: Object | None) -> list[Key]:
 
 
 def _waits(claim: Object) -> bool:
-    return reference_of(claim) is not None and (claim.get("status") or {}).get("phase") != "Bound"
+    return reference_of(claim) is not None and phase_of(claim) != "Bound"
 
 
 def _source_of(claim: Object) -> list[str]:

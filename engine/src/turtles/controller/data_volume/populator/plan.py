@@ -10,14 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from turtles.api import cdi, uploads
-from turtles.api.conditions import get_condition
+from turtles.api.conditions import condition_of
 from turtles.api.kinds.data_volume import DATA_VOLUME
 from turtles.api.kinds.volume_clone_source import copied
-from turtles.api.objects import Object, get, is_deleted, owner_reference
-from turtles.api.phases import phase_of
+from turtles.api.objects import Object, annotations_of, get, is_deleted, owner_reference
+from turtles.api.phases import FAILED, PENDING, RUNNING, SUCCEEDED, phase_of
 from turtles.api.populators import (
     CLONE,
     CLONE_ERROR,
@@ -47,7 +46,7 @@ _FAILED = {
     UPLOAD: ("UploadFailed", "Upload into {} failed"),
     CLONE: ("CloneFailed", "Cloning into {} failed"),
 }
-#: Phases of a copy that is going on, by those of its DataVolume; "Pending" for others.
+#: Phases of a copy that is going on, by those of its DataVolume; PENDING for others.
 _CLONE_PHASES = {
     cdi.CLONE_IN_PROGRESS: "HostClone",
     cdi.RESTORE_IN_PROGRESS: "SnapshotClone",
@@ -94,9 +93,9 @@ class Plan:
 def plan(claim: Object, observed: Observed) -> Plan:
     """Decide what to do for a claim that names a populator and isn't being deleted."""
     reference = reference_of(claim)
-    if reference is None or get(claim, "status", "phase") == "Lost":
+    if reference is None or phase_of(claim) == "Lost":
         return Plan()
-    if get(claim, "status", "phase") == "Bound":
+    if phase_of(claim) == "Bound":
         return _bound(claim, observed, reference.kind)
     if observed.data_volume is None:
         return _begin(claim, observed)
@@ -122,12 +121,12 @@ def _bound(claim: Object, observed: Observed, kind: str) -> Plan:
     if kind == UPLOAD:
         done[uploads.READY] = "false"
     if kind == CLONE:
-        done |= {CLONE_PHASE: "Succeeded", CLONE_ERROR: None}
+        done |= {CLONE_PHASE: SUCCEEDED, CLONE_ERROR: None}
     reason, words = _SUCCEEDED[kind]
     told: tuple[_Event, ...] = ()
-    if _noted(claim).get(cdi.POD_PHASE) != cdi.SUCCEEDED:
+    if annotations_of(claim).get(cdi.POD_PHASE) != cdi.SUCCEEDED:
         told = (("Normal", reason, words.format(claim["metadata"]["name"])),)
-    keep = _noted(claim).get(cdi.RETAIN_POD) == "true"
+    keep = annotations_of(claim).get(cdi.RETAIN_POD) == "true"
     return Plan(note=done, delete=not keep and not is_deleted(observed.data_volume), events=told)
 
 
@@ -138,8 +137,8 @@ def _begin(claim: Object, observed: Observed) -> Plan:
     metadata, spec = claim["metadata"], claim["spec"]
     name = f"{metadata['namespace']}/{metadata['name']}"
     if reference.namespace not in ("", metadata["namespace"]):
-        message = f"spec.dataSourceRef.namespace {reference.namespace!r} is another namespace than the claim's; "
-        return _impossible(claim, f"{message}leave it out, and have {reference.kind} {reference.name} beside the claim")
+        message = f"spec.dataSourceRef.namespace {reference.namespace!r}is not the claim's namespace; "
+        return _impossible(claim, f"{message}remove it, and use a {reference.kind} in the claim's namespace")
     if observed.source is None or not _is_for(observed.source, claim):
         why = "is for another claim (spec.targetClaim)" if observed.source else "doesn't exist: create it"
         return _impossible(claim, f"{reference.kind} {metadata['namespace']}/{reference.name} {why}")
@@ -151,17 +150,17 @@ def _begin(claim: Object, observed: Observed) -> Plan:
     if observed.storage_class is None:
         return _impossible(claim, f"storage class {class_name} not found")
     provisioner = str(observed.storage_class.get("provisioner") or "")
-    if provisioner.startswith("kubernetes.io/") and not _noted(claim).get(_MIGRATED):
+    if provisioner.startswith("kubernetes.io/") and not annotations_of(claim).get(_MIGRATED):
         return _impossible(claim, f"can't use populator for PVC {name} with in-tree storage class {provisioner}")
-    waits = claims.waits_for_consumer(observed.storage_class) and SELECTED_NODE not in _noted(claim)
-    if waits and _noted(claim).get(cdi.BIND_IMMEDIATELY) in (None, "false"):
+    waits = claims.waits_for_consumer(observed.storage_class) and SELECTED_NODE not in annotations_of(claim)
+    if waits and annotations_of(claim).get(cdi.BIND_IMMEDIATELY) in (None, "false"):
         # What was wrong before isn't any more
-        was_wrong = _noted(claim).get(cdi.FAILURE_REASON) == cdi.ERROR
+        was_wrong = annotations_of(claim).get(cdi.FAILURE_REASON) == cdi.ERROR
         return Plan(note={cdi.FAILURE_REASON: "", cdi.FAILURE_MESSAGE: ""} if was_wrong else {})
     if observed.in_the_way:
-        return _impossible(claim, f"DataVolume {prime_name(claim)} exists and is not of this claim; delete it")
+        return _impossible(claim, f"DataVolume {prime_name(claim)} exists and does not belong to this claim; delete it")
     return Plan(
-        note={PRIME: prime_name(claim), **_state(reference.kind, "Pending")}, create=prime(claim, observed.source)
+        note={PRIME: prime_name(claim), **_state(reference.kind, PENDING)}, create=prime(claim, observed.source)
     )
 
 
@@ -175,7 +174,7 @@ def _impossible(claim: Object, message: str) -> Plan:
     noted = {cdi.RUNNING_CONDITION: "false", cdi.FAILURE_REASON: cdi.ERROR, cdi.FAILURE_MESSAGE: message}
     if (reference := reference_of(claim)) is not None and reference.kind == CLONE:
         noted |= {CLONE_PHASE: "Error", CLONE_ERROR: message}
-    is_new = _noted(claim).get(cdi.FAILURE_MESSAGE) != message
+    is_new = annotations_of(claim).get(cdi.FAILURE_MESSAGE) != message
     return Plan(note=noted, events=(("Warning", NOT_CREATED, message),) if is_new else ())
 
 
@@ -204,7 +203,7 @@ def prime(claim: Object, source: Object) -> Object:
             "namespace": metadata["namespace"],
             "labels": {cdi.APP: cdi.APP_IMPORTER, "velero.io/exclude-from-backup": "true"},
             "annotations": {
-                **{key: _noted(claim)[key] for key in passed if key in _noted(claim)},
+                **{key: annotations_of(claim)[key] for key in passed if key in annotations_of(claim)},
                 cdi.BIND_IMMEDIATELY: "true",
                 KIND: kind,
             },
@@ -238,7 +237,7 @@ def _watch(claim: Object, observed: Observed, kind: str) -> Plan:
     """PVC' is on its way: how far it is, and what is said of it."""
     data_volume = observed.data_volume or {}
     phase, name = phase_of(data_volume), claim["metadata"]["name"]
-    running = get_condition(get(data_volume, "status", "conditions"), cdi.RUNNING) or {}
+    running = condition_of(data_volume, cdi.RUNNING) or {}
     restarts = get(data_volume, "status", "restartCount")
     note: dict[str, str | None] = {
         PRIME: prime_name(claim),
@@ -250,14 +249,12 @@ def _watch(claim: Object, observed: Observed, kind: str) -> Plan:
         **_state(kind, phase),
     }
     if kind == UPLOAD:
-        note[uploads.READY] = _noted(observed.prime).get(uploads.READY, "false")
+        note[uploads.READY] = annotations_of(observed.prime).get(uploads.READY, "false")
     why = cdi.failure_of(data_volume)
     if kind == CLONE:
         note |= {CLONE_PHASE: "Error", CLONE_ERROR: why} if why else {CLONE_ERROR: None}
-    is_new = bool(why) and (_noted(claim).get(cdi.FAILURE_MESSAGE), _noted(claim).get(cdi.POD_PHASE)) != (
-        note[cdi.FAILURE_MESSAGE],
-        note[cdi.POD_PHASE],
-    )
+    noted = annotations_of(claim)
+    is_new = bool(why) and any(noted.get(key) != note[key] for key in (cdi.FAILURE_MESSAGE, cdi.POD_PHASE))
     reason, words = _FAILED[kind] if phase == cdi.FAILED else (cdi.ERROR, "{}")
     text = f"{words.format(name)}: {why}" if phase == cdi.FAILED else why
     return Plan(note=note, events=(("Warning", reason, text),) if is_new else ())
@@ -265,14 +262,10 @@ def _watch(claim: Object, observed: Observed, kind: str) -> Plan:
 
 def _state(kind: str, phase: str) -> dict[str, str | None]:
     """Return what tells how far PVC' is, by the phase of its DataVolume."""
-    pod = {cdi.SUCCEEDED: "Succeeded", cdi.FAILED: "Failed"}.get(phase, "Pending")
+    pod = {cdi.SUCCEEDED: SUCCEEDED, cdi.FAILED: FAILED}.get(phase, PENDING)
     if phase.endswith("InProgress") or phase == cdi.UPLOAD_READY:
-        pod = "Running"
-    state: dict[str, str | None] = {cdi.POD_PHASE: pod if phase != cdi.SUCCEEDED else "Running"}
+        pod = RUNNING
+    state: dict[str, str | None] = {cdi.POD_PHASE: pod if phase != cdi.SUCCEEDED else RUNNING}
     if kind == CLONE:
-        state[CLONE_PHASE] = _CLONE_PHASES.get(phase, "Pending")
+        state[CLONE_PHASE] = _CLONE_PHASES.get(phase, PENDING)
     return state
-
-
-def _noted(obj: Mapping[str, Any] | None) -> Mapping[str, str]:
-    return ((obj or {}).get("metadata") or {}).get("annotations") or {}

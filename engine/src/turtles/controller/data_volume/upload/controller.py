@@ -17,7 +17,7 @@ from turtles import pki
 from turtles.api import cdi, uploads
 from turtles.api.import_settings import ImportSettings
 from turtles.api.kinds.cdi_config import NAME as CDI_CONFIG_NAME
-from turtles.api.objects import Object, controller_of, get, is_deleted
+from turtles.api.objects import Object, annotations_of, controller_of, get, is_deleted, own
 from turtles.controller.data_volume.claim import scratch_name
 from turtles.controller.data_volume.pod import ImporterConfig
 from turtles.controller.data_volume.progress import ask
@@ -25,7 +25,6 @@ from turtles.controller.data_volume.upload.plan import Observed, Plan, is_outdat
 from turtles.controller.data_volume.upload.pod import name_of, scratch_claim, upload_pod
 from turtles.controller.definition import Definition
 from turtles.controller.identity import identity
-from turtles.controller.owned import create, own
 from turtles.controller.shared import Shared
 from turtles.kube.client import AlreadyExists, ApiError
 from turtles.kube.informer import Key, key_of
@@ -118,12 +117,12 @@ class UploadController:
         if decided.create_pod:
             settings = ImportSettings.of(self._configs.get(None, CDI_CONFIG_NAME))
             scratch = scratch_claim(claim, settings)
-            if observed.scratch is None and create(self._writer, self._claims, scratch) is None:
+            if observed.scratch is None and self._writer.add(self._claims, scratch) is None:
                 return _AGAIN
             config = ImporterConfig(self._image, self._configuration(), settings)
             secret = f"{name_of(claim)}-{secrets.token_hex(4)}"
             wanted = upload_pod(claim, self._data_volume(claim), config, secret, observed.authorities)
-            pod = create(self._writer, self._pods, wanted)
+            pod = self._writer.add(self._pods, wanted)
             if pod is None:
                 return _AGAIN
             log.info("upload server created", extra=about("claim", claim))
@@ -154,7 +153,7 @@ class UploadController:
         self._writer.patch(self._pods, pod, patch, unchanged=False)
 
     def _note(self, claim: Object, note: Mapping[str, str]) -> None:
-        before = claim["metadata"].get("annotations") or {}
+        before = annotations_of(claim)
         new = {key: value for key, value in note.items() if before.get(key) != value}
         if new:
             self._writer.patch(self._claims, claim, {"metadata": {"annotations": new}}, unchanged=False)

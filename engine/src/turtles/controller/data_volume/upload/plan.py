@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from turtles.api import cdi, uploads
-from turtles.api.objects import Object, get, is_deleted
+from turtles.api.objects import Object, annotations_of, get, is_deleted
+from turtles.api.phases import FAILED, PENDING, RUNNING, SUCCEEDED, phase_of
 from turtles.controller.data_volume import claim as claims
 from turtles.controller.data_volume.plan import MAX_RESTARTS
 from turtles.controller.data_volume.upload.pod import fingerprint
@@ -62,32 +63,32 @@ class Plan:
 def is_target(claim: Object) -> bool:
     """Say whether a claim is to be filled by an upload, or has been."""
     spec = claim["spec"]
-    return uploads.TARGET in _noted(claim) and not spec.get("dataSource") and not spec.get("dataSourceRef")
+    return uploads.TARGET in annotations_of(claim) and not spec.get("dataSource") and not spec.get("dataSourceRef")
 
 
 def is_outdated(pod: Object, authorities: str) -> bool:
     """Say whether an upload server knows other authorities than virt-api's now."""
-    return bool(authorities) and _noted(pod).get(uploads.AUTHORITIES) != fingerprint(authorities)
+    return bool(authorities) and annotations_of(pod).get(uploads.AUTHORITIES) != fingerprint(authorities)
 
 
 def plan(claim: Object, observed: Observed) -> Plan:
     """Decide what to do for a claim."""
-    pod, outcome = observed.pod, _noted(claim).get(cdi.POD_PHASE)
+    pod, outcome = observed.pod, annotations_of(claim).get(cdi.POD_PHASE)
     if is_deleted(claim) or outcome in (cdi.SUCCEEDED, cdi.FAILED):
         return _done(claim, observed)
-    if get(claim, "status", "phase") == "Lost":
+    if phase_of(claim) == "Lost":
         return Plan()
     if pod is None:
         return _start(claim, observed)
     if is_deleted(pod):
         return Plan(note={uploads.READY: "false"})
-    if uploads.CERTIFICATE not in _noted(pod):
+    if uploads.CERTIFICATE not in annotations_of(pod):
         return Plan(identify=True)
     return _watch(claim, observed, pod)
 
 
 def _done(claim: Object, observed: Observed) -> Plan:
-    keep = not is_deleted(claim) and _noted(claim).get(cdi.RETAIN_POD) == "true"
+    keep = not is_deleted(claim) and annotations_of(claim).get(cdi.RETAIN_POD) == "true"
     return Plan(
         delete_pod=observed.pod is not None and not is_deleted(observed.pod) and not keep,
         delete_scratch=observed.scratch is not None and not is_deleted(observed.scratch) and not keep,
@@ -96,17 +97,17 @@ def _done(claim: Object, observed: Observed) -> Plan:
 
 def _start(claim: Object, observed: Observed) -> Plan:
     """There is no upload server: whether there is to be one."""
-    if get(claim, "status", "phase") != "Bound":
+    if phase_of(claim) != "Bound":
         storage_class = claims.storage_class_of(claim["spec"].get("storageClassName"), observed.classes)
-        immediately = _noted(claim).get(cdi.BIND_IMMEDIATELY) == "true"
+        immediately = annotations_of(claim).get(cdi.BIND_IMMEDIATELY) == "true"
         if not claims.waits_for_consumer(storage_class) or not immediately:
             return Plan()
     if observed.in_the_way:
-        message = f"{observed.in_the_way} exists and does not belong to the upload; delete it, or give another name"
+        message = f"{observed.in_the_way} exists and does not belong to the upload; delete it, or use another name"
         return Plan(note=_failing(message))
     if not observed.authorities:
         return Plan(wait=_LOOK)
-    return Plan(note={cdi.POD_PHASE: "Pending", uploads.READY: "false"}, create_pod=True)
+    return Plan(note={cdi.POD_PHASE: PENDING, uploads.READY: "false"}, create_pod=True)
 
 
 def _watch(claim: Object, observed: Observed, pod: Object) -> Plan:
@@ -114,7 +115,7 @@ def _watch(claim: Object, observed: Observed, pod: Object) -> Plan:
     container: Object = next(iter(get(pod, "status", "containerStatuses") or ()), {})
     restarts = max(_restarts(claim), int(container.get("restartCount") or 0))
     counted = {cdi.POD_RESTARTS: str(restarts)}
-    if get(pod, "status", "phase") == "Succeeded":
+    if phase_of(pod) == SUCCEEDED:
         done = {cdi.POD_PHASE: cdi.SUCCEEDED, uploads.READY: "false", cdi.RUNNING_CONDITION: "false"}
         return Plan(note={**counted, **done, cdi.FAILURE_REASON: "Completed", cdi.FAILURE_MESSAGE: "Upload Complete"})
     if is_outdated(pod, observed.authorities) and not observed.is_busy:
@@ -126,12 +127,12 @@ def _watch(claim: Object, observed: Observed, pod: Object) -> Plan:
     if ended and restarts >= MAX_RESTARTS:
         failed = _failing(f"{message} (after {restarts} restarts)")
         return Plan(note={**counted, **failed, cdi.POD_PHASE: cdi.FAILED})
-    if get(pod, "status", "phase") == "Failed":
+    if phase_of(pod) == FAILED:
         words = get(pod, "status", "message") or get(pod, "status", "reason") or message
         return Plan(note={**_failing(str(words)), cdi.POD_RESTARTS: str(restarts + 1)}, delete_pod=True)
     if get(container, "state", "running") is not None:
         ready = "true" if container.get("ready") else "false"
-        note = {cdi.POD_PHASE: "Running", uploads.READY: ready}
+        note = {cdi.POD_PHASE: RUNNING, uploads.READY: ready}
         if ended:
             # What became of the last upload stays readable while the server waits for the next one
             return Plan(note={**counted, **_failing(message), **note})
@@ -141,7 +142,7 @@ def _watch(claim: Object, observed: Observed, pod: Object) -> Plan:
         return Plan(note={**counted, **_failing(message)})
     if trouble := container_trouble(pod):
         return Plan(note=_failing(": ".join(trouble)))
-    return Plan(note={cdi.POD_PHASE: "Pending", uploads.READY: "false"})
+    return Plan(note={cdi.POD_PHASE: PENDING, uploads.READY: "false"})
 
 
 def _failing(message: str) -> dict[str, str]:
@@ -154,9 +155,5 @@ def _failing(message: str) -> dict[str, str]:
 
 
 def _restarts(claim: Object) -> int:
-    noted = _noted(claim).get(cdi.POD_RESTARTS, "0")
+    noted = annotations_of(claim).get(cdi.POD_RESTARTS, "0")
     return int(noted) if noted.isascii() and noted.isdigit() else 0
-
-
-def _noted(obj: Object) -> Mapping[str, str]:
-    return obj["metadata"].get("annotations") or {}

@@ -8,23 +8,24 @@ NodeRestriction, whose messages these are.
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from turtles.api.objects import annotations_of
 from turtles.standalone.apiserver.access.auth import User
 from turtles.standalone.apiserver.storage.entries import Entry, Key
 from turtles.standalone.apiserver.storage.store import Store
 from turtles.standalone.apiserver.wire.errors import Object, forbidden
+from turtles.standalone.well_known import ARCH, BETA_ARCH, BETA_OS, HOSTNAME, MIRROR, OS
 
 PREFIX = "system:node:"
 GROUP = "system:nodes"
 LEASES = "kube-node-lease"
-MIRROR = "kubernetes.io/config.mirror"
 _READ = ("get", "list", "watch")
 #: Labels of Kubernetes' domains that a node may give itself, and the domains within which it may give any.
 _OWN_LABELS = (
-    "kubernetes.io/hostname",
-    "kubernetes.io/arch",
-    "kubernetes.io/os",
-    "beta.kubernetes.io/arch",
-    "beta.kubernetes.io/os",
+    HOSTNAME,
+    ARCH,
+    OS,
+    BETA_ARCH,
+    BETA_OS,
     "beta.kubernetes.io/instance-type",
     "node.kubernetes.io/instance-type",
     "failure-domain.beta.kubernetes.io/zone",
@@ -221,7 +222,7 @@ def _pod(store: Store, node: str, change: Change) -> str:
         before = ((change.old or {}).get("metadata") or {}).get("labels")
         same = (obj.get("metadata") or {}).get("labels") == before
         return "" if same else f'node "{node}" cannot update labels through pod status'
-    if MIRROR not in ((obj.get("metadata") or {}).get("annotations") or {}):
+    if MIRROR not in annotations_of(obj):
         return f'pod does not have "{MIRROR}" annotation, node "{node}" can only create mirror pods'
     spec = obj.get("spec") or {}
     if spec.get("nodeName") != node:

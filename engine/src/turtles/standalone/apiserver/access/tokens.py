@@ -18,11 +18,11 @@ import jwt
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
+from turtles.api.times import rfc3339
 from turtles.standalone.apiserver.access.auth import AUDIENCES, ISSUER, User
 from turtles.standalone.apiserver.storage.entries import Entry, Key
 from turtles.standalone.apiserver.storage.store import Store
 from turtles.standalone.apiserver.wire.errors import Object, bad_request, conflict, invalid, invalid_value, not_found
-from turtles.standalone.times import rfc3339
 
 LEGACY_ISSUER = "kubernetes/serviceaccount"
 MIN_SECONDS, DEFAULT_SECONDS, MAX_SECONDS = 600, 3600, 2**32

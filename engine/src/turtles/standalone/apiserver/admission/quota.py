@@ -16,6 +16,7 @@ from turtles.standalone.apiserver.schema.kinds import Kind
 from turtles.standalone.apiserver.storage.store import Store
 from turtles.standalone.apiserver.wire import quantities
 from turtles.standalone.apiserver.wire.errors import Object, forbidden
+from turtles.standalone.pods import has_ended
 
 RESOURCE = "/resourcequotas"
 Usage = dict[str, Decimal]
@@ -74,7 +75,7 @@ def usage(resource: str, obj: Object) -> Usage:
 
 def _is_over(pod: Object) -> bool:
     """Say whether a Pod uses nothing any more: it ended, or should have."""
-    if (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed"):
+    if has_ended(pod):
         return True
     meta = pod["metadata"]
     when, grace = meta.get("deletionTimestamp"), meta.get("deletionGracePeriodSeconds")

@@ -10,13 +10,13 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+from turtles.api.times import now
 from turtles.standalone.apiserver.apply import fieldsets
 from turtles.standalone.apiserver.apply.fieldsets import Comparison, Set
 from turtles.standalone.apiserver.schema.kinds import Kind
 from turtles.standalone.apiserver.schema.types import Type, of_kind
 from turtles.standalone.apiserver.wire.bodies import json_type
 from turtles.standalone.apiserver.wire.errors import Object, StatusError, bad_request, invalid, required
-from turtles.standalone.times import now
 
 #: Managers by update that are remembered beside each other; older ones are taken together.
 MAX_UPDATERS = 10

@@ -7,11 +7,11 @@ Source: Kubernetes' pkg/apis/apiregistration of kube-aggregator.
 import base64
 from typing import Any
 
+from turtles.api.times import now
 from turtles.standalone.apiserver.builtin.columns import AGE, NAME, as_map, column, conditions_of, created, name_of
 from turtles.standalone.apiserver.builtin.strategy import Strategy
 from turtles.standalone.apiserver.schema.metadata import LABEL_1035, LABEL_1035_MESSAGE, subdomain_causes
 from turtles.standalone.apiserver.wire.errors import Cause, Object, invalid_value, required
-from turtles.standalone.times import now
 
 
 class APIServices(Strategy):

@@ -5,11 +5,12 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from turtles.api.objects import annotations_of
+from turtles.api.times import now
 from turtles.standalone.apiserver.schema.cel import rules
 from turtles.standalone.apiserver.schema.kinds import ALWAYS, EXTENSIONS, Column, Kind, Scale
 from turtles.standalone.apiserver.schema.status import is_true, set_condition
 from turtles.standalone.apiserver.wire.errors import Object, quote
-from turtles.standalone.times import now
 
 RESOURCE = f"{EXTENSIONS}/customresourcedefinitions"
 CLEANUP = "customresourcecleanup.apiextensions.k8s.io"
@@ -52,7 +53,7 @@ def approval(crd: Object) -> tuple[str, str] | None:
     group = str(crd["spec"].get("group") or "")
     if not any(group == one or group.endswith(f".{one}") for one in ("k8s.io", "kubernetes.io")):
         return None
-    annotation = (crd["metadata"].get("annotations") or {}).get(APPROVED) or ""
+    annotation = annotations_of(crd).get(APPROVED) or ""
     if not annotation:
         return "MissingAnnotation", f'protected groups must have approval annotation "{APPROVED}", {_WHERE}'
     if annotation.startswith("unapproved"):

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 
+from turtles.api.objects import annotations_of
 from turtles.standalone.apiserver.access.context import Context
 from turtles.standalone.apiserver.builtin.fields import set_missing
 from turtles.standalone.apiserver.builtin.strategy import Strategy
@@ -133,7 +134,7 @@ def set_defaults(pod: Object, ranges: list[Object]) -> None:
         if resources:
             container["resources"] = resources
     if notes:
-        annotations = pod["metadata"].get("annotations") or {}
+        annotations = annotations_of(pod)
         pod["metadata"]["annotations"] = {**annotations, ANNOTATION: f"LimitRanger plugin set: {'; '.join(notes)}"}
 
 

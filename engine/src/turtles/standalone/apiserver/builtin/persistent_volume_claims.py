@@ -16,6 +16,7 @@ from turtles.standalone.apiserver.builtin.strategy import Cluster, Strategy
 from turtles.standalone.apiserver.schema.metadata import subdomain_causes
 from turtles.standalone.apiserver.wire import quantities
 from turtles.standalone.apiserver.wire.errors import Cause, Object, field_forbidden, forbidden, invalid_value, required
+from turtles.standalone.well_known import PVC_PROTECTION
 
 _CLAIM = "@core.v1.PersistentVolumeClaimStatus."
 
@@ -25,7 +26,7 @@ class PersistentVolumeClaims(Strategy):
 
     returns_deleted = True
     may_grow = True
-    finalizer = "kubernetes.io/pvc-protection"
+    finalizer = PVC_PROTECTION
     columns = (
         NAME,
         column("Status", f"{_CLAIM}phase"),

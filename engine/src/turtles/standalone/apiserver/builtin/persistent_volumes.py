@@ -6,6 +6,7 @@ Source: Kubernetes' pkg/apis/core/validation.
 
 from typing import Any
 
+from turtles.api.times import now
 from turtles.standalone.apiserver.builtin.columns import (
     AGE,
     NAME,
@@ -30,7 +31,7 @@ from turtles.standalone.apiserver.wire.errors import (
     not_supported,
     required,
 )
-from turtles.standalone.times import now
+from turtles.standalone.well_known import PV_PROTECTION
 
 _VOLUME = "@core.v1.PersistentVolumeSpec."
 _ACCESS_MODES = ["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"]
@@ -64,7 +65,7 @@ class PersistentVolumes(Strategy):
 
     takes_status = True
     returns_deleted = True
-    finalizer = "kubernetes.io/pv-protection"
+    finalizer = PV_PROTECTION
     columns = (
         NAME,
         column("Capacity", f"{_VOLUME}capacity"),

@@ -17,6 +17,7 @@ from turtles.standalone.apiserver.builtin.columns import (
     wide,
 )
 from turtles.standalone.apiserver.wire.errors import Object
+from turtles.standalone.pods import FINAL_PHASES
 
 _SPEC, _STATUS = "@core.v1.PodSpec.", "@core.v1.PodStatus."
 COLUMNS = (
@@ -45,7 +46,7 @@ def cells(obj: Object) -> list[Any]:
     if obj["metadata"].get("deletionTimestamp"):
         if status.get("reason") == "NodeLost":
             reason = "Unknown"
-        elif status.get("phase") not in ("Succeeded", "Failed"):
+        elif status.get("phase") not in FINAL_PHASES:
             reason = "Terminating"
     gates, conditions = as_list(spec.get("readinessGates")), conditions_of(obj)
     met = sum(conditions.get(gate.get("conditionType"), {}).get("status") == "True" for gate in gates)

@@ -7,6 +7,7 @@ pod_defaults.py has their defaults, pod_rules.py what they must look like, pod_c
 import contextlib
 from typing import Any
 
+from turtles.api.objects import annotations_of
 from turtles.standalone.apiserver.access.context import Context
 from turtles.standalone.apiserver.builtin import limit_ranges, pod_columns, pod_defaults, pod_rules, service_accounts
 from turtles.standalone.apiserver.builtin.strategy import Cluster, Strategy
@@ -14,9 +15,10 @@ from turtles.standalone.apiserver.schema.kinds import Kind
 from turtles.standalone.apiserver.wire.errors import Cause, Object, forbidden, quote
 from turtles.standalone.apiserver.wire.options import MAX_GRACE, DeleteOptions
 from turtles.standalone.podrunner.status import qos_class
+from turtles.standalone.pods import has_ended
+from turtles.standalone.well_known import MIRROR, NOT_READY
 
 _SECONDS = 300
-_MIRROR = "kubernetes.io/config.mirror"
 _PRIORITY_CLASSES = "scheduling.k8s.io/priorityclasses"
 
 
@@ -81,8 +83,8 @@ class Pods(Strategy):
 
     def grace_period(self, obj: Object, options: DeleteOptions) -> int | None:
         """Return how many seconds a Pod may take to end: none when it isn't running."""
-        spec, status = obj.get("spec") or {}, obj.get("status") or {}
-        if not spec.get("nodeName") or status.get("phase") in ("Succeeded", "Failed"):
+        spec = obj.get("spec") or {}
+        if not spec.get("nodeName") or has_ended(obj):
             return 0
         if options.grace_period is not None:
             return options.grace_period
@@ -96,7 +98,7 @@ async def _admit_account(cluster: Cluster, namespace: str, obj: Object) -> None:
     :raises LookupError: when there is no such account.
     """
     spec = obj["spec"]
-    if _MIRROR in (obj["metadata"].get("annotations") or {}):
+    if MIRROR in annotations_of(obj):
         if spec.get("serviceAccountName"):
             raise LookupError("a mirror pod may not reference service accounts")
         return
@@ -115,7 +117,7 @@ async def _admit_account(cluster: Cluster, namespace: str, obj: Object) -> None:
 def _admit_tolerations(spec: Object) -> None:
     """Let a Pod stay for five minutes on a node that isn't ready, if it says nothing about that."""
     tolerations: list[Any] = spec.get("tolerations") or []
-    for key in ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"):
+    for key in (NOT_READY, "node.kubernetes.io/unreachable"):
         if not any(one.get("key", key) == key and one.get("effect", "NoExecute") == "NoExecute" for one in tolerations):
             tolerations.append({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": _SECONDS})
     spec["tolerations"] = tolerations

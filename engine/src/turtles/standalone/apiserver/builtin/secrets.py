@@ -8,6 +8,7 @@ import base64
 import json
 from typing import Any
 
+from turtles.api.objects import annotations_of
 from turtles.standalone.apiserver.builtin.columns import AGE, NAME, as_map, column, created, name_of
 from turtles.standalone.apiserver.builtin.config_maps import MAX_DATA, frozen_causes
 from turtles.standalone.apiserver.builtin.fields import IMMUTABLE
@@ -15,6 +16,7 @@ from turtles.standalone.apiserver.builtin.strategy import Strategy
 from turtles.standalone.apiserver.schema.metadata import validate_keys
 from turtles.standalone.apiserver.wire import bodies
 from turtles.standalone.apiserver.wire.errors import Cause, Object, invalid_value, required, too_long
+from turtles.standalone.well_known import SERVICE_ACCOUNT_NAME, SERVICE_ACCOUNT_TOKEN
 
 #: Type of a Secret -> fields of its data that must be there.
 _NEEDED = {
@@ -57,9 +59,8 @@ class Secrets(Strategy):
                     causes.append(invalid_value(f"data[{field}]", "<secret contents redacted>", why))
         if kind == "kubernetes.io/basic-auth" and "username" not in data and "password" not in data:
             causes += [required("data[username]"), required("data[password]")]
-        name = "kubernetes.io/service-account.name"
-        if kind == "kubernetes.io/service-account-token" and not (obj["metadata"].get("annotations") or {}).get(name):
-            causes.append(required(f"metadata.annotations[{name}]"))
+        if kind == SERVICE_ACCOUNT_TOKEN and not annotations_of(obj).get(SERVICE_ACCOUNT_NAME):
+            causes.append(required(f"metadata.annotations[{SERVICE_ACCOUNT_NAME}]"))
         if old is not None and kind != old.get("type"):
             causes.append(invalid_value("type", kind, IMMUTABLE))
         return causes + frozen_causes(obj, old, "data")

@@ -11,6 +11,7 @@ from turtles.standalone.apiserver.builtin.fields import IMMUTABLE, enum, set_mis
 from turtles.standalone.apiserver.builtin.strategy import Strategy
 from turtles.standalone.apiserver.schema.metadata import qualified_causes
 from turtles.standalone.apiserver.wire.errors import Cause, Object, invalid_value, required
+from turtles.standalone.well_known import DEFAULT_CLASS
 
 
 class StorageClasses(Strategy):
@@ -28,7 +29,7 @@ class StorageClasses(Strategy):
 
     def cells(self, obj: Object) -> list[Any]:
         annotations = as_map(obj["metadata"].get("annotations"))
-        keys = ("storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class")
+        keys = (DEFAULT_CLASS, "storageclass.beta.kubernetes.io/is-default-class")
         default = any(annotations.get(key) == "true" for key in keys)
         return [
             name_of(obj) + (" (default)" if default else ""),

@@ -6,6 +6,7 @@ What kube-aggregator's autoregister and availability controllers do, in their wo
 
 from collections.abc import Iterable, Iterator
 
+from turtles.api.objects import labels_of
 from turtles.standalone.apiserver.builtin import crd, local_services
 from turtles.standalone.apiserver.controllers.internal import context_of, modify_if_exists
 from turtles.standalone.apiserver.resource.create import create
@@ -61,7 +62,7 @@ class APIServices:
                 await create(self._resources, context, local_services.local(group, version))
             return None
         obj = entry.object()
-        if not served and (obj["metadata"].get("labels") or {}).get(local_services.MANAGED) == "true":
+        if not served and labels_of(obj).get(local_services.MANAGED) == "true":
             await delete(self._resources, context, DeleteOptions())
             return None
         service = self._aggregator.service(group, version)

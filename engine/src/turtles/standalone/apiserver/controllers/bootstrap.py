@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from turtles.api.objects import labels_of
 from turtles.standalone.apiserver.access import bootstrap_roles as roles
 from turtles.standalone.apiserver.access.auth import INTERNAL
 from turtles.standalone.apiserver.access.context import Context
@@ -84,7 +85,7 @@ async def _services(resources: Resources, address: str, port: int) -> None:
             try:
                 await modify(resources, Context(kind, INTERNAL, entry.key.namespace, entry.key.name), _unaddressed)
             except StatusError as error:
-                log.warning("a Service stays without address", extra={"service": entry.key.name, "error": str(error)})
+                log.warning("a Service gets no address", extra={"service": entry.key.name, "error": str(error)})
 
 
 async def _unaddressed(service: Object) -> Object:
@@ -114,7 +115,7 @@ async def _ensure(resources: Resources, resource: str, namespace: str, obj: Obje
 
     async def refreshed(old: Object) -> Object:
         changed: dict[str, Any] = {field: value for field, value in obj.items() if field != "metadata"}
-        labels = {**(old["metadata"].get("labels") or {}), **(obj["metadata"].get("labels") or {})}
+        labels = {**labels_of(old), **labels_of(obj)}
         if labels:
             old["metadata"]["labels"] = labels
         return {**old, **changed}

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any
 
+from turtles.api.times import now
 from turtles.standalone.apiserver.access.context import Context
 from turtles.standalone.apiserver.controllers.internal import context_of, modify_if_exists
 from turtles.standalone.apiserver.resource.resources import Resources
@@ -19,7 +20,7 @@ from turtles.standalone.apiserver.schema.selectors import match_selector
 from turtles.standalone.apiserver.storage.entries import DELETED, Entry, Event, Key
 from turtles.standalone.apiserver.storage.store import Store
 from turtles.standalone.apiserver.wire.errors import Object, StatusError
-from turtles.standalone.times import now
+from turtles.standalone.pods import has_ended
 
 RESOURCE = "policy/poddisruptionbudgets"
 #: An eviction counts until its Pod is gone, but not longer than this, in seconds.
@@ -55,7 +56,7 @@ def status_of(budget: Object, pods: list[Object], at: float) -> tuple[Object, fl
     :param at: the time, in seconds since 1970.
     """
     spec, before = budget.get("spec") or {}, budget.get("status") or {}
-    living = [pod for pod in pods if (pod.get("status") or {}).get("phase") not in ("Succeeded", "Failed")]
+    living = [pod for pod in pods if not has_ended(pod)]
     names = {pod["metadata"]["name"]: pod for pod in living if not pod["metadata"].get("deletionTimestamp")}
     pending: dict[str, str] = {}
     again: float | None = None

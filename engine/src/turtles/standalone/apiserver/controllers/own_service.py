@@ -4,6 +4,7 @@
 from turtles.endpoint import outgoing_address
 from turtles.standalone.apiserver.builtin.service_families import family_of
 from turtles.standalone.apiserver.wire.errors import Object
+from turtles.standalone.well_known import SERVICE_NAME, SKIP_MIRROR
 
 NAME = "kubernetes"
 _LABELS = {"component": "apiserver", "provider": "kubernetes"}
@@ -38,11 +39,11 @@ def objects(cluster_ip: str, address: str, port: int) -> list[tuple[str, Object]
     }
     ports = [{"name": "https", "port": port, "protocol": "TCP"}]
     endpoints = {
-        "metadata": {"name": NAME, "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}},
+        "metadata": {"name": NAME, "labels": {SKIP_MIRROR: "true"}},
         "subsets": [{"addresses": [{"ip": address}], "ports": ports}],
     }
     slices = {
-        "metadata": {"name": NAME, "labels": {"kubernetes.io/service-name": NAME}},
+        "metadata": {"name": NAME, "labels": {SERVICE_NAME: NAME}},
         "addressType": family_of(address),
         "endpoints": [{"addresses": [address], "conditions": {"ready": True}}],
         "ports": ports,

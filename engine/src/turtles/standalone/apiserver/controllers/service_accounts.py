@@ -9,6 +9,7 @@ import base64
 from collections.abc import Iterable
 from pathlib import Path
 
+from turtles.api.objects import annotations_of
 from turtles.standalone.apiserver.access.auth import INTERNAL
 from turtles.standalone.apiserver.access.context import Context
 from turtles.standalone.apiserver.access.tokens import Tokens
@@ -20,9 +21,9 @@ from turtles.standalone.apiserver.resource.update import modify
 from turtles.standalone.apiserver.storage.entries import DELETED, Event, Key
 from turtles.standalone.apiserver.wire.errors import Object, StatusError
 from turtles.standalone.apiserver.wire.options import DeleteOptions
+from turtles.standalone.well_known import SERVICE_ACCOUNT_NAME, SERVICE_ACCOUNT_TOKEN
 
-TYPE = "kubernetes.io/service-account-token"
-NAME, UID = "kubernetes.io/service-account.name", "kubernetes.io/service-account.uid"
+UID = "kubernetes.io/service-account.uid"
 CONFIG_MAP = "kube-root-ca.crt"
 _DESCRIPTION = (
     "Contains a CA bundle that can be used to verify the kube-apiserver when using internal endpoints such as the "
@@ -111,9 +112,9 @@ class SecretTokens:
         if entry is None or entry.metadata.deletion_timestamp:
             return
         secret = entry.object()
-        annotations = secret["metadata"].get("annotations") or {}
-        name, uid = annotations.get(NAME), annotations.get(UID)
-        if secret.get("type") != TYPE or not name:
+        annotations = annotations_of(secret)
+        name, uid = annotations.get(SERVICE_ACCOUNT_NAME), annotations.get(UID)
+        if secret.get("type") != SERVICE_ACCOUNT_TOKEN or not name:
             return
         account = store.get(Key("/serviceaccounts", key.namespace, name))
         context = context_of(self._resources, key)
@@ -144,4 +145,4 @@ class SecretTokens:
 
 
 def _is_token(raw: bytes) -> bool:
-    return TYPE.encode() in raw
+    return SERVICE_ACCOUNT_TOKEN.encode() in raw

@@ -3,12 +3,12 @@
 
 from typing import Any, NamedTuple
 
+from turtles.api.times import now
 from turtles.standalone.apiserver.access.context import Context
 from turtles.standalone.apiserver.resource.get import get_settled
 from turtles.standalone.apiserver.resource.resources import ATTEMPTS, Resources
 from turtles.standalone.apiserver.storage.store import Stale
 from turtles.standalone.apiserver.wire.errors import Object, bad_request, conflict, invalid, not_supported, required
-from turtles.standalone.times import now
 
 _RESOURCE = "pods/binding"
 

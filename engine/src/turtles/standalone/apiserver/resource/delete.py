@@ -4,6 +4,7 @@
 import copy
 from datetime import UTC, datetime, timedelta
 
+from turtles.api.times import rfc3339
 from turtles.standalone.apiserver.access.context import Context
 from turtles.standalone.apiserver.builtin.strategy import Strategy
 from turtles.standalone.apiserver.resource.get import get_settled
@@ -14,7 +15,6 @@ from turtles.standalone.apiserver.storage.store import Stale
 from turtles.standalone.apiserver.wire.encoding import encode
 from turtles.standalone.apiserver.wire.errors import Object, conflict
 from turtles.standalone.apiserver.wire.options import DeleteOptions
-from turtles.standalone.times import rfc3339
 
 #: Finalizers by the propagationPolicy that asks for them.
 _PROPAGATION = {"Foreground": "foregroundDeletion", "Orphan": "orphan"}

@@ -6,6 +6,7 @@ import secrets
 import uuid
 from typing import Any
 
+from turtles.api.times import now
 from turtles.standalone.apiserver.schema.kinds import BUILTIN, EXTENSIONS, REGISTRATION, Kind
 from turtles.standalone.apiserver.wire.errors import (
     Cause,
@@ -20,7 +21,6 @@ from turtles.standalone.apiserver.wire.errors import (
     too_long,
     unregistered,
 )
-from turtles.standalone.times import now
 
 SUBDOMAIN = re.compile(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*\Z")
 _LABEL = re.compile(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?\Z")

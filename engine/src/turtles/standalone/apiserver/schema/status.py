@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Conditions in the status of objects."""
 
+from turtles.api.times import now
 from turtles.standalone.apiserver.wire.errors import Object
-from turtles.standalone.times import now
 
 
 def is_true(obj: Object, condition: str) -> bool:

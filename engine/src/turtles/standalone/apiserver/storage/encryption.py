@@ -184,7 +184,7 @@ def rotated(path: Path) -> tuple[bytes, str]:
         if "aesgcm" in provider
     ]
     if not rings:
-        raise EncryptionError(f"{path} has no provider aesgcm whose key could be rotated")
+        raise EncryptionError(f"{path} has no aesgcm provider, so there is no key to rotate")
     key = new_key(tuple(one["name"] for ring in rings for one in ring))
     for ring in rings:
         ring.insert(0, key)

@@ -227,7 +227,7 @@ def too_many(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
     most = _vcpus({**cpu, "sockets": max(cpu.get("sockets") or 0, cpu.get("maxSockets") or 0)})
     if most > MAX_VCPUS:
         here = f"{path}.domain.cpu"
-        yield Cause(INVALID, f"{here}: {most} virtual processors are more than the {MAX_VCPUS} of any machine", here)
+        yield Cause(INVALID, f"{here}: {most} virtual processors exceed the maximum of {MAX_VCPUS}", here)
 
 
 def feature_names(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:

@@ -29,7 +29,7 @@ _WATCHDOG = Struct(
 
 _TPM = Struct(
     "A trusted platform module, version 2.0, emulated.",
-    field("enabled", BOOLEAN, "Whether there is one; true if not given.", absent=True),
+    field("enabled", BOOLEAN, "Whether it exists; true if not given.", absent=True),
     field(
         "persistent",
         BOOLEAN,

@@ -91,7 +91,7 @@ NETWORK = Struct(
     ),
     group(
         "multus",
-        "A further network, by Multus.",
+        "A secondary network, by Multus.",
         field("networkName", STRING, "NetworkAttachmentDefinition: its name, or namespace/name.", required=True),
         field("default", BOOLEAN, "Whether it takes the Pod network's place."),
     ),

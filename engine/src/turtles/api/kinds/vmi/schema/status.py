@@ -82,7 +82,7 @@ VMI_STATUS = Struct(
         field("target", EMPTY_OR_STRING, "Device in the guest, such as vda."),
         field("phase", EMPTY_OR_STRING, "Progress of hotplugging the volume."),
         field("reason", EMPTY_OR_STRING, "One word that says why."),
-        field("message", EMPTY_OR_STRING, "A sentence that says why."),
+        field("message", EMPTY_OR_STRING, "A human-readable explanation."),
         field("size", INT64, "Size in bytes."),
         field("persistentVolumeClaimInfo", FREE, "Details of the claim."),
         field("hotplugVolume", FREE, "Details of the hotplug."),
