@@ -292,7 +292,7 @@ def _pools(declaration, name):
         longest = LONGEST_NAME + len("control-plane") - len(name)
         if not isinstance(own, str) or not _LABEL.fullmatch(own) or len(own) > longest or own == "control-plane":
             raise DeclarationError(
-                f"{variable}.name is {own!r}: give at most {longest} small letters, digits and hyphens, a letter first "
+                f"{variable}.name is {own!r}: give at most {longest} lowercase letters, digits and hyphens, a letter first "
                 "and no hyphen last, and not control-plane."
             )
         if own in groups:
