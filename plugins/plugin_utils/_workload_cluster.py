@@ -185,7 +185,7 @@ def labels(cluster, role):
 def _name(name):
     if not isinstance(name, str) or not _LABEL.fullmatch(name) or len(name) > LONGEST_NAME:
         raise DeclarationError(
-            f"workload_cluster_name is {name!r}: give at most {LONGEST_NAME} lower-case letters, digits and hyphens, "
+            f"workload_cluster_name is {name!r}: give at most {LONGEST_NAME} lowercase letters, digits and hyphens, "
             "starting with a letter and not ending with a hyphen."
         )
     return name
@@ -292,8 +292,8 @@ def _pools(declaration, name):
         longest = LONGEST_NAME + len("control-plane") - len(name)
         if not isinstance(own, str) or not _LABEL.fullmatch(own) or len(own) > longest or own == "control-plane":
             raise DeclarationError(
-                f"{variable}.name is {own!r}: give at most {longest} lowercase letters, digits and hyphens, a letter first "
-                "and no hyphen last, and not control-plane."
+                f"{variable}.name is {own!r}: give at most {longest} lowercase letters, digits and hyphens, starting with "
+                "a letter and not ending with a hyphen, and not control-plane."
             )
         if own in groups:
             raise DeclarationError(f"{variable}.name is {own!r}, as that of another pool: give each a name of its own.")
