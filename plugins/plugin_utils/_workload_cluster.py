@@ -292,8 +292,8 @@ def _pools(declaration, name):
         longest = LONGEST_NAME + len("control-plane") - len(name)
         if not isinstance(own, str) or not _LABEL.fullmatch(own) or len(own) > longest or own == "control-plane":
             raise DeclarationError(
-                f"{variable}.name is {own!r}: give at most {longest} lowercase letters, digits and hyphens, starting with "
-                "a letter and not ending with a hyphen, and not control-plane."
+                f"{variable}.name is {own!r}: give at most {longest} lowercase letters, digits and hyphens, starting "
+                "with a letter and not ending with a hyphen, and not control-plane."
             )
         if own in groups:
             raise DeclarationError(f"{variable}.name is {own!r}, as that of another pool: give each a name of its own.")
