@@ -72,7 +72,7 @@ def test_what_each_version_of_kubeadm_reads(version, config_api, socket):
 @pytest.mark.parametrize(
     ("changes", "observed", "words"),
     [
-        ({"name": "Dev"}, {}, "workload_cluster_name is 'Dev': give at most 40 small letters"),
+        ({"name": "Dev"}, {}, "workload_cluster_name is 'Dev': give at most 40 lower-case letters"),
         ({"name": "dev-"}, {}, "workload_cluster_name is 'dev-'"),
         ({"name": "d" * 41}, {}, "workload_cluster_name is"),
         ({"version": 1.33}, {}, "workload_cluster_version is 1.33: give a version of Kubernetes with all three"),
