@@ -79,7 +79,7 @@ def refuse_unknown(names, definitions, where, what="an option of the inventory p
     known.update(definitions)
     for name in sorted(set(map(str, names)) - known):
         alike = difflib.get_close_matches(name, sorted(known), 1)
-        hint = " Is %s meant?" % alike[0] if alike else " Remove it."
+        hint = " Did you mean %s?" % alike[0] if alike else " Remove it."
         raise AnsibleParserError("%s: %s isn't %s.%s" % (where, name, what, hint))
 
 

@@ -460,7 +460,7 @@ def test_a_copy_of_another_claim() -> None:
     decided = decide(dv, target=pvc(dv))
     assert (decided.status["phase"], decided.create_pod) == ("CloneScheduled", False)
     assert said(decided)[2] == "Source PVC ns/golden not found"
-    assert "has no content so far" in said(decide(dv, target=pvc(dv), source=golden))[2]
+    assert "has no content yet" in said(decide(dv, target=pvc(dv), source=golden))[2]
     golden["metadata"]["annotations"][cdi.POD_PHASE] = "Succeeded"
     used = decide(dv, target=pvc(dv), source=golden, users=["web"])
     assert "is in use by VirtualMachineInstance web" in said(used)[2]

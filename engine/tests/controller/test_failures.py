@@ -325,7 +325,7 @@ def test_a_pod_that_vanished(world: World) -> None:
     world.api.wait(lambda: world.phase() == "Failed")
     for kind in ("VirtualMachineInstance", "VirtualMachine"):
         told = world.told("Failed", kind)
-        assert told.startswith("the virt-launcher Pod is gone; a VirtualMachine with runStrategy Always")
+        assert told.startswith("the virt-launcher Pod is gone; VirtualMachines with runStrategy Always")
         assert told.endswith("have to be started again")
     assert world.condition(VMI, "Synchronized")["message"] == "the virt-launcher Pod is gone"
     world.word("Stopped")

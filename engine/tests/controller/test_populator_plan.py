@@ -112,7 +112,7 @@ def test_a_claim_waits_for_its_first_consumer() -> None:
         (
             claim(dataSourceRef={"apiGroup": "cdi.kubevirt.io", "kind": IMPORT, "name": "web", "namespace": "b"}),
             {},
-            "'b' is another namespace",
+            "'b' is not the claim's namespace",
         ),
     ],
 )

@@ -256,7 +256,7 @@ def test_in_place_the_machines_own_claim_goes_first() -> None:
             situation(machine([{"name": "data", "emptyDisk": {}}]), None, made("data", own=False)),
             "no longer belongs to the machine",
         ),
-        (situation(None, None, made("data", own=False)), "which doesn't exist any more"),
+        (situation(None, None, made("data", own=False)), "belonged to a machine that no longer exists"),
     ],
 )
 def test_in_place_nothing_of_others_goes(found: Situation, words: str) -> None:

@@ -295,7 +295,7 @@ def test_a_guest_that_is_never_ended_is_left_to_its_pod_s_end(hostile: Pod, node
     ("mode", "word"),
     [
         ("long", "sent a message of"),
-        ("wide", "has more than 20000 elements"),
+        ("wide", "exceeds 20000 elements"),
         ("laughs", "has a document type"),
     ],
 )

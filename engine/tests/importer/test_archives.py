@@ -97,15 +97,15 @@ LINK = member("a", kind=tarfile.SYMTYPE, link=".")
         ([LINK, member("b", kind=tarfile.SYMTYPE, link="a/..")], "is a link that points outside it"),
         ([LINK, member("a/b", b"x")], "is in 'a', which isn't a directory"),
         ([member("a", b"x"), member("a/b", b"x")], "is in 'a', which isn't a directory"),
-        ([LINK, member("a", kind=tarfile.DIRTYPE)], "has 'a' twice"),
-        ([member("a", b"1"), member("a", b"2")], "has 'a' twice"),
+        ([LINK, member("a", kind=tarfile.DIRTYPE)], "contains 'a' twice"),
+        ([member("a", b"1"), member("a", b"2")], "contains 'a' twice"),
         ([member("a", b"1"), member("b", kind=tarfile.LNKTYPE, link="a")], "is a hard link"),
         ([member("a", kind=tarfile.BLKTYPE)], "is a device"),
         ([member("a", kind=tarfile.CHRTYPE)], "is a device"),
         ([member("a", kind=tarfile.FIFOTYPE)], "is a named pipe"),
         ([member("/".join("a" * 200))], "too deep"),
         ([member("a", bytes(5 * MIB)), member("b", bytes(5 * MIB))], "larger claim is required"),
-        ([], "without members"),
+        ([], "empty archive"),
     ],
 )
 def test_what_is_refused(server: FileServer, claim: Path, members: list, words: str) -> None:

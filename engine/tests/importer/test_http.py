@@ -169,7 +169,7 @@ def test_a_server_that_stalls(run: Import, server: FileServer) -> None:
     server.length = False
     server.endless = True
     server.before = lambda position: __import__("time").sleep(0.2)
-    with pytest.raises(ImportFailed, match="stalls: "):
+    with pytest.raises(ImportFailed, match="stalled: "):
         run(patience=0.5)
 
 

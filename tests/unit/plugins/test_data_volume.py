@@ -96,7 +96,7 @@ def test_a_spec_that_cant_be_changed(api, run):
 
     api.admit = admit
     failed = run("data_volume", **{**OPTIONS, "size": "30Gi"})
-    assert "DataVolume default/root exists, and was created from something else" in failed.msg
+    assert "DataVolume default/root exists, but was created from something else" in failed.msg
 
 
 @pytest.mark.parametrize(

@@ -118,17 +118,17 @@ def test_a_whole_fleet_comes_and_goes(api, role):
             ('memory: "{{ size', 'memroy: "{{ size'),
             "vms[1].template.memroy: unknown key. Did you mean memory?",
         ),
-        (("items:", "itmes:"), "vms[1].itmes: there is no such key. Did you mean items?"),
-        (("quota:", "quotas:"), "namespaces[0].quotas: there is no such key. Did you mean quota?"),
-        (("selector: {app", "selectors: {app"), "services[0].selectors: there is no such key. Did you mean selector?"),
+        (("items:", "itmes:"), "vms[1].itmes: unknown key. Did you mean items?"),
+        (("quota:", "quotas:"), "namespaces[0].quotas: unknown key. Did you mean quota?"),
+        (("selector: {app", "selectors: {app"), "services[0].selectors: unknown key. Did you mean selector?"),
         (
             ("target_port", "targetPort"),
-            "services[0].ports[0].targetPort: there is no such key. Did you mean target_port?",
+            "services[0].ports[0].targetPort: unknown key. Did you mean target_port?",
         ),
-        (("max: 1", "maximum: 1"), "prune.maximum: there is no such key. Did you mean max?"),
+        (("max: 1", "maximum: 1"), "prune.maximum: unknown key. Did you mean max?"),
         (
             ("networks:", "networks: [{name: lan, macvlan: {mastr: eth1}}]\nservices:"),
-            "networks[0].macvlan.mastr: there is no such key. Did you mean master?",
+            "networks[0].macvlan.mastr: unknown key. Did you mean master?",
         ),
         (
             ("networks:", "networks: [{name: lan}]\nservices:"),

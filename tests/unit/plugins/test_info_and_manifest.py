@@ -55,7 +55,7 @@ def test_a_refusal_names_the_object_and_no_role_that_does_not_have_the_right(api
 def test_a_kind_that_is_spelled_wrong(api, run, kind, meant):
     run("manifest", definition=CRD)
     failed = run("object_info", api_version="example.com/v1", kind=kind)
-    assert "doesn't know kind %s in apiVersion example.com/v1. Is %s meant?" % (kind, meant) in failed.msg
+    assert "doesn't know kind %s in apiVersion example.com/v1. Did you mean %s?" % (kind, meant) in failed.msg
 
 
 def test_nothing_is_waited_for_in_check_mode(api, run):
@@ -235,7 +235,7 @@ def test_applying_in_a_namespace_that_an_earlier_task_would_make(api, run):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"server_side_apply": {"force_conflicts": True}}, "needs apply=true"),
+        ({"server_side_apply": {"force_conflicts": True}}, "has no effect without apply=true"),
         ({"apply": True, "definition": {**CONFIGMAP, "metadata": {"generateName": "c"}}}, "needs metadata.name"),
     ],
 )

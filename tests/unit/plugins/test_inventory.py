@@ -88,10 +88,10 @@ def test_constructed_groups(api, inventory):
     [
         ({"api_key": "wrong"}, "doesn't accept the credentials"),
         ({"host": "http://127.0.0.1:9"}, "http://127.0.0.1:9"),
-        ({"namespace": ["shop"]}, "namespace isn't an option of the inventory plugin. Is namespaces meant?"),
+        ({"namespace": ["shop"]}, "namespace isn't an option of the inventory plugin. Did you mean namespaces?"),
         ({"colour": "red"}, "colour isn't an option of the inventory plugin."),
         ({"namespaces": ["Bad_Name"]}, "namespaces: 'Bad_Name' isn't a Kubernetes name"),
-        ({"host_format": "{nmae}"}, "host_format: '{nmae}' can't be filled in"),
+        ({"host_format": "{nmae}"}, "host_format: '{nmae}' can't be formatted"),
         ({"host_format": "{name}"}, "default/web and other/web the same name web"),
         ({"host": None, "kubeconfig": "nowhere"}, "kubeconfig nowhere doesn't exist"),
     ],

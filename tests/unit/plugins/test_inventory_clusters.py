@@ -74,7 +74,7 @@ def test_contexts_name_clusters(berlin, paris, inventory, tmp_path):
     ("clusters", "words"),
     [
         ([{"name": "a"}, {"name": "a"}], "clusters: 2 of them are named a. Give each a unique name."),
-        ([{"name": "a", "name_space": ["x"]}], "clusters[0]: name_space isn't an option of a cluster. Is namespaces"),
+        ([{"name": "a", "name_space": ["x"]}], "clusters[0]: name_space isn't an option of a cluster. Did you mean"),
         ([{"name": "a"}, {"name": "b", "node_address": "nowhere"}], "clusters[1].node_address: must be one of name, "),
         ([{"name": "a"}, "b"], "clusters[1]: must be a mapping of options, but is the text 'b'."),
         ([{"name": "a", "use_service": {}}], "clusters[0].use_service: must be a bool, but is a mapping."),

@@ -150,6 +150,6 @@ def test_a_guest_that_says_nothing_is_not_waited_for_without_end():
 
 def test_the_end_of_the_line_is_told():
     line = Line("sleep 0.2")
-    with pytest.raises(TerminalError, match="the guest stopped or somebody else uses it"):
+    with pytest.raises(TerminalError, match="the guest stopped or somebody else opened it"):
         Terminal(line.send, line.receive, "shop/web").log_in("root", "secret", 30)
     line.close()

@@ -99,7 +99,7 @@ def _registry_causes(registry: Spec) -> Causes:
         yield Cause(INVALID, message, f"{here}.importMethod")
     elif method == BY_NODE and (ignored := [name for name in _IMPORTERS if registry.get(name)]):
         message = f"spec.source.registry.{ignored[0]} is the importer's, and nodes have settings of their own; "
-        yield Cause(INVALID, f"{message}leave out pullMethod {BY_NODE}", f"spec.source.registry.{ignored[0]}")
+        yield Cause(INVALID, f"{message}remove pullMethod {BY_NODE}", f"spec.source.registry.{ignored[0]}")
     elif is_pulled_by_importer(registry) and not url.startswith("docker:"):
         message = f"spec.source.registry.url {url!r} is a file of the node, which the importer doesn't see; "
         yield Cause(INVALID, f"{message}use pullMethod {BY_NODE}", "spec.source.registry.url")

@@ -137,7 +137,7 @@ def _begin(claim: Object, observed: Observed) -> Plan:
     metadata, spec = claim["metadata"], claim["spec"]
     name = f"{metadata['namespace']}/{metadata['name']}"
     if reference.namespace not in ("", metadata["namespace"]):
-        message = f"spec.dataSourceRef.namespace {reference.namespace!r}is not the claim's namespace; "
+        message = f"spec.dataSourceRef.namespace {reference.namespace!r} is not the claim's namespace; "
         return _impossible(claim, f"{message}remove it, and use a {reference.kind} in the claim's namespace")
     if observed.source is None or not _is_for(observed.source, claim):
         why = "is for another claim (spec.targetClaim)" if observed.source else "doesn't exist: create it"
