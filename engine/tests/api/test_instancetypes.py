@@ -568,7 +568,7 @@ def test_annotations_conflict_if_they_differ() -> None:
 
 
 def test_what_the_instance_type_gives_is_judged_like_the_machines_own() -> None:
-    causes = judged(machine(), instancetype(cpu={"guest": 1, "model": ""}, memory={"guest": "64k"}))
+    causes = judged(machine(), instancetype(cpu={"guest": 1, "model": ""}, memory={"guest": "-64k"}))
     assert [cause.field for cause in causes] == ["spec.template.spec.domain.memory.guest"]
 
 
