@@ -64,7 +64,7 @@ CASES = [
         },
         "spec.domain.firmware.kernelBoot.container.imagePullPolicy has invalid value Often",
     ),
-    ({"spec.domain.clock": {"timezone": "Berlin (summer)"}}, "spec.domain.clock.timezone"),
+    ({"spec.domain.clock": {"timezone": "München"}}, "spec.domain.clock.timezone"),
     ({"spec.domain.clock": {"utc": {}, "timer": {"rtc": {"track": "me"}}}}, "has invalid value me"),
     ({"spec.domain.rebootPolicy": "Never"}, "must be one of: [Reboot Terminate]"),
     ({HYPERV: {"vendorid": {"vendorid": "x" * 13}}}, "must be at most 12 characters"),

@@ -16,7 +16,8 @@ from turtles.api.language import INVALID, NOT_SUPPORTED, REQUIRED, Cause
 from turtles.api.objects import get
 from turtles.api.rules import Causes, Spec, label_problems, one_of, subdomain_problems
 
-_TIMEZONE = re.compile(r"[A-Za-z0-9_.+/-]+")
+#: QEMU takes zones that its system does not know for UTC.
+_TIMEZONE = re.compile(r"[ -~]+")
 _EVICTION_STRATEGIES = ("None", "LiveMigrate", "LiveMigrateIfPossible", "External")
 #: Longest vendor of a hypervisor, as Hyper-V has it; fewest tries of a spin lock.
 _VENDOR, _SPINLOCKS = 12, 4096
