@@ -52,11 +52,6 @@ WILDCARD = "wildcard character (*); FilterRules: WildcardChar can be only at the
         ),
         ({"patches": ["{"]}, "spec.patches[0]", "patch is not valid JSON ({)"),
         (
-            {"patches": ['{"op": "remove", "path": "/metadata/name"}']},
-            "spec.patches[0]",
-            "spec.patches[0]: only /spec may be patched, not /metadata/name",
-        ),
-        (
             {"volumeNamePolicy": "InPlace"},
             "spec.volumeNamePolicy",
             'VolumeNamePolicy "InPlace" is not supported',
@@ -80,6 +75,11 @@ def test_clones_that_are_admitted() -> None:
     addresses = {"default": "02-00-00-00-00-01", "dotted": "0200.0000.0001", "other": ""}
     assert validate(clone(**spec, newMacAddresses=addresses)) == []
     assert validate(clone(source={**VM, "apiGroup": "snapshot.kubevirt.io"}, labelFilters=["a b", "!_"])) == []
+
+
+def test_what_patches_may_change_is_judged_of_the_restore() -> None:
+    patches = ['{"op": "remove", "path": "/metadata/name"}', "[]", "1"]
+    assert validate(clone(patches=patches)) == []
 
 
 def test_a_copy_gets_a_name() -> None:

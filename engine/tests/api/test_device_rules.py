@@ -280,21 +280,6 @@ WHERE = "spec.accessCredentials[0]"
         ({"sshPublicKey": {"source": SECRET, "propagationMethod": {"noCloud": {}}}}, []),
         ({"sshPublicKey": {"source": SECRET, "propagationMethod": {"qemuGuestAgent": {"users": ["me"]}}}}, []),
         ({"userPassword": {"source": SECRET, "propagationMethod": {"qemuGuestAgent": {}}}}, []),
-        (
-            {
-                "userPassword": {
-                    "source": {"secret": {"secretName": ""}},
-                    "propagationMethod": {"qemuGuestAgent": {}},
-                }
-            },
-            [
-                (
-                    REQUIRED,
-                    f"{WHERE}.userPassword.source.secret.secretName is a required field",
-                    f"{WHERE}.userPassword.source.secret.secretName",
-                )
-            ],
-        ),
         ({}, [(INVALID, f"{WHERE} must have exactly one access credential type set", WHERE)]),
         (
             {"sshPublicKey": {"source": {}, "propagationMethod": {"configDrive": {}, "qemuGuestAgent": {"users": []}}}},

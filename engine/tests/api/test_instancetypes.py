@@ -106,7 +106,6 @@ SIZED = {"cpu": {"guest": 1}, "memory": {"guest": "64Mi"}}
     ("spec", "message", "field"),
     [
         ({"cpu": {}}, "spec.cpu.guest is a required field", "spec.cpu.guest"),
-        ({"cpu": {"guest": 0}}, "spec.cpu.guest must be between 1 and 4294967295", "spec.cpu.guest"),
         ({"memory": {}}, "spec.memory.guest is a required field", "spec.memory.guest"),
         (
             {"memory": {"guest": "64Mi", "overcommitPercent": 101}},
@@ -124,6 +123,7 @@ def test_refused_instancetypes(kind: str, spec: dict[str, Any], message: str, fi
     causes, _ = review(kind, {**SIZED, **spec})
     assert [(cause.message, cause.field) for cause in causes] == [(message, field)]
     assert review(kind, SIZED) == ([], [])
+    assert review(kind, {**SIZED, "cpu": {"guest": 0, "maxSockets": 0}}) == ([], []), "0 is 1, as in a machine"
 
 
 @pytest.mark.parametrize("kind", ["VirtualMachinePreference", "VirtualMachineClusterPreference"])
@@ -568,7 +568,7 @@ def test_annotations_conflict_if_they_differ() -> None:
 
 
 def test_what_the_instance_type_gives_is_judged_like_the_machines_own() -> None:
-    causes = judged(machine(), instancetype(cpu={"guest": 1, "model": ""}, memory={"guest": "64k"}))
+    causes = judged(machine(), instancetype(cpu={"guest": 1, "model": ""}, memory={"guest": "-64k"}))
     assert [cause.field for cause in causes] == ["spec.template.spec.domain.memory.guest"]
 
 

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from turtles.api.configuration_reader import from_kubevirt
 from turtles.api.kind import Context, Missing, Refusal
-from turtles.api.kinds.migration import MIGRATION, default, validate, validate_update
+from turtles.api.kinds.migration import MIGRATION, default, validate, validate_update, warn
 from turtles.api.language import Cause
 
 
@@ -22,6 +23,9 @@ def context(vmi: dict[str, Any] | None = None, *others: dict[str, Any]) -> Conte
         return vmi
 
     return Context(find=find, others=lambda kind, namespace: others)
+
+
+SEND = {"migrationID": "a", "connectURL": "192.0.2.1:9185"}
 
 
 def vmi(phase: str = "Running", migratable: str = "True") -> dict[str, Any]:
@@ -45,13 +49,30 @@ def test_it_gets_its_finalizer_and_a_label() -> None:
     [
         (make(vmiName=""), "vmiName is missing"),
         (make(vmiName=7), "spec.vmiName must be of type string"),
-        (make(sendTo={"a": "b"}), "not supported by this engine"),
+        (make(sendTo={"migrationID": "a"}), "spec.sendTo.connectURL is a required field"),
+        (make(receive={}), "spec.receive.migrationID is a required field"),
+        (make(sendTo=SEND, receive={"migrationID": "b"}), "sendTo and receive must have the same migrationID"),
         (make(priority="system-critical"), "only virt-controller is allowed to set priority field"),
     ],
 )
 def test_what_is_wrong(migration: Any, words: str) -> None:
     (cause,) = validate(migration, context(vmi()))
     assert words in cause.message
+
+
+@pytest.mark.parametrize(
+    "sides", [{"sendTo": SEND}, {"receive": {"migrationID": "a"}}, {"sendTo": SEND, "receive": {"migrationID": "a"}}]
+)
+def test_one_of_two_controllers_is_admitted_with_a_warning(sides: dict[str, Any]) -> None:
+    assert validate(make(**sides), context(vmi())) == []
+    assert warn(make(**sides)) == [
+        f"spec.{key} is not supported by this engine; this is admitted, and the migration fails" for key in sides
+    ]
+    developer = {"developerConfiguration": {"disabledFeatureGates": ["DecentralizedLiveMigration"]}}
+    off = replace(context(vmi()), config=from_kubevirt({"spec": {"configuration": developer}}))
+    with pytest.raises(Refusal) as refusal:
+        validate(make(**sides), off)
+    assert str(refusal.value) == "DecentralizedLiveMigration feature gate is not enabled in kubevirt resource"
 
 
 def test_the_engine_says_what_comes_first() -> None:

@@ -134,10 +134,10 @@ def test_every_field_is_documented():
 def test_unsupported_fields_are_kept_by_the_schema():
     spec = CRDS["VirtualMachineInstance"]["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
     domain = spec["properties"]["domain"]["properties"]
-    migration = CRDS["VirtualMachineInstanceMigration"]["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
-    receive = migration["properties"]["spec"]["properties"]["receive"]
-    assert receive["x-kubernetes-preserve-unknown-fields"]
-    assert receive["description"].endswith("This field is not supported by this engine.")
+    profile = CRDS["StorageProfile"]["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    strategy = profile["properties"]["spec"]["properties"]["cloneStrategy"]
+    assert strategy["x-kubernetes-preserve-unknown-fields"]
+    assert strategy["description"].endswith("This field is not supported by this engine.")
     tracking = domain["devices"]["properties"]["disks"]["items"]["properties"]["changedBlockTracking"]
     assert tracking["type"] == "boolean"
     assert tracking["description"].endswith("This field has no effect in this engine.")

@@ -215,8 +215,8 @@ def test_accepted(interface, network):
             [
                 (DUPLICATE, "Duplicate name of the port: web", f"{NIC}[0].ports[1].name"),
                 (INVALID, "Invalid name of the port: WEB!", f"{NIC}[0].ports[2].name"),
-                (REQUIRED, "Port field is mandatory.", f"{NIC}[0].ports[0]"),
-                (INVALID, "Port field must be in range 0 < x < 65536.", f"{NIC}[0].ports[1]"),
+                (REQUIRED, "Port field is mandatory.", f"{NIC}[0].ports[0].port"),
+                (INVALID, "Port field must be in range 0 < x < 65536.", f"{NIC}[0].ports[1].port"),
                 (INVALID, "Unknown protocol, only TCP or UDP allowed", f"{NIC}[0].ports[2].protocol"),
             ],
         ),
@@ -275,12 +275,6 @@ def test_refused(interfaces, networks, causes):
     assert judge(interfaces, networks) == twice(causes)
 
 
-def test_interfaces_with_one_mac_address():
-    first, second = nic(masquerade={}, macAddress="02:00:00:aa:bb:cc"), nic("red", macAddress="02-00-00-AA-BB-CC")
-    message = f"{NIC}[1].macAddress '02-00-00-AA-BB-CC' is the MAC address of interface 'default' already"
-    assert judge([first, second | {"bridge": {}}], [POD, MULTUS]) == [(DUPLICATE, message, f"{NIC}[1].macAddress")]
-
-
 def test_removed_bindings_are_told_of_once():
     removed = [nic(bridge={}, slirp={}), nic("red", bridge={}, macvtap={}), nic("blue", bridge={}, passt={})]
     assert judge(removed, [POD, MULTUS, {"name": "blue", "multus": {"networkName": "x"}}]) == [
@@ -316,12 +310,12 @@ RANGE = {"start": 1000, "end": 2000}
         (nic(masquerade={}, portRanges=[RANGE, {**RANGE, "protocol": "UDP"}]), []),
         (
             nic(masquerade={}, portRanges=[RANGE], ports=[{"port": 80}]),
-            [(INVALID, f"Cannot define both ports and portRanges on interface {NIC}[0].name", f"{NIC}[0].name")],
+            [(INVALID, "Cannot define both ports and portRanges on interface", f"{NIC}[0].name")],
         ),
         (
             nic(bridge={}, portRanges=[{"start": 0, "end": 70000, "protocol": "SCTP"}]),
             [
-                (INVALID, f"portRanges are only supported on masquerade interfaces ({NIC}[0].name)", f"{NIC}[0].name"),
+                (INVALID, "portRanges are only supported on masquerade interfaces", f"{NIC}[0].name"),
                 (INVALID, "Unknown protocol, only TCP or UDP allowed", f"{NIC}[0].portRanges[0].protocol"),
                 (INVALID, "Start must be a valid port number, 0 < x < 65536", f"{NIC}[0].portRanges[0].start"),
                 (INVALID, "End must be a valid port number, 0 < x < 65536", f"{NIC}[0].portRanges[0].end"),
@@ -391,3 +385,58 @@ def test_what_was_removed_is_all_that_a_virtual_machine_is_told():
         "Slirp interface support has been discontinued since v1.3",
         f"{NIC}[0].slirp",
     )
+
+
+def claimed(name: str, **claim: str) -> dict[str, Any]:
+    return {"name": name, "resourceClaim": claim}
+
+
+@pytest.mark.parametrize(
+    ("interfaces", "networks", "causes"),
+    [
+        ([nic(binding={"name": "sriov"})], [claimed("default", claimName="c", requestName="r")], []),
+        (
+            [nic(bridge={}), nic("red")],
+            [claimed("default", claimName="c", requestName="r"), MULTUS],
+            [
+                (
+                    INVALID,
+                    "mixing Multus and DRA resourceClaim networks in the same VMI is not supported",
+                    "spec.networks",
+                )
+            ],
+        ),
+        (
+            [nic()],
+            [claimed("default", claimName="c", requestName="r")],
+            [(INVALID, 'DRA network "default" requires a binding plugin interface', NIC)],
+        ),
+        (
+            [nic(binding={"name": "sriov"})],
+            [claimed("default")],
+            [
+                (REQUIRED, "claimName is required for DRA network", "spec.networks[0].resourceClaim.claimName"),
+                (REQUIRED, "requestName is required for DRA network", "spec.networks[0].resourceClaim.requestName"),
+            ],
+        ),
+        (
+            [nic(binding={"name": "sriov"})],
+            [claimed("default", claimName="other", requestName="r")],
+            [
+                (
+                    "FieldValueNotFound",
+                    'network references resourceClaim "other" which is not defined in spec.resourceClaims',
+                    "spec.networks[0].resourceClaim.claimName",
+                )
+            ],
+        ),
+        (
+            [nic(binding={"name": "sriov"}), nic("red", binding={"name": "sriov"})],
+            [claimed(name, claimName="c", requestName="r") for name in ("default", "red")],
+            [(DUPLICATE, 'duplicate claimName/requestName combination "c/r"', "spec.networks[1]")],
+        ),
+    ],
+)
+def test_networks_of_resource_claims(interfaces, networks, causes):
+    claims = [{"name": "c", "resourceClaimName": "claim"}]
+    assert judge(interfaces, networks, gates("NetworkDevicesWithDRA"), resourceClaims=claims) == twice(causes)

@@ -52,11 +52,6 @@ def test_it_is_admitted(operation: str) -> None:
             "spec.domain.firmware.bootloader",
         ),
         (
-            {"selector": {"matchExpressions": [{"key": "a", "operator": "In"}]}},
-            "spec.selector.matchExpressions[0].values: must be specified when `operator` is 'In' or 'NotIn'",
-            "spec.selector.matchExpressions[0].values",
-        ),
-        (
             {"domain": {"devices": {"disks": [{"name": "a", "disk": {}}, {"name": "a", "disk": {}}]}}},
             "spec.domain.devices.disks[1] and spec.domain.devices.disks[0] must not have the same Name.",
             "spec.domain.devices.disks[1].name",
@@ -76,6 +71,16 @@ def test_refusals_name_the_field(operation: str, spec: dict[str, Any], message: 
 @pytest.mark.parametrize("domain", [{"ioThreadsPolicy": "few"}, {"firmware": {"uuid": "me"}}])
 def test_its_instances_are_judged_for_the_rest(domain: dict[str, Any]) -> None:
     assert review("CREATE", preset(domain={"devices": {}, **domain}))["allowed"]
+
+
+@pytest.mark.parametrize("operation", ["CREATE", "UPDATE"])
+def test_a_wrong_selector_has_a_warning(operation: str) -> None:
+    response = review(operation, preset(selector={"matchExpressions": [{"key": "a", "operator": "In"}]}))
+    assert response["allowed"]
+    assert response["warnings"] == [
+        "spec.selector.matchExpressions[0].values: must be specified when `operator` is 'In' or 'NotIn'; "
+        "this is admitted, and selects nothing"
+    ]
 
 
 def test_what_is_being_deleted_is_left_alone() -> None:

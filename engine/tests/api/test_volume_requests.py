@@ -88,6 +88,13 @@ def test_the_machine_is_judged_with_its_new_volumes() -> None:
     assert cause == Cause("FieldValueInvalid", f"Boot order for {field} already set for a different device.", field)
 
 
+def test_the_instance_has_the_templates_path() -> None:
+    running = talk_vmi()
+    running["spec"]["domain"]["devices"]["disks"][0]["bootOrder"] = 1
+    (cause,) = judged(add(disk={"disk": {"bus": "scsi"}, "bootOrder": 1}), ready=True, vmi=running)
+    assert cause.field == "spec.template.spec.domain.devices.disks[2].bootOrder"
+
+
 def test_a_running_machine() -> None:
     running = talk_vmi()
     running["spec"]["volumes"].append({"name": "more", "persistentVolumeClaim": {"claimName": "another"}})

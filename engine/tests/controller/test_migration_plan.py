@@ -33,6 +33,12 @@ def make(phase: str = "", name: str = "m", *, deleted: bool = False, age: float 
     }
 
 
+def with_side(name: str) -> dict[str, Any]:
+    migration = make("Pending")
+    migration["spec"][name] = {"migrationID": "a"}
+    return migration
+
+
 def vmi(phase: str = "Running", migratable: str = "True", **state: Any) -> dict[str, Any]:
     conditions = [{"type": "LiveMigratable", "status": migratable, "reason": "R", "message": "because"}]
     status = {"phase": phase, "nodeName": "one", "activePods": {"source-uid": "one"}, "conditions": conditions}
@@ -165,6 +171,8 @@ def test_those_that_leave_a_busy_node_keep_nobody_elsewhere() -> None:
         (make("Pending"), vmi("Failed"), None, "is no longer running"),
         (make("Pending"), vmi(migratable="False"), None, "Reason: R, Message: because"),
         (make("Pending", deleted=True), vmi(), None, "cancelled before it started"),
+        (with_side("sendTo"), vmi(), None, "spec.sendTo is not supported by this engine: there is no synchronization"),
+        (with_side("receive"), None, None, "spec.receive is not supported by this engine"),
         (make("Scheduling"), vmi(), None, "Pod is gone"),
         (make("Scheduling"), vmi(), pod(phase="Failed"), "Pod ended"),
         (make("Scheduling", deleted=True), vmi(), pod(), "cancelled before it started"),

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 from fakeapi import FakeApi, status
+from urllib3.util import parse_url
 
 from turtles.kube import client as kube
 from turtles.kube import kubeconfig
@@ -42,6 +43,13 @@ def test_paths_that_make_no_sense() -> None:
         POD.path(None, "a")
     with pytest.raises(ValueError, match="name"):
         POD.path("ns", None, "status")
+
+
+@pytest.mark.parametrize(("name", "segment"), [("..", "%2E%2E"), (".", "%2E"), ("../a", "..%2Fa"), ("a.b", "a.b")])
+def test_a_name_leads_nowhere_else(name: str, segment: str) -> None:
+    path = POD.path("ns", name)
+    assert path == f"/api/v1/namespaces/ns/pods/{segment}"
+    assert parse_url(f"http://server{path}").path == path, "what sends it doesn't resolve it either"
 
 
 def test_objects(client: Client) -> None:

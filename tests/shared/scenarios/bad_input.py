@@ -19,8 +19,8 @@ from kubernetes.client.exceptions import ApiException
 from engine import Engine, Object, condition
 
 
-def no_mac_address(spec: Object) -> None:
-    spec["domain"]["devices"]["interfaces"][0]["macAddress"] = "00:00:00:00:00:00"
+def half_a_mac_address(spec: Object) -> None:
+    spec["domain"]["devices"]["interfaces"][0]["macAddress"] = "02:00:00"
 
 
 def unknown_volume(spec: Object) -> None:
@@ -42,7 +42,7 @@ def persistent_reservation(spec: Object) -> None:
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (no_mac_address, ["spec.template.spec.domain.devices.interfaces[0]", "00:00:00:00:00:00"]),
+        (half_a_mac_address, ["spec.template.spec.domain.devices.interfaces[0]", "malformed MAC address (02:00:00)"]),
         (unknown_volume, ["spec.template.spec.domain.devices.disks[0].Name 'nowhere' not found"]),
         (bad_base64, ["spec.template.spec.volumes[1].cloudInitNoCloud.userDataBase64", "base64"]),
         (two_sources, ["spec.template.spec.volumes[0] must have exactly one source type set"]),

@@ -84,3 +84,10 @@ def test_what_can_not_run_yet_is_named(cluster: Engine, namespace: str) -> None:
     assert vmi is not None
     assert vmi["status"]["phase"] == "Pending"
     assert condition(vmi, "Synchronized")["reason"] == "FailedCreate"
+
+
+def test_what_no_guest_can_start_with_is_named(cluster: Engine, namespace: str) -> None:
+    vm = cluster.virtual_machine("never")
+    vm["spec"]["template"]["spec"]["domain"]["firmware"] = {"uuid": "me"}
+    cluster.create(namespace, vm)
+    cluster.wait_event(namespace, "never", ["FailedCreate", "firmware.uuid must be a UUID"], timeout=30)

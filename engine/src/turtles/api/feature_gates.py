@@ -55,6 +55,8 @@ MIGRATION_DOWNTIME = "MigrationDowntimeTuning"
 MIGRATION_STALLS = "MigrationStallDetection"
 #: KubeVirt's former gate of what persistentReservationConfiguration switches on now.
 PERSISTENT_RESERVATION = "PersistentReservation"
+#: Whether machines may say how much more memory their Pods need than the engine reckons with.
+RESERVED_OVERHEAD = "ReservedOverheadMemlock"
 #: Whether the objects that a machine needs may be asked for.
 OBJECT_GRAPH = "ObjectGraph"
 #: Whether machines may have sidecars that change their domains, with an annotation.
@@ -82,6 +84,7 @@ EFFECTIVE_GATES = frozenset(
         PERSISTENT_RESERVATION,
         PORT_RANGES,
         REBOOT_POLICY,
+        RESERVED_OVERHEAD,
         SIDECAR,
         VIRTIOFS_STORAGE,
         VSOCK,

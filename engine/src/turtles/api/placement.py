@@ -61,7 +61,9 @@ def spread_causes(constraints: Sequence[Object], path: str) -> Causes:
         key, action = constraint["topologyKey"], constraint["whenUnsatisfiable"]
         if constraint["maxSkew"] <= 0:
             yield _invalid(f"{here}.maxSkew", constraint["maxSkew"], "must be greater than zero")
-        if not key:
+        if key:
+            yield from _key(key, f"{here}.topologyKey")
+        else:
             yield _error(f"{here}.topologyKey", "Required value: can not be empty")
         yield from _one_of(action, f"{here}.whenUnsatisfiable", ("DoNotSchedule", "ScheduleAnyway"))
         if any(
@@ -78,7 +80,8 @@ def spread_causes(constraints: Sequence[Object], path: str) -> Causes:
         for policy in ("nodeAffinityPolicy", "nodeTaintsPolicy"):
             if constraint.get(policy) is not None:
                 yield from _one_of(constraint[policy], f"{here}.{policy}", ("Honor", "Ignore"))
-        yield from _selector(constraint.get("labelSelector"), f"{here}.labelSelector")
+        # KubeVirt's field, which lacks the constraint's place in the list
+        yield from _selector(constraint.get("labelSelector"), f"{path}.labelSelector")
 
 
 def _node_affinity(affinity: Object, path: str) -> Causes:

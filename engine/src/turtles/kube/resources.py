@@ -5,6 +5,12 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 
+def _segment(name: str) -> str:
+    """Return a name as a segment of a URL's path. What points elsewhere, by dots as well, is a name like others."""
+    quoted = quote(name, safe="")
+    return quoted.replace(".", "%2E") if quoted in (".", "..") else quoted
+
+
 @dataclass(frozen=True, slots=True)
 class Resource:
     """One resource type as the API server serves it.
@@ -32,12 +38,12 @@ class Resource:
         """
         path = f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
         if self.namespaced and namespace:
-            path += f"/namespaces/{quote(namespace, safe='')}"
+            path += f"/namespaces/{_segment(namespace)}"
         elif self.namespaced and name:
             raise ValueError(f"{self.kind} {name}: a namespaced object needs its namespace")
         path += f"/{self.plural}"
         if name:
-            path += f"/{quote(name, safe='')}"
+            path += f"/{_segment(name)}"
         if subresource:
             if not name:
                 raise ValueError(f"{self.plural}/{subresource}: a subresource needs an object's name")

@@ -7,6 +7,7 @@ Names, rules and phases are those of the KubeVirt API and of its user guide, "Cl
 from __future__ import annotations
 
 import copy
+import json
 import re
 import uuid
 from collections.abc import Callable, Iterable
@@ -25,7 +26,6 @@ from turtles.api.kind import (
     Webhook,
     validators,
 )
-from turtles.api.kinds.snapshot.common import patch_causes
 from turtles.api.language import INVALID, NOT_SUPPORTED, STRING, STRING_MAP, STRINGS, TIME, Cause, Struct, field, group
 from turtles.api.objects import Object, get
 from turtles.api.rules import Causes, is_well_formed, schema_causes
@@ -119,7 +119,7 @@ def validate(clone: Any, context: Context = DEFAULT_CONTEXT) -> list[Cause]:
         if mac and not _MAC.fullmatch(mac):
             message = f"interface {interface} has malformed MAC address ({mac})."
             causes.append(Cause(INVALID, message, f"spec.newMacAddresses.{interface}"))
-    causes += patch_causes(spec)
+    causes += _patches(spec)
     policy = spec.get("volumeNamePolicy")
     if policy is not None and policy not in (RANDOMIZE_NAMES, PREFIX_TARGET_NAME):
         message = f'VolumeNamePolicy "{policy}" is not supported'
@@ -140,6 +140,15 @@ def _filters(filters: Iterable[str], path: str) -> Causes:
             if what[-2] in part:
                 message = f"{path} filter {text} is invalid: cannot contain a {what}; FilterRules: {rule}"
                 yield Cause(INVALID, message, path)
+
+
+def _patches(spec: Object) -> Causes:
+    """Refuse patches that can't be read. What they may change is judged of the restore that does it."""
+    for index, text in enumerate(spec.get("patches") or ()):
+        try:
+            json.loads(text)
+        except (ValueError, RecursionError):
+            yield Cause(INVALID, f"patch is not valid JSON ({text})", f"spec.patches[{index}]")
 
 
 def _kinds(spec: Object) -> Causes:

@@ -12,6 +12,7 @@ from typing import Any
 from turtles.api import migrations
 from turtles.api.conditions import get_condition
 from turtles.api.core import CONDITIONS, FREE
+from turtles.api.feature_gates import DECENTRALIZED_MIGRATION
 from turtles.api.kind import (
     CREATE,
     DEFAULT_CONTEXT,
@@ -32,11 +33,12 @@ from turtles.api.language import (
     REQUIRED,
     STRING,
     STRING_MAP,
+    UNSUPPORTED,
     Cause,
     Struct,
     field,
+    group,
     group_list,
-    unsupported,
 )
 from turtles.api.objects import Object, add_finalizer, get, is_deleted
 from turtles.api.phases import is_final, phase_of
@@ -44,6 +46,8 @@ from turtles.api.rules import is_well_formed, schema_causes
 
 _VMI = "VirtualMachineInstance"
 _LONGEST_LABEL = 63
+#: What makes a migration one of two controllers.
+_DECENTRALIZED = ("sendTo", "receive")
 
 MIGRATION_SPEC = Struct(
     "Which guest to migrate, and where to.",
@@ -59,8 +63,18 @@ MIGRATION_SPEC = Struct(
         "Which migrations come first: system-critical (nodes being emptied, upgrades), user-triggered (larger Pods), "
         "system-maintenance, and those without. For virt-controller only.",
     ),
-    unsupported("sendTo", "Another cluster to migrate to."),
-    unsupported("receive", "A migration to take from another cluster."),
+    group(
+        "sendTo",
+        "Another namespace or cluster to migrate to, behind the gate DecentralizedLiveMigration, which is on. Such a "
+        "migration fails: there is no synchronization controller.",
+        field("migrationID", STRING, "What the migration is called on both sides.", required=True),
+        field("connectURL", STRING, "The synchronization controller there.", required=True),
+    ),
+    group(
+        "receive",
+        "A migration to take from another namespace or cluster. It fails likewise.",
+        field("migrationID", STRING, "What the migration is called on both sides.", required=True),
+    ),
 )
 
 _STATUS = Struct(
@@ -106,6 +120,12 @@ def validate(migration: Any, context: Context = DEFAULT_CONTEXT) -> list[Cause]:
         return causes
     if not migration["spec"].get("vmiName"):
         return [Cause(REQUIRED, "vmiName is missing", "spec.vmiName")]
+    if wanted := [migration["spec"][key] for key in _DECENTRALIZED if migration["spec"].get(key) is not None]:
+        if not context.config.has_gate(DECENTRALIZED_MIGRATION):
+            raise Refusal(f"{DECENTRALIZED_MIGRATION} feature gate is not enabled in kubevirt resource", 400)
+        if len({each["migrationID"] for each in wanted}) > 1:
+            message = "sendTo and receive must have the same migrationID"
+            return [Cause(INVALID, message, "spec.receive.migrationID")]
     if migration["spec"].get("priority") is not None and not context.privileged:
         return [Cause(INVALID, "Migration priority queue, only virt-controller is allowed to set priority field")]
     if message := _obstacle(migration, context):
@@ -132,6 +152,15 @@ def _obstacle(migration: Object, context: Context) -> str:
                 f"already in progress for VMI {name}."
             )
     return ""
+
+
+def warn(migration: Any) -> list[str]:
+    """Return the warnings about a migration that is admitted."""
+    return [
+        f"spec.{key} is {UNSUPPORTED}; this is admitted, and the migration fails"
+        for key in _DECENTRALIZED
+        if get(migration, "spec", key) is not None
+    ]
 
 
 def validate_update(migration: Any, old: Any, context: Context = DEFAULT_CONTEXT) -> list[Cause]:
@@ -170,6 +199,7 @@ MIGRATION = Kind(
     looks_up=(_VMI,),
     default=default,
     validate=validate,
+    warn=warn,
     validate_update=validate_update,
 )
 

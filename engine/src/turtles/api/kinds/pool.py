@@ -22,6 +22,7 @@ from turtles.api.kind import (
     validators,
 )
 from turtles.api.kinds.vm import VM_SPEC, check_template, machine_causes
+from turtles.api.kinds.vmi.validation import spec_warnings
 from turtles.api.language import (
     BOOLEAN,
     COUNT,
@@ -213,7 +214,9 @@ def _autohealing(spec: Spec) -> Causes:
 def warn(pool: Any) -> list[str]:
     """Return the warnings about a pool that is admitted."""
     strategy = get(pool, "spec", "scaleInStrategy") or {}
+    where = "spec.virtualMachineTemplate.spec.template.spec"
     return [
+        *spec_warnings(get(pool, *where.split(".")), where),
         *(
             f"spec.scaleInStrategy.{name}.statePreservation: {ONLINE} does what {OFFLINE} does: memory isn't kept"
             for name in ("proactive", "opportunistic")

@@ -37,11 +37,18 @@ def validate(preset: Any, context: Context = DEFAULT_CONTEXT) -> list[Cause]:
     if causes := schema_causes(preset, _SPEC):
         return causes
     spec = preset["spec"]
-    causes = selector_causes(spec["selector"], "spec.selector")
     if spec.get("domain") is None:
-        return [*causes, Cause(REQUIRED, "missing domain.", "spec.domain")]
-    causes += disks.disk_causes(get(spec, "domain", "devices", "disks") or [], "spec.domain.devices.disks")
+        return [Cause(REQUIRED, "missing domain.", "spec.domain")]
+    causes = [*disks.disk_causes(get(spec, "domain", "devices", "disks") or [], "spec.domain.devices.disks")]
     return [*causes, *machine.boot(spec, "spec")]
+
+
+def warn(preset: Any) -> list[str]:
+    """Return the warnings about a preset that is admitted."""
+    if is_deleted(preset) or schema_causes(preset, _SPEC):
+        return []
+    causes = selector_causes(preset["spec"]["selector"], "spec.selector")
+    return [f"{cause.message}; this is admitted, and selects nothing" for cause in causes]
 
 
 PRESET = Kind(
@@ -59,6 +66,7 @@ PRESET = Kind(
     rights=MANAGED_BY_USERS,
     webhooks=(Webhook("virtualmachinepreset-validator", "/vmipreset-validate", (CREATE, UPDATE)),),
     validate=validate,
+    warn=warn,
 )
 
 KINDS = (PRESET,)

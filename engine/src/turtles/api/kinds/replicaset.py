@@ -19,7 +19,7 @@ from turtles.api.kind import (
 )
 from turtles.api.kinds.vmi.former import of_template
 from turtles.api.kinds.vmi.schema import VMI_SPEC
-from turtles.api.kinds.vmi.validation import label_causes, spec_causes
+from turtles.api.kinds.vmi.validation import label_causes, spec_causes, spec_warnings
 from turtles.api.language import BOOLEAN, INT32, INVALID, REQUIRED, STRING, Cause, Struct, field, group
 from turtles.api.objects import get, is_deleted
 from turtles.api.rules import check_metadata, schema_causes
@@ -76,6 +76,11 @@ def validate(replicaset: Any, context: Context = DEFAULT_CONTEXT) -> list[Cause]
     return causes
 
 
+def warn(replicaset: Any) -> list[str]:
+    """Return the warnings about a replica set that is admitted."""
+    return spec_warnings(get(replicaset, "spec", "template", "spec"), "spec.template.spec")
+
+
 REPLICASET = Kind(
     kind="VirtualMachineInstanceReplicaSet",
     plural="virtualmachineinstancereplicasets",
@@ -91,6 +96,7 @@ REPLICASET = Kind(
     rights=MANAGED_BY_USERS,
     webhooks=validators("virtualmachinereplicaset", "/virtualmachinereplicaset-validate"),
     validate=validate,
+    warn=warn,
     remedies=of_template,
 )
 

@@ -36,7 +36,13 @@ from turtles.api.kinds.vmi.former import of_template
 from turtles.api.kinds.vmi.requests import request_causes
 from turtles.api.kinds.vmi.rules import compute
 from turtles.api.kinds.vmi.schema import VMI_SPEC
-from turtles.api.kinds.vmi.validation import metadata_causes, removed_causes, spec_causes
+from turtles.api.kinds.vmi.validation import (
+    metadata_causes,
+    removed_causes,
+    sidecar_warnings,
+    spec_causes,
+    spec_warnings,
+)
 from turtles.api.language import (
     BOOLEAN,
     INT64,
@@ -54,7 +60,7 @@ from turtles.api.language import (
 )
 from turtles.api.objects import Object, add_annotations, add_finalizer, get, is_deleted
 from turtles.api.operations import MIGRATION, operation_causes
-from turtles.api.rules import Causes, Spec, check_metadata, idle_warnings, is_well_formed, schema_causes
+from turtles.api.rules import Causes, Spec, check_metadata, is_well_formed, schema_causes
 from turtles.api.run_strategies import RUN_STRATEGIES, WAIT_AS_RECEIVER
 
 _INSTANCE = "VirtualMachineInstance"
@@ -331,7 +337,11 @@ def warn(vm: Object) -> list[str]:
             f"{cause.message}; its instance is refused unless a preset says how much"
             for cause in compute.no_memory(spec, "spec.template.spec")
         ]
-    return [*warnings, *idle_warnings(spec, VMI_SPEC, "spec.template.spec")]
+    return [
+        *warnings,
+        *spec_warnings(spec, "spec.template.spec"),
+        *sidecar_warnings(get(vm, "spec", "template", "metadata"), "spec.template.metadata"),
+    ]
 
 
 def _run_strategy(spec: Spec, path: str, context: Context) -> Causes:

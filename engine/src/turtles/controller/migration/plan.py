@@ -17,6 +17,7 @@ from turtles.api import labels, migrations
 from turtles.api.conditions import condition_of, conditions_in, has_condition, is_true, set_condition
 from turtles.api.configuration import ClusterConfiguration
 from turtles.api.kinds.migration_policy import applied
+from turtles.api.language import UNSUPPORTED
 from turtles.api.objects import Object, get, is_deleted, labels_of
 from turtles.api.phases import is_final, phase_of, set_phase
 from turtles.api.times import parse_time, rest_of, rfc3339
@@ -106,6 +107,10 @@ def _admit(draft: Plan, migration: Object, situation: Situation, now: datetime) 
     if is_deleted(migration):
         fail(draft, "the migration was cancelled before it started", now)
         return
+    for side in ("sendTo", "receive"):
+        if migration["spec"].get(side) is not None:
+            fail(draft, f"spec.{side} is {UNSUPPORTED}: there is no synchronization controller", now)
+            return
     if vmi is None or is_final(vmi) or is_deleted(vmi):
         fail(draft, f"the VMI {migration['spec']['vmiName']} is no longer running", now)
         return

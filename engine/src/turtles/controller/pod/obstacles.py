@@ -10,6 +10,7 @@ from typing import Any
 from turtles.api import hook_sidecars
 from turtles.api.configuration import ClusterConfiguration
 from turtles.api.kinds.vmi.rules.devices import is_claimed
+from turtles.api.kinds.vmi.validation import futile_causes
 from turtles.api.language import UNSUPPORTED
 from turtles.api.objects import Object
 from turtles.controller.pod import state
@@ -26,6 +27,7 @@ def obstacles(vmi: Mapping[str, Any], cluster: ClusterConfiguration, doubles: Ma
     spec = vmi["spec"]
     devices = (spec.get("domain") or {}).get("devices") or {}
     return [
+        *futile_causes(spec),
         *_networks(spec, devices, cluster),
         *_macs(vmi, devices, doubles),
         *_assigned(devices, cluster),

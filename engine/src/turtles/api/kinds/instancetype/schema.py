@@ -12,7 +12,6 @@ from turtles.api.kinds.vmi.schema.firmware import LAUNCH_SECURITY
 from turtles.api.language import (
     BOOLEAN,
     INT32,
-    POSITIVE_UINT32,
     QUANTITY,
     STRING,
     STRING_MAP,
@@ -41,13 +40,13 @@ def _device(doc: str, *more: Field) -> ListOf:
 
 _CPU = Struct(
     "The machine's processors.",
-    field("guest", POSITIVE_UINT32, "Number of vCPUs. A preference says as what the guest sees them.", required=True),
+    field("guest", UINT32, "Number of vCPUs. A preference says as what the guest sees them.", required=True),
     field("model", STRING, "host-model, host-passthrough, or a model libvirt knows."),
     field("dedicatedCPUPlacement", BOOLEAN, "Whether each vCPU gets a dedicated host CPU."),
     field("isolateEmulatorThread", BOOLEAN, "Whether the emulator gets a dedicated host CPU."),
     group("numa", "NUMA topology.", group("guestMappingPassthrough", "The guest sees the topology of its host CPUs.")),
     group("realtime", "Realtime scheduling.", field("mask", STRING, "vCPUs it is for.")),
-    field("maxSockets", POSITIVE_UINT32, "Sockets the machine may grow to while it runs."),
+    field("maxSockets", UINT32, "Sockets the machine may grow to while it runs."),
 )
 
 _MEMORY = Struct(

@@ -53,8 +53,9 @@ def request_causes(vm: Object, config: ClusterConfiguration, instance: Callable[
             return [cause]
         for spec in specs:
             _carry_out(spec, request)
-    for spec, path in zip(specs, ("spec.template.spec", "spec"), strict=False):
-        if causes := list(_storage_causes(spec, path, config)):
+    for spec in specs:
+        # KubeVirt has the template's path for the instance as well
+        if causes := list(_storage_causes(spec, "spec.template.spec", config)):
             return causes
     if vmi is not None and _is_migrating(vmi):
         message = "Cannot handle volume requests while VMI migration is in progress"

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from turtles.api import hook_sidecars, labels
-from turtles.api.configuration import ClusterConfiguration
+from turtles.api.configuration import DEFAULT, ClusterConfiguration
 from turtles.api.feature_gates import IGNITION, NODE_RESTRICTION, SIDECAR
 from turtles.api.kind import DEFAULT_CONTEXT, Context
 from turtles.api.kinds.vmi.defaults import completed
@@ -68,14 +68,21 @@ _RULES: tuple[Rule, ...] = (
     *disks.LAST,
     *devices.LAST,
     *volumes.LAST,
+    machine.reboot_policy,
+    compute.reserved_overhead,
     compute.too_many,
-    compute.feature_names,
-    *network.OWN,
-    *disks.OWN,
-    *volumes.OWN,
-    *credentials.OWN,
     *machine.OWN,
-    *placement.OWN,
+)
+#: What is wrong with a machine that KubeVirt admits all the same. It isn't started.
+_FUTILE: tuple[Rule, ...] = (
+    *compute.FUTILE,
+    *machine.FUTILE,
+    *placement.FUTILE,
+    *network.FUTILE,
+    *disks.FUTILE,
+    *devices.FUTILE,
+    *volumes.FUTILE,
+    *credentials.FUTILE,
 )
 #: What is judged of a new instance before everything else. KubeVirt's rules about networks, disks and paths of
 #: containerDisks have their turn among the others as well, so that clients find their causes twice.
@@ -147,7 +154,7 @@ def _storage_causes(new: Object, old: Object, context: Context) -> list[Cause]:
     if all(get(new, *path) == get(old, *path) for path in _STORAGE):
         return []
     causes = schema_causes(new, VMI_SPEC)
-    for rule in () if causes else _RULES:
+    for rule in () if causes else (*_RULES, *_FUTILE):
         causes += rule(new["spec"], "spec", context.config)
     return causes or list(change_causes(new["spec"], old["spec"]))
 
@@ -173,9 +180,24 @@ def spec_causes(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
         yield from rule(spec, path, config)
 
 
+def futile_causes(spec: Spec, path: str = "spec") -> list[str]:
+    """Return why a machine with the spec at `path`, which has been admitted, can't be started on any node."""
+    return [cause.message for rule in _FUTILE for cause in rule(spec, path, DEFAULT)]
+
+
+def spec_warnings(spec: Any, path: str) -> list[str]:
+    """Return the warnings about the spec at `path` of an instance that is admitted, or of a template of instances."""
+    futile = [] if schema_causes({"spec": spec}, VMI_SPEC) else futile_causes(spec, path)
+    return [
+        *(f"{message.rstrip('.')}; this is admitted, and never started" for message in futile),
+        *idle_warnings(spec, VMI_SPEC, path),
+    ]
+
+
 def warn(vmi: Object) -> list[str]:
     """Return the warnings about a VirtualMachineInstance that is admitted."""
-    return [*preset_warnings(vmi), *idle_warnings(vmi.get("spec"), VMI_SPEC)]
+    warnings = [*preset_warnings(vmi), *spec_warnings(vmi.get("spec"), "spec")]
+    return [*warnings, *sidecar_warnings(vmi.get("metadata"), "metadata")]
 
 
 def _annotation(vmi: Any, name: str) -> Any:
@@ -204,9 +226,14 @@ def metadata_causes(metadata: Mapping[str, Any], path: str, context: Context) ->
         if annotations.get(key) and not context.config.has_gate(required):
             message = f"{gate} feature gate is not enabled in kubevirt-config, invalid entry {path}.annotations.{key}"
             yield Cause(INVALID, message, f"{path}.annotations")
-    if not context.config.has_gate(SIDECAR):
-        return
+
+
+def sidecar_warnings(metadata: Any, path: str) -> list[str]:
+    """Return what is wrong with the hook sidecars that the metadata at `path` asks for. There will be no Pod."""
+    if not isinstance(get(metadata, "annotations"), dict):
+        return []
     try:
         hook_sidecars.read(metadata)
     except hook_sidecars.HookSidecarError as error:
-        yield Cause(INVALID, f"{path}.annotations.{hook_sidecars.ANNOTATION} {error}", f"{path}.annotations")
+        return [f"{path}.annotations.{hook_sidecars.ANNOTATION} {error}; this is admitted, and never started"]
+    return []

@@ -7,6 +7,7 @@ import re
 
 from turtles.api import quantity
 from turtles.api.configuration import ClusterConfiguration
+from turtles.api.feature_gates import RESERVED_OVERHEAD
 from turtles.api.guests import MAX_VCPUS
 from turtles.api.kinds.vmi.defaults import completed
 from turtles.api.kinds.vmi.headroom import memory_obstacle
@@ -111,13 +112,25 @@ def _guest_memory(spec: Spec, path: str, config: ClusterConfiguration) -> Causes
             f"{amounts.field('limits', 'memory')} '{amounts.text('limits', 'memory')}'"
         )
         yield Cause(INVALID, message, here)
-    if guest is not None and quantity.parse(guest) < _MIN_MEMORY:
-        yield Cause(INVALID, f"{here} '{guest}': must be greater than or equal to 1M.", here)
-    for name in ("maxGuest", "reservedOverhead.addedOverhead"):
+    for name in ("guest", "maxGuest", "reservedOverhead.addedOverhead"):
         amount = get(memory, *name.split("."))
         if amount is not None and quantity.parse(amount) < 0:
             here = f"{path}.domain.memory.{name}"
             yield Cause(INVALID, f"{here} '{amount}': must be greater than or equal to 0.", here)
+
+
+def _little_memory(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
+    """Tell of a guest that has less memory than a kernel."""
+    guest, here = get(spec, "domain", "memory", "guest"), f"{path}.domain.memory.guest"
+    if guest is not None and quantity.parse(guest) < _MIN_MEMORY:
+        yield Cause(INVALID, f"{here} '{guest}': must be greater than or equal to 1M.", here)
+
+
+def reserved_overhead(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
+    """Refuse to reserve more memory than the engine reckons with, if that isn't switched on."""
+    if get(spec, "domain", "memory", "reservedOverhead") is not None and not config.has_gate(RESERVED_OVERHEAD):
+        message = "Reserved overhead memlock feature gate is not enabled in kubevirt-config"
+        yield Cause(INVALID, message, f"{path}.domain.memory.reservedOverhead")
 
 
 def _requested_cpu(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
@@ -230,8 +243,8 @@ def too_many(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
         yield Cause(INVALID, f"{here}: {most} virtual processors exceed the maximum of {MAX_VCPUS}", here)
 
 
-def feature_names(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
-    """Refuse names that no feature of a processor can have."""
+def _feature_names(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
+    """Tell of names that no feature of a processor can have."""
     for index, feature in enumerate(get(spec, "domain", "cpu", "features") or ()):
         if not _FEATURE.fullmatch(feature["name"]):
             here = f"{path}.domain.cpu.features[{index}].name"
@@ -302,3 +315,4 @@ PROCESSORS: tuple[Rule, ...] = (
     _sockets,
 )
 RULES: tuple[Rule, ...] = (*MEMORY, *PROCESSORS, realtime, io_threads)
+FUTILE: tuple[Rule, ...] = (_little_memory, _feature_names)

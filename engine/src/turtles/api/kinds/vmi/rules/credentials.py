@@ -51,5 +51,4 @@ def _secrets(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
 
 
 RULES: tuple[Rule, ...] = (_access_credentials,)
-#: What only this engine refuses: there would be no Pod.
-OWN: tuple[Rule, ...] = (_secrets,)
+FUTILE: tuple[Rule, ...] = (_secrets,)

@@ -258,6 +258,7 @@ FIRST: tuple[Rule, ...] = (_inputs,)
 #: After the rules about disks and volumes; between these groups are rules about other things.
 ASSIGNED: tuple[Rule, ...] = (_frame_buffers, _host_devices, _sound)
 GATED: tuple[Rule, ...] = (_vsock, _downward_metrics)
-LAST: tuple[Rule, ...] = (_video, _panic_devices, _watchdog_action)
+LAST: tuple[Rule, ...] = (_video, _panic_devices)
+FUTILE: tuple[Rule, ...] = (_watchdog_action,)
 #: All of them that hold for more than new objects.
 RULES: tuple[Rule, ...] = (*FIRST, *ASSIGNED, *GATED, *LAST)

@@ -89,17 +89,9 @@ def _disks(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
     yield from disk_causes(with_default_disks(spec), f"{path}.domain.devices.disks")
 
 
-def _own(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
-    yield from own_disk_causes(get(spec, "domain", "devices", "disks") or (), f"{path}.domain.devices.disks")
-
-
-def own_disk_causes(disks: Sequence[Spec], where: str) -> Causes:
-    """Return what is wrong with disks that only this engine refuses.
-
-    :param where: path of the list.
-    """
-    for index, disk in enumerate(disks):
-        here = f"{where}[{index}]"
+def _impossible(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
+    for index, disk in enumerate(get(spec, "domain", "devices", "disks") or ()):
+        here = f"{path}.domain.devices.disks[{index}]"
         yield from one_of(get(disk, "cdrom", "tray"), f"{here}.cdrom.tray", ("open", "closed"))
         if disk.get("io") == "native" and (cache := disk.get("cache")) in ("writethrough", "writeback"):
             yield Cause(INVALID, f"{here}.io native needs cache none or directsync, not {cache}", f"{here}.io")
@@ -134,7 +126,7 @@ def disk_causes(disks: Sequence[Spec], where: str) -> Causes:
             yield from _bus(kind, target, bus, here)
         if disk.get("dedicatedIOThread") and bus not in ("", "virtio"):
             yield Cause(NOT_SUPPORTED, f"IOThreads are not supported for disks on a {bus} bus", twice)
-        if get(disk, "lun", "reservation") and (wrong := disk["lun"].get("bus") or "") not in ("", "scsi"):
+        if get(disk, "lun", "reservation") and (wrong := disk["lun"].get("bus") or "") != "scsi":
             message = f"Persistent reservation requires a SCSI bus, but {wrong} was specified"
             yield Cause(INVALID, message, f"{here}.lun.bus")
         yield from _tuning(disk, here, where, twice)
@@ -225,10 +217,25 @@ def _reservation(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
     if not any(get(disk, "lun", "reservation") for disk in disks):
         return
     here = f"{path}.domain.devices.disks.luns.reservation"
-    if config.has_gate(PERSISTENT_RESERVATION):
-        yield Cause(NOT_SUPPORTED, f"{here} is {UNSUPPORTED}", here)
-    else:
+    if not config.has_gate(PERSISTENT_RESERVATION):
         yield Cause(INVALID, "persistent reservation is not enabled in kubevirt config", here)
+
+
+def _reserved(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
+    for index, disk in enumerate(get(spec, "domain", "devices", "disks") or ()):
+        if get(disk, "lun", "reservation"):
+            here = f"{path}.domain.devices.disks[{index}].lun.reservation"
+            yield Cause(NOT_SUPPORTED, f"{here} is {UNSUPPORTED}: its nodes have no pr-helper", here)
+
+
+def _claims_as_filesystems(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
+    if config.has_gate(VIRTIOFS_STORAGE):
+        return
+    volumes = {volume["name"]: volume for volume in spec.get("volumes") or ()}
+    for filesystem in get(spec, "domain", "devices", "filesystems") or ():
+        if any(volumes.get(filesystem["name"], {}).get(source) is not None for source in _STORAGE):
+            message = "virtiofs is not allowed: virtiofs feature gate is not enabled for PVC"
+            yield Cause(INVALID, message, f"{path}.domain.devices.filesystems")
 
 
 def _filesystems(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
@@ -247,11 +254,7 @@ def _filesystems(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
         seen.setdefault(name, index)
         if name in disks and volume.get("containerPath") is None:
             yield Cause(INVALID, f"{here}: volume '{name}' can't be a disk and a filesystem", f"{here}.name")
-        if any(volume.get(source) is not None for source in _STORAGE):
-            if not config.has_gate(VIRTIOFS_STORAGE):
-                message = "virtiofs is not allowed: virtiofs feature gate is not enabled for PVC"
-                yield Cause(INVALID, message, where)
-        elif not any(volume.get(source) is not None for source in _SHARED):
+        if not any(volume.get(source) is not None for source in (*_SHARED, *_STORAGE)):
             kinds = ", ".join((*_SHARED, *_STORAGE))
             yield Cause(
                 INVALID, f"{here}: volume '{name}' can't be shared; it has to be one of: {kinds}", f"{here}.name"
@@ -293,5 +296,5 @@ def _reserved_path(path: str, words: str, here: str) -> Causes:
 MAPPING: tuple[Rule, ...] = (_mapping,)
 RULES: tuple[Rule, ...] = (_disks,)
 #: What is judged when everything else of disks and volumes has been.
-LAST: tuple[Rule, ...] = (_reservation, _filesystems)
-OWN: tuple[Rule, ...] = (_own,)
+LAST: tuple[Rule, ...] = (_reservation, _claims_as_filesystems)
+FUTILE: tuple[Rule, ...] = (_filesystems, _impossible, _reserved)

@@ -55,13 +55,12 @@ def port_causes(interface: Spec, here: str, config: ClusterConfiguration) -> Cau
         yield Cause(INVALID, message, f"{here}.name")
         ranges = None
     if ports is not None and ranges is not None:
-        yield Cause(INVALID, f"Cannot define both ports and portRanges on interface {here}.name", f"{here}.name")
+        yield Cause(INVALID, "Cannot define both ports and portRanges on interface", f"{here}.name")
     yield from _ports(ports or (), here)
     if ranges is None:
         return
     if interface.get("masquerade") is None:
-        message = f"portRanges are only supported on masquerade interfaces ({here}.name)"
-        yield Cause(INVALID, message, f"{here}.name")
+        yield Cause(INVALID, "portRanges are only supported on masquerade interfaces", f"{here}.name")
     yield from _port_ranges(ranges, f"{here}.portRanges")
 
 
@@ -80,9 +79,9 @@ def _ports(ports: Sequence[Spec], here: str) -> Causes:
     for index, port in enumerate(ports):
         field = f"{here}.ports[{index}]"
         if port["port"] == 0:
-            yield Cause(REQUIRED, "Port field is mandatory.", field)
+            yield Cause(REQUIRED, "Port field is mandatory.", f"{field}.port")
         elif not 0 < port["port"] < 65536:
-            yield Cause(INVALID, "Port field must be in range 0 < x < 65536.", field)
+            yield Cause(INVALID, "Port field must be in range 0 < x < 65536.", f"{field}.port")
         if port.get("protocol") and port["protocol"] not in _PROTOCOLS:
             yield Cause(INVALID, "Unknown protocol, only TCP or UDP allowed", f"{field}.protocol")
 
@@ -137,8 +136,8 @@ def _is_ipv4(text: str) -> bool:
     return isinstance(address, ipaddress.IPv4Address) or address.ipv4_mapped is not None
 
 
-def own_mac_causes(mac: str, here: str) -> Causes:
-    """Yield why this engine refuses an interface's MAC address, beyond what KubeVirt does."""
+def impossible_mac_causes(mac: str, here: str) -> Causes:
+    """Yield why no interface can have a MAC address."""
     field, digits = f"{here}.macAddress", mac_digits(mac)
     if not _MAC.fullmatch(mac) or len(digits) > _MAC_DIGITS:
         return
@@ -148,8 +147,8 @@ def own_mac_causes(mac: str, here: str) -> Causes:
         yield Cause(INVALID, f"interface {here}.name has MAC address ({mac}) that no interface can have.", field)
 
 
-def own_dhcp_causes(options: Spec, here: str) -> Causes:
-    """Yield why this engine refuses an interface's DHCP options, beyond what KubeVirt does."""
+def impossible_dhcp_causes(options: Spec, here: str) -> Causes:
+    """Yield which DHCP options don't fit into an answer."""
     for name in ("bootFileName", "tftpServerName"):
         yield from _option_text(options.get(name), f"{here}.{name}")
     for index, option in enumerate(options.get("privateOptions") or ()):

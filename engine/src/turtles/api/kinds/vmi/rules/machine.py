@@ -16,7 +16,8 @@ from turtles.api.language import INVALID, NOT_SUPPORTED, REQUIRED, Cause
 from turtles.api.objects import get
 from turtles.api.rules import Causes, Spec, label_problems, one_of, subdomain_problems
 
-_TIMEZONE = re.compile(r"[A-Za-z0-9_.+/-]+")
+#: QEMU takes zones that its system does not know for UTC.
+_TIMEZONE = re.compile(r"[ -~]+")
 _EVICTION_STRATEGIES = ("None", "LiveMigrate", "LiveMigrateIfPossible", "External")
 #: Longest vendor of a hypervisor, as Hyper-V has it; fewest tries of a spin lock.
 _VENDOR, _SPINLOCKS = 12, 4096
@@ -44,7 +45,7 @@ def machine_type(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
 
 
 def identity(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
-    """Check serial number and UUID of the firmware."""
+    """Check what identifies the machine."""
     firmware = get(spec, "domain", "firmware") or {}
     serial = firmware.get("serial")
     here = f"{path}.domain.firmware.serial"
@@ -53,17 +54,20 @@ def identity(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
     if serial and not SERIAL.fullmatch(serial):
         message = f"{here} must be made up of the following characters [A-Za-z0-9_.+-], if specified"
         yield Cause(INVALID, message, here)
-    if firmware.get("uuid"):
-        try:
-            uuid.UUID(firmware["uuid"])
-        except ValueError:
-            here = f"{path}.domain.firmware.uuid"
-            yield Cause(INVALID, f"{here} must be a UUID, if specified", here)
     # What goes into SMBIOS: control characters could be anything to what reads it.
     for name, text in (get(spec, "domain", "chassis") or {}).items():
         if text and (len(text) > MAX_STRING or not text.isprintable()):
             here = f"{path}.domain.chassis.{name}"
             yield Cause(INVALID, f"{here} must be at most {MAX_STRING} printable characters", here)
+
+
+def _uuid(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
+    found, here = get(spec, "domain", "firmware", "uuid"), f"{path}.domain.firmware.uuid"
+    try:
+        if found:
+            uuid.UUID(found)
+    except ValueError:
+        yield Cause(INVALID, f"{here} must be a UUID, if specified", here)
 
 
 def acpi_tables(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
@@ -148,14 +152,18 @@ def _kernel_boot(kernel: Spec | None, here: str) -> Causes:
     here = f"{here}.container"
     if not container["image"]:
         yield Cause(REQUIRED, f"{here} must be defined with an image", f"{here}.image")
-    policy = container.get("imagePullPolicy")
-    yield from one_of(policy, f"{here}.imagePullPolicy", ("Always", "IfNotPresent", "Never"))
     if not container.get("kernelPath") and not container.get("initrdPath"):
         message = f"{here} must be defined with at least one of the following: kernelPath, initrdPath"
         yield Cause(REQUIRED, message, here)
     for name in ("kernelPath", "initrdPath"):
         if container.get(name):
             yield from _path(container[name], f"{here}.{name}")
+
+
+def _kernel_pull_policy(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
+    policy = get(spec, "domain", "firmware", "kernelBoot", "container", "imagePullPolicy")
+    here = f"{path}.domain.firmware.kernelBoot.container.imagePullPolicy"
+    yield from one_of(policy, here, ("Always", "IfNotPresent", "Never"))
 
 
 def _path(path: str, here: str) -> Causes:
@@ -184,23 +192,33 @@ def eviction_strategy(spec: Spec, path: str, config: ClusterConfiguration) -> Ca
         yield Cause(INVALID, f"{here} is set with an unrecognized option: {strategy}", here)
 
 
-def _reboot_policy(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
-    policy, here = spec["domain"].get("rebootPolicy"), f"{path}.domain.rebootPolicy"
-    if policy is None:
-        return
-    if not config.has_gate(REBOOT_POLICY):
-        yield Cause(INVALID, f"{REBOOT_POLICY} feature gate is not enabled in kubevirt-config", here)
-    yield from one_of(policy, here, ("Reboot", "Terminate"))
+def reboot_policy(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
+    """Refuse to say what a reboot does, if that is switched off."""
+    if spec["domain"].get("rebootPolicy") is not None and not config.has_gate(REBOOT_POLICY):
+        message = f"{REBOOT_POLICY} is specified but the {REBOOT_POLICY} feature gate is not enabled"
+        yield Cause(INVALID, message, f"{path}.domain.rebootPolicy")
+
+
+def _reboot_policies(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
+    policy = spec["domain"].get("rebootPolicy")
+    yield from one_of(policy, f"{path}.domain.rebootPolicy", ("Reboot", "Terminate"))
 
 
 def _vendor(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
-    """Refuse what no emulator would start with."""
+    """Refuse a vendor that could be taken for another option of the emulator's processor."""
+    vendor = get(spec, "domain", "features", "hyperv", "vendorid", "vendorid") or ""
+    if not vendor.isprintable() or "," in vendor:
+        here = f"{path}.domain.features.hyperv.vendorid.vendorid"
+        yield Cause(INVALID, f"{here} must be printable characters without a comma", here)
+
+
+def _enlightenments(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
     here = f"{path}.domain.features.hyperv"
     hyperv = get(spec, "domain", "features", "hyperv") or {}
     vendor = get(hyperv, "vendorid", "vendorid") or ""
-    if len(vendor) > _VENDOR or not vendor.isprintable() or "," in vendor:
-        message = f"{here}.vendorid.vendorid must be at most {_VENDOR} printable characters without a comma"
-        yield Cause(INVALID, message, f"{here}.vendorid.vendorid")
+    if len(vendor) > _VENDOR:
+        field = f"{here}.vendorid.vendorid"
+        yield Cause(INVALID, f"{field} must be at most {_VENDOR} characters", field)
     tries = get(hyperv, "spinlocks", "spinlocks")
     if tries is not None and tries < _SPINLOCKS:
         field = f"{here}.spinlocks.spinlocks"
@@ -247,9 +265,6 @@ def architecture(spec: Spec, path: str) -> Causes:
     if loader.get("bios") is not None:
         message = "Arm64 does not support bios boot, please change to uefi boot"
         yield Cause(NOT_SUPPORTED, message, f"{here}.bios")
-    if has_secure_boot(spec):
-        message = "UEFI secure boot is currently not supported on aarch64 Arch"
-        yield Cause(NOT_SUPPORTED, message, f"{here}.efi.secureboot")
     if (get(spec, "domain", "cpu", "model") or "host-passthrough") != "host-passthrough":
         message = "currently, host-passthrough is the only model supported on Arm64"
         yield Cause(NOT_SUPPORTED, message, f"{path}.domain.cpu.model")
@@ -261,8 +276,9 @@ def architecture(spec: Spec, path: str) -> Causes:
                 yield Cause(NOT_SUPPORTED, message, field)
 
 
-#: What only this engine refuses: what no guest could start with.
-OWN: tuple[Rule, ...] = (_clock, _reboot_policy, _vendor)
+#: What only this engine refuses.
+OWN: tuple[Rule, ...] = (_vendor,)
+FUTILE: tuple[Rule, ...] = (_uuid, _kernel_pull_policy, _clock, _reboot_policies, _enlightenments)
 RULES: tuple[Rule, ...] = (
     names,
     machine_type,

@@ -12,14 +12,14 @@ from turtles.api.feature_gates import NETWORK_DEVICES_WITH_DRA, PASST_BINDING
 from turtles.api.kinds.vmi.rules.common import PCI_ADDRESS, Rule
 from turtles.api.kinds.vmi.rules.interface_fields import (
     dhcp_causes,
+    impossible_dhcp_causes,
+    impossible_mac_causes,
     is_reserved_mac,
     mac_causes,
     mac_digits,
-    own_dhcp_causes,
-    own_mac_causes,
     port_causes,
 )
-from turtles.api.language import DUPLICATE, INVALID, NOT_SUPPORTED, REQUIRED, UNSUPPORTED, Cause
+from turtles.api.language import DUPLICATE, INVALID, NOT_FOUND, NOT_SUPPORTED, REQUIRED, Cause
 from turtles.api.objects import get
 from turtles.api.rules import Causes, Spec
 
@@ -71,15 +71,47 @@ def _discontinued_bindings(spec: Spec, path: str, config: ClusterConfiguration) 
 
 
 def _resource_claims(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
-    here = f"{path}.networks"
-    if not any(network.get("resourceClaim") is not None for network in _networks(spec)):
+    here, networks = f"{path}.networks", _networks(spec)
+    if not any(network.get("resourceClaim") is not None for network in networks):
         return
     if not config.has_gate(NETWORK_DEVICES_WITH_DRA):
         gate = NETWORK_DEVICES_WITH_DRA
         message = f"vmi.spec.networks contains DRA networks but {gate} feature gate is not enabled"
         yield Cause(INVALID, message, here)
-    else:
-        yield Cause(NOT_SUPPORTED, f"{here}: a network by resourceClaim is {UNSUPPORTED}", here)
+        return
+    if any(network.get("multus") is not None for network in networks):
+        message = "mixing Multus and DRA resourceClaim networks in the same VMI is not supported"
+        yield Cause(INVALID, message, here)
+        return
+    interfaces = _by_name(_interfaces(spec))
+    declared = [claim["name"] for claim in spec.get("resourceClaims") or ()]
+    used: set[tuple[str, str]] = set()
+    for index, network in enumerate(networks):
+        if (request := network.get("resourceClaim")) is None:
+            continue
+        interface = interfaces.get(network["name"])
+        if interface is not None and interface.get("binding") is None:
+            message = f'DRA network "{network["name"]}" requires a binding plugin interface'
+            yield Cause(INVALID, message, f"{path}.domain.devices.interfaces")
+        missing = [key for key in ("claimName", "requestName") if not request.get(key)]
+        for key in missing:
+            yield Cause(REQUIRED, f"{key} is required for DRA network", f"{here}[{index}].resourceClaim.{key}")
+        if not missing:
+            yield from _claim_of_network(request, f"{here}[{index}]", declared, used)
+
+
+def _claim_of_network(request: Spec, here: str, declared: Sequence[str], used: set[tuple[str, str]]) -> Causes:
+    """Check the claim of a network.
+
+    :param used: claims and requests of the networks before; this one's are added.
+    """
+    claim, name = request["claimName"], request["requestName"]
+    if claim not in declared:
+        message = f'network references resourceClaim "{claim}" which is not defined in spec.resourceClaims'
+        yield Cause(NOT_FOUND, message, f"{here}.resourceClaim.claimName")
+    if (claim, name) in used:
+        yield Cause(DUPLICATE, f'duplicate claimName/requestName combination "{claim}/{name}"', here)
+    used.add((claim, name))
 
 
 def _default_network(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
@@ -216,18 +248,17 @@ def _fields(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
         yield from dhcp_causes(interface.get("dhcpOptions") or {}, path, here)
 
 
-# --- what only this engine refuses -----------------------------------------------------------------------------------
+# --- what KubeVirt finds out when the machine starts, if at all ------------------------------------------------------
 
 
-def _own(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
-    """What KubeVirt finds out when the machine starts, if at all."""
+def _impossible(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
     for index, interface in enumerate(_interfaces(spec)):
         here = f"{path}.domain.devices.interfaces[{index}]"
         if not 0 <= (acpi_index := interface.get("acpiIndex") or 0) <= _MAX_ACPI_INDEX:
             message = f"{here}.acpiIndex '{acpi_index}': must be between 0 and {_MAX_ACPI_INDEX}."
             yield Cause(INVALID, message, f"{here}.acpiIndex")
-        yield from own_mac_causes(interface.get("macAddress") or "", here)
-        yield from own_dhcp_causes(interface.get("dhcpOptions") or {}, f"{here}.dhcpOptions")
+        yield from impossible_mac_causes(interface.get("macAddress") or "", here)
+        yield from impossible_dhcp_causes(interface.get("dhcpOptions") or {}, f"{here}.dhcpOptions")
     yield from _used_twice(spec, path)
     for index, network in enumerate(_networks(spec)):
         if cidr := get(network, "pod", "vmNetworkCIDR"):
@@ -275,4 +306,4 @@ RULES: tuple[Rule, ...] = (
     _resource_claims,
 )
 
-OWN: tuple[Rule, ...] = (_own,)
+FUTILE: tuple[Rule, ...] = (_impossible,)

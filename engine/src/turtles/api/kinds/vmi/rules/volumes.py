@@ -138,7 +138,7 @@ def _downward_api(source: Spec, here: str, volume: str, config: ClusterConfigura
     yield from _volume_label(source, here)
 
 
-def _sysprep(source: Spec, here: str, volume: str, config: ClusterConfiguration) -> Causes:
+def _sysprep(source: Spec, here: str) -> Causes:
     names = [get(source, kind, "name") for kind in ("configMap", "secret")]
     if sum(bool(name) for name in names) != 1:
         yield Cause(INVALID, f"{here} must have either configMap or secret set", here)
@@ -155,25 +155,31 @@ def _container_path(source: Spec, here: str, volume: str, config: ClusterConfigu
 
 
 def _empty_disk(source: Spec, here: str, volume: str, config: ClusterConfiguration) -> Causes:
+    if quantity.parse(source["capacity"]) < 0:
+        message = f"{here}.capacity '{source['capacity']}': must be greater than or equal to 0."
+        yield Cause(INVALID, message, f"{here}.capacity")
+
+
+def _small_disk(source: Spec, here: str) -> Causes:
     if quantity.parse(source["capacity"]) < _MIN_CAPACITY:
         message = f"{here}.capacity '{source['capacity']}': must be greater than or equal to {_MIN_CAPACITY}."
         yield Cause(INVALID, message, f"{here}.capacity")
 
 
-def _claim(source: Spec, here: str, volume: str, config: ClusterConfiguration) -> Causes:
+def _claim(source: Spec, here: str) -> Causes:
     for problem in subdomain_problems(source["claimName"]):
         yield Cause(INVALID, f"{here}.claimName: {problem}", f"{here}.claimName")
 
 
-def _ephemeral(source: Spec, here: str, volume: str, config: ClusterConfiguration) -> Causes:
+def _ephemeral(source: Spec, here: str) -> Causes:
     claim = source.get("persistentVolumeClaim")
     if claim is None:
         yield Cause(REQUIRED, f"{here}.persistentVolumeClaim is a required field", f"{here}.persistentVolumeClaim")
     else:
-        yield from _claim(claim, f"{here}.persistentVolumeClaim", volume, config)
+        yield from _claim(claim, f"{here}.persistentVolumeClaim")
 
 
-def _data_volume(source: Spec, here: str, volume: str, config: ClusterConfiguration) -> Causes:
+def _data_volume(source: Spec, here: str) -> Causes:
     for problem in subdomain_problems(source["name"]) if source["name"] else ():
         yield Cause(INVALID, f"{here}.name: {problem}", f"{here}.name")
 
@@ -187,15 +193,18 @@ def _container_disk_paths(spec: Spec, path: str, config: ClusterConfiguration) -
             yield Cause(INVALID, f"{here} must be an absolute path to a file without relative components", here)
 
 
-def _container_disks(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
+def _container_disk(source: Spec, here: str) -> Causes:
+    if not source["image"].strip():
+        yield Cause(REQUIRED, f"{here}.image is a required field", f"{here}.image")
+    policies = ("Always", "IfNotPresent", "Never")
+    yield from one_of(source.get("imagePullPolicy"), f"{here}.imagePullPolicy", policies)
+
+
+def _without_content(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
     for index, volume in enumerate(spec.get("volumes") or ()):
-        source, here = volume.get("containerDisk"), f"{path}.volumes[{index}].containerDisk"
-        if source is None:
-            continue
-        if not source["image"].strip():
-            yield Cause(REQUIRED, f"{here}.image is a required field", f"{here}.image")
-        policies = ("Always", "IfNotPresent", "Never")
-        yield from one_of(source.get("imagePullPolicy"), f"{here}.imagePullPolicy", policies)
+        for source, judge in _FUTILE_SOURCES.items():
+            if volume.get(source) is not None:
+                yield from judge(volume[source], f"{path}.volumes[{index}].{source}")
 
 
 def _utility_volumes(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
@@ -232,8 +241,13 @@ def _named(name: str | None, here: str) -> Causes:
 
 
 def _volume_label(source: Spec, here: str) -> Causes:
+    if not (source.get("volumeLabel") or "").isprintable():
+        yield Cause(INVALID, f"{here}.volumeLabel must be printable characters", f"{here}.volumeLabel")
+
+
+def _long_label(source: Spec, here: str) -> Causes:
     label = source.get("volumeLabel") or ""
-    if len(label) > _MAX_LABEL or not (label.isascii() and label.isprintable()):
+    if len(label) > _MAX_LABEL or not label.isascii():
         message = f"{here}.volumeLabel must be up to {_MAX_LABEL} printable ASCII characters"
         yield Cause(INVALID, message, f"{here}.volumeLabel")
 
@@ -248,9 +262,16 @@ _JUDGES: dict[str, _Judge] = {
     "secret": _secret,
     "serviceAccount": _service_account,
     "downwardAPI": _downward_api,
-    "sysprep": _sysprep,
     "containerPath": _container_path,
     "emptyDisk": _empty_disk,
+}
+_FUTILE_SOURCES: dict[str, Callable[[Spec, str], Causes]] = {
+    "containerDisk": _container_disk,
+    "configMap": _long_label,
+    "secret": _long_label,
+    "downwardAPI": _long_label,
+    "sysprep": _sysprep,
+    "emptyDisk": _small_disk,
     "persistentVolumeClaim": _claim,
     "memoryDump": _claim,
     "ephemeral": _ephemeral,
@@ -263,4 +284,4 @@ PATHS: tuple[Rule, ...] = (_container_disk_paths,)
 RULES: tuple[Rule, ...] = (_volumes, *PATHS)
 #: What is judged after everything else.
 LAST: tuple[Rule, ...] = (_account_of_pod,)
-OWN: tuple[Rule, ...] = (_container_disks,)
+FUTILE: tuple[Rule, ...] = (_without_content,)
