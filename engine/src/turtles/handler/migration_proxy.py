@@ -27,6 +27,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from turtles import endpoint, pki
 from turtles.api.node_server import Endpoint
+from turtles.api.texts import from_json
 from turtles.handler.tunnel import carry
 
 log = logging.getLogger(__name__)
@@ -161,7 +162,7 @@ class MigrationProxy:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         there = stack.enter_context(self._context.wrap_socket(connection, server_side=True))
         line, first = _read_line(there)
-        asked = json.loads(line)
+        asked = from_json(line)
         expected = self._expected.get(str(asked["migration"]))
         shown = there.getpeercert(binary_form=True)
         if expected is None or shown != expected.certificate or asked["channel"] not in CHANNELS:

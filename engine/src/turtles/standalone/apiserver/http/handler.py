@@ -46,6 +46,7 @@ async def handle(server: APIServer, request: web.BaseRequest) -> web.StreamRespo
         known = is_known(server, wanted.group, wanted.version, wanted.resource)
         server.metrics.count(verb, wanted.resource if known else "", response.status, seconds)
     server.audit.completed(request, response)
+    await negotiate.write_yaml(response)
     return response
 
 
