@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import aiohttp
+import pytest
 import yaml
 from aiohttp import web
 from api.objects import talk_vm
@@ -20,6 +22,7 @@ from turtles.api.kinds.vm import VM as VM_KIND
 from turtles.api.kinds.vmi import VMI as VMI_KIND
 from turtles.kube.kubevirt import VM
 from turtles.virt_api import admission, certificates, discovery, manifests
+from turtles.virt_api import server as server_module
 from turtles.virt_api.authentication import FrontProxy
 from turtles.virt_api.main import _command
 from turtles.virt_api.server import Server, new_context
@@ -52,7 +55,7 @@ class Rig:
 
     @asynccontextmanager
     async def run(self):
-        runner = web.AppRunner(self.server.application(), access_log=None)
+        runner = self.server.runner()
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=self.context)
         await site.start()
@@ -220,6 +223,38 @@ async def test_strangers_may_look_only():
             assert answer.status == 503
         async with session.get(f"{url}/nothing", ssl=tls) as answer:
             assert (answer.status, (await answer.json())["kind"]) == (404, "Status")
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"",
+        b"GET /apis HTTP/1.1\r\nHost: x\r\nX-A: ",
+        b"POST /virtualmachines-validate HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{",
+    ],
+)
+async def test_who_does_not_go_on_is_left(monkeypatch, sent):
+    """Strangers reach this server, too: a byte now and then keeps no connection."""
+    monkeypatch.setattr(server_module, "_IDLE_SECONDS", 0.5)
+    monkeypatch.setattr(server_module, "_BODY_SECONDS", 0.5)
+    rig = Rig()
+    async with rig.run() as url:
+        port = int(url.rpartition(":")[2])
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=rig.client_context())
+        writer.write(sent)
+
+        async def drip() -> None:
+            while sent:
+                await asyncio.sleep(0.1)
+                writer.write(b"a")
+
+        dripping = asyncio.ensure_future(drip())
+        try:
+            answer = await asyncio.wait_for(reader.read(), 20)
+        finally:
+            dripping.cancel()
+            writer.transport.abort()
+        assert b"408" in answer if b"POST" in sent else answer == b""
 
 
 async def test_webhook_and_new_certificate():
