@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import threading
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -123,6 +125,34 @@ async def test_subresources_for_whom_the_front_proxy_names(tmp_path):
         rig.server.trust(FrontProxy())
         async with session.put(f"{url}{VM_URL}/start", headers=JANE, ssl=tls) as answer:
             assert answer.status == 401
+
+
+async def test_machines_of_one_namespace_that_are_waited_for_leave_places_for_others(tmp_path, monkeypatch):
+    rig = Rig()
+    identity, trusted = front_proxy(tmp_path)
+    rig.server.trust(trusted)
+    go_on = threading.Event()
+
+    def start(namespace: str, name: str, options: dict[str, Any]) -> None:
+        assert namespace != "default" or go_on.wait(30)
+
+    monkeypatch.setitem(rig.server._handlers, "start_vm", start)
+    async with rig.run() as url, aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+        tls = rig.client_context(identity)
+
+        async def ask(namespace: str) -> int:
+            path = VM_URL.replace("/default/", f"/{namespace}/")
+            async with session.put(f"{url}{path}/start", data=b"", headers=JANE, ssl=tls) as answer:
+                return answer.status
+
+        waiting = [asyncio.ensure_future(ask("default")) for _ in range(100)]
+        try:
+            async with asyncio.timeout(20):
+                assert [await ask("other") for _ in range(3)] == [202] * 3
+            assert not any(one.done() for one in waiting)
+        finally:
+            go_on.set()
+        assert await asyncio.gather(*waiting) == [202] * 100
 
 
 async def test_operations_on_what_a_client_sends(tmp_path):

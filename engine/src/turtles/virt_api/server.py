@@ -7,6 +7,7 @@ import asyncio
 import logging
 import ssl
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import msgspec
@@ -16,6 +17,7 @@ from turtles import endpoint
 from turtles.api import uploads
 from turtles.api.kind import SUBRESOURCES_GROUP, SUBRESOURCES_VERSIONS, Kind
 from turtles.kube.client import ApiError, Client
+from turtles.places import Places
 from turtles.virt_api import authentication, discovery, status, streams, subresources
 from turtles.virt_api.admission import Admission
 from turtles.virt_api.authentication import FrontProxy, User
@@ -33,6 +35,8 @@ _MAX_BODY = 16 * 2**20
 _BODY_SECONDS = 30.0
 #: Seconds that a connection may go without a complete head of a request.
 _IDLE_SECONDS = 90.0
+#: Requests at once, and those of one namespace: they wait for others, above all for nodes.
+_THREADS, _OF_NAMESPACE = 64, 16
 #: Seconds given to requests that are being answered when the server stops.
 _SHUTDOWN = 5.0
 _VERBS = {"GET": "get", "PUT": "update", "POST": "create", "PATCH": "patch", "DELETE": "delete"}
@@ -74,6 +78,8 @@ class Server:
         self._uploads = UploadProxy(client, self._tokens, nodes)
         self._exports = ExportProxy(client, nodes)
         self.connections = Connections()
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="request")
+        self._places = Places(_OF_NAMESPACE)
 
     def trust(self, front_proxy: FrontProxy) -> None:
         """Set which front proxies are trusted, from the next request on."""
@@ -148,7 +154,7 @@ class Server:
             log.info("%s", sub, extra=facts)
             return await self._streams[subresource.handler](request, info["namespace"], name, path)
         options = _options(await _body(request))
-        answer = await asyncio.to_thread(self._handlers[subresource.handler], info["namespace"], name, options)
+        answer = await self._handle(subresource.handler, info["namespace"], name, options)
         log.info("%s", sub, extra=facts)
         return _json(answer or {}, subresource.code) if subresource.body else web.Response(status=subresource.code)
 
@@ -194,8 +200,14 @@ class Server:
             )
             raise Failure(403, message)
         body = _options(await _body(request))
-        answer = await asyncio.to_thread(self._handlers[subresource.handler], namespace, "", body)
+        answer = await self._handle(subresource.handler, namespace, "", body)
         return _json(answer or {}, subresource.code)
+
+    async def _handle(self, handler: str, namespace: str, name: str, options: dict[str, Any]) -> Any:
+        """Return what a handler does, which may have to wait for a node, and that for a guest that says nothing."""
+        async with self._places.take(namespace):
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._threads, self._handlers[handler], namespace, name, options)
 
     def _authenticate(self, request: web.Request) -> User:
         transport = request.transport
