@@ -68,6 +68,8 @@ async def _answered(server: APIServer, request: web.BaseRequest) -> web.StreamRe
         return response
     except (asyncio.CancelledError, ConnectionError):
         raise
+    except web.HTTPBadRequest as error:  # a handshake of a WebSocket that is none
+        return failure(bad_request(error.text or "the request is not valid"))
     except RecursionError:
         return failure(bad_request("the request's body is nested too deeply"))
     except Exception:
