@@ -65,6 +65,46 @@ def test_figures_in_prometheus_text_format(rig: Rig) -> None:
     assert float(resident.split()[1]) > 1e6
 
 
+def test_a_byte_now_and_then_keeps_no_connection(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rig.server._server.RequestHandlerClass, "timeout", 1)
+    with (
+        socket.create_connection(("127.0.0.1", rig.server.port), timeout=10) as plain,
+        ssl._create_unverified_context().wrap_socket(plain) as slow,
+    ):
+        slow.settimeout(0.2)
+        slow.sendall(b"GET /livez HTTP/1.1\r\n")
+        assert any(_is_ended_by(slow, b"a") for _ in range(100))
+
+
+def _is_ended_by(connection: ssl.SSLSocket, data: bytes) -> bool:
+    """Send data; say whether the other side has ended the connection."""
+    try:
+        connection.sendall(data)
+        return connection.recv(1) == b""
+    except TimeoutError:
+        return False
+    except OSError:
+        return True
+
+
+def test_there_is_an_end_of_connections(rig: Rig) -> None:
+    connections = [socket.create_connection(("127.0.0.1", rig.server.port), timeout=10) for _ in range(101)]
+    try:
+        assert connections[-1].recv(1) == b""
+    finally:
+        for one in connections:
+            one.close()
+    # Their threads notice that they are gone
+    for _ in range(100):
+        try:
+            assert rig.get("/livez") == (200, "ok")
+            break
+        except OSError:
+            continue
+    else:
+        raise AssertionError("nobody is answered any more")
+
+
 def test_who_does_not_speak_tls_keeps_nobody_waiting(rig: Rig, capfd: pytest.CaptureFixture[str]) -> None:
     with socket.create_connection(("127.0.0.1", rig.server.port), timeout=60) as silent:
         with socket.create_connection(("127.0.0.1", rig.server.port), timeout=60) as plain:

@@ -8,11 +8,13 @@ lists and mappings into text that looks like Python.
 
 from __future__ import annotations
 
-from ansible.module_utils.common.validation import check_type_bool, check_type_int
+from ansible.module_utils.common.validation import check_type_bool, check_type_dict, check_type_int
 
 from ._values import described, type_name
 
 _NUMBERS = {"int": (check_type_int, "a whole number"), "bool": (check_type_bool, "true or false")}
+# Numbers in objects have 64 bits.
+_TOO_LARGE = 2**63
 # Values that examples show, by the type of the option.
 _EXAMPLES = {"int": "2", "bool": "true", "str": "…", "path": "…"}
 
@@ -24,6 +26,8 @@ def wrong_types(spec, options, path=""):
     """
     aliases = {alias: name for name, option in spec.items() for alias in option.get("aliases") or ()}
     for given, value in options.items():
+        if not isinstance(given, str):
+            return _not_text(given, path.rstrip(".") or "the task")
         option = spec.get(aliases.get(given, given))
         # Ansible has better words for unknown options.
         wrong = _wrong(option, value, path + str(given)) if option and value is not None else None
@@ -41,11 +45,15 @@ def _wrong(option, value, where):
     if kind in ("str", "path") and isinstance(value, (dict, list, tuple)):
         # Not shown: it may have a password in it.
         return "%s: must be text, but is a %s." % (where, type_name(value))
+    if kind in ("path", "raw") and isinstance(value, str) and "\0" in value:
+        return "%s: no file's name has a NUL character, but this one does." % where
     if kind in _NUMBERS:
         convert, words = _NUMBERS[kind]
         try:
-            convert(value)
-        except (TypeError, ValueError):
+            is_right = abs(convert(value)) < _TOO_LARGE
+        except (TypeError, ValueError, ArithmeticError):
+            is_right = False
+        if not is_right:
             return "%s: must be %s, but is %s." % (where, words, described(value))
     return None
 
@@ -53,8 +61,8 @@ def _wrong(option, value, where):
 def _wrong_mapping(option, value, where):
     inner = option.get("options")
     if isinstance(value, dict):
-        return wrong_types(inner, value, where + ".") if inner else None
-    if _is_written_mapping(value):
+        return wrong_types(inner, value, where + ".") if inner else _wrong_name(value, where)
+    if _is_written_mapping(value) and _is_read(check_type_dict, value):
         return None
     example = " such as %s" % _example(inner) if inner else ""
     return "%s: must be a mapping%s, but is %s." % (where, example, _shown(option, value))
@@ -78,6 +86,36 @@ def _wrong_list(option, value, where):
         example = " such as [%s]" % _example(option["options"]) if option.get("options") else ""
         return "%s: must be a list of mappings%s, but is %s." % (where, example, described(value))
     return None
+
+
+def _wrong_name(mapping, where):
+    """Return what is wrong with the names in a mapping of the user's own, such as labels.
+
+    YAML takes on, yes, no and 1.0 for something else than text. JSON would have them as "true", "false" and "1.0".
+    """
+    for name in mapping:
+        if name is None or isinstance(name, (bool, float)):
+            return _not_text(name, where)
+    return None
+
+
+def _not_text(name, where):
+    shown = str(name).lower() if isinstance(name, bool) else name
+    kind = type_name(name)
+    return "%s: the name %s is %s, but must be text. Write it in quotes." % (
+        where,
+        kind if name is None else shown,
+        "empty" if name is None else "a %s" % kind,
+    )
+
+
+def _is_read(check, value):
+    """Return whether one of Ansible's checks can read a value."""
+    try:
+        check(value)
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return True
 
 
 def _is_written_mapping(value):

@@ -9,12 +9,12 @@ log.
 
 from __future__ import annotations
 
-import json
 import re
 import time
 
 from . import _guest_agent, _resources
 from ._errors import ApiError, KubeError
+from ._values import from_json
 from ._wait import is_true
 
 # Says "none", "disabled", "waits", or the content of status.json and, when it has ended, result.json.
@@ -87,7 +87,8 @@ class CloudInit:
         status, _separator, result = output.partition(_SEPARATOR)
         if word == "waits" or not result.strip():
             return _progress(_version1(status))
-        self._judge(_version1(result).get("errors") or [])
+        errors = _version1(result).get("errors")
+        self._judge(errors if isinstance(errors, list) else [errors] if errors else [])
         self.warnings = _recoverable(_version1(status))
         return ""
 
@@ -165,17 +166,20 @@ def _console_errors(text):
 def _version1(text):
     """Return the part v1 of a file of cloud-init; {} while it isn't there, or isn't whole."""
     try:
-        return json.loads(text).get("v1") or {}
+        found = from_json(text).get("v1")
     except (ValueError, AttributeError):
         return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _progress(status):
     """Return how far cloud-init is, in a sentence."""
     if status.get("stage"):
         return "cloud-init is at stage %s" % status["stage"]
-    stages = {name: stage for name, stage in status.items() if isinstance(stage, dict) and stage.get("finished")}
-    last = max(stages, key=lambda name: stages[name]["finished"], default=None)
+    ends = {name: stage.get("finished") for name, stage in status.items() if isinstance(stage, dict)}
+    # The file is the guest's: anything may be in it.
+    ends = {name: end for name, end in ends.items() if end and isinstance(end, (int, float))}
+    last = max(ends, key=ends.get, default=None)
     return "cloud-init has finished stage %s" % last if last else "cloud-init hasn't begun"
 
 
@@ -183,6 +187,7 @@ def _recoverable(status):
     """Return what cloud-init calls recoverable errors, each stage's once."""
     errors = []
     for stage in status.values():
-        for texts in (stage.get("recoverable_errors") or {}).values() if isinstance(stage, dict) else ():
-            errors += texts
+        found = stage.get("recoverable_errors") if isinstance(stage, dict) else None
+        for texts in found.values() if isinstance(found, dict) else ():
+            errors += texts if isinstance(texts, list) else [texts]
     return list(dict.fromkeys(map(str, errors)))

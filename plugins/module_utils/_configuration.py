@@ -8,15 +8,16 @@ plain enough, it is done without, which is faster.
 
 from __future__ import annotations
 
-import json
+import logging
 import os
 import traceback
+from contextlib import contextmanager
 
 from ansible.module_utils.basic import missing_required_lib
 
 from ._errors import KubeError, why
 from ._kubeconfig import PlainConfiguration, plain_configuration
-from ._values import type_name
+from ._values import from_json, type_name
 
 try:
     import urllib3
@@ -97,13 +98,16 @@ def configuration_of(options):
         if options.get(option):
             setattr(configuration, attribute, options[option])
     for option in ("ca_cert", "client_cert", "client_key"):
-        if options.get(option) and not os.path.exists(options[option]):
+        if options.get(option) and ("\0" in options[option] or not os.path.exists(options[option])):
             raise KubeError("%s: file %s doesn't exist" % (option, options[option]))
     if options.get("validate_certs") is not None:
         configuration.verify_ssl = options["validate_certs"]
     if options.get("api_key"):
         configuration.refresh_api_key_hook = None
-        configuration.api_key = {"authorization": "Bearer %s" % options["api_key"]}
+        configuration.api_key = {"authorization": "Bearer %s" % options["api_key"].strip()}
+    if configuration.proxy and not configuration.proxy.lower().startswith(("http://", "https://")):
+        source = _source_of("proxy", options) if options.get("proxy") else origin
+        raise KubeError("%s: the proxy %r doesn't begin with http:// (or https://)." % (source, configuration.proxy))
     if options.get("proxy_headers"):
         headers = {name: value for name, value in options["proxy_headers"].items() if value}
         if headers:
@@ -129,20 +133,21 @@ def _load_kubeconfig(options, configuration):
     if isinstance(kubeconfig, str) and kubeconfig.lstrip().startswith("{"):
         # The environment variable and templated values carry a dict as JSON.
         try:
-            kubeconfig = json.loads(kubeconfig)
+            kubeconfig = from_json(kubeconfig)
         except ValueError as exc:
             raise KubeError("kubeconfig looks like JSON but can't be read: %s" % exc) from exc
     try:
         if isinstance(kubeconfig, dict):
-            k8s_config.load_kube_config_from_dict(
-                kubeconfig, context=context, client_configuration=configuration, persist_config=False
-            )
+            with _credentials_of(_origin(options), configuration):
+                k8s_config.load_kube_config_from_dict(
+                    kubeconfig, context=context, client_configuration=configuration, persist_config=False
+                )
             return _origin(options)
         if kubeconfig is not None and not isinstance(kubeconfig, str):
             raise KubeError("kubeconfig: must be a path or a mapping, but is a %s" % type_name(kubeconfig))
         given = kubeconfig or os.environ.get("KUBECONFIG") or "~/.kube/config"
         paths = [os.path.expanduser(os.path.expandvars(p)) for p in given.split(os.pathsep) if p]
-        if not any(os.path.exists(p) for p in paths):
+        if not any("\0" not in p and os.path.exists(p) for p in paths):
             if not kubeconfig and os.environ.get("KUBERNETES_SERVICE_HOST"):
                 k8s_config.load_incluster_config(client_configuration=configuration)
                 return "the service account of this Pod"
@@ -150,12 +155,13 @@ def _load_kubeconfig(options, configuration):
                 "kubeconfig %s doesn't exist. Set the option kubeconfig or the environment variable "
                 "K8S_AUTH_KUBECONFIG to an existing file, or give host and api_key." % given
             )
-        k8s_config.load_kube_config(
-            config_file=os.pathsep.join(paths),
-            context=context,
-            client_configuration=configuration,
-            persist_config=persist,
-        )
+        with _credentials_of(_origin(options), configuration):
+            k8s_config.load_kube_config(
+                config_file=os.pathsep.join(paths),
+                context=context,
+                client_configuration=configuration,
+                persist_config=persist,
+            )
         return _origin(options)
     except k8s_config.config_exception.ConfigException as exc:
         source = "given as a mapping" if isinstance(kubeconfig, dict) else (kubeconfig or "(default)")
@@ -170,11 +176,44 @@ def _load_kubeconfig(options, configuration):
         raise KubeError("kubeconfig %s isn't a kubeconfig: part of it has the wrong type" % source) from None
     except OSError as exc:
         raise KubeError("kubeconfig %s can't be read: %s." % (kubeconfig or "(default)", why(exc))) from exc
+    except RecursionError:
+        raise KubeError("kubeconfig %s can't be read: it is nested too deeply" % (kubeconfig or "(default)")) from None
     except ValueError as exc:
         raise KubeError("kubeconfig %s can't be read: %s" % (kubeconfig or "(default)", exc)) from exc
     except yaml.YAMLError as exc:
         reason = " ".join(str(exc).split())
         raise KubeError("kubeconfig %s isn't YAML: %s" % (kubeconfig or "(default)", reason)) from exc
+
+
+@contextmanager
+def _credentials_of(origin, configuration):
+    """Let the library load a kubeconfig; tell why it found no credentials, which it only logs.
+
+    :raises KubeError: a program that was to provide them doesn't, or a file with them can't be read.
+    """
+    heard = _Heard(logging.ERROR)
+    root = logging.getLogger()
+    root.addHandler(heard)
+    try:
+        yield
+    finally:
+        root.removeHandler(heard)
+    if heard.texts and not any((configuration.api_key, configuration.cert_file, configuration.username)):
+        raise KubeError(
+            "%s gives no credentials: %s. Install the program that it runs for them, or log in again."
+            % (origin, heard.texts[0].rstrip("."))
+        )
+
+
+class _Heard(logging.Handler):
+    """Keeps what is logged."""
+
+    def __init__(self, level):
+        super().__init__(level)
+        self.texts = []
+
+    def emit(self, record):
+        self.texts.append(" ".join(record.getMessage().split())[:300])
 
 
 def _origin(options):
@@ -224,7 +263,7 @@ def default_namespace(options, configuration):
 def _contexts(kubeconfig):
     """Return the contexts of a kubeconfig that could be loaded, and the name of the current one."""
     if isinstance(kubeconfig, str) and kubeconfig.lstrip().startswith("{"):
-        kubeconfig = json.loads(kubeconfig)
+        kubeconfig = from_json(kubeconfig)
     if isinstance(kubeconfig, dict):
         return kubeconfig.get("contexts") or [], kubeconfig.get("current-context")
     k8s_config = load_library().config

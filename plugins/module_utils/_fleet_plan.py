@@ -14,12 +14,12 @@ from ._auth import AUTH_ARGUMENTS
 from ._base import WAIT_ARGUMENTS
 from ._errors import KubeError, sentence
 from ._keys import check_keys
-from ._values import described, plain
+from ._values import described, is_number, plain
 from ._vm_task import MachineTask
 
 # Options of the module vm that a fleet has once.
 _OF_TASK = frozenset((*WAIT_ARGUMENTS, "wait_sleep"))
-_PER_CENT = re.compile(r"(\d{1,3})%\Z")
+_PER_CENT = re.compile(r"([0-9]{1,3})%\Z")
 # How many mistakes are reported at once.
 _SHOWN = 5
 
@@ -106,7 +106,7 @@ def size_of(option, value, total):
     :raises KubeError: it is neither.
     """
     text = str(plain(value)).strip()
-    if text.isdigit() and int(text) > 0:
+    if is_number(text) and int(text) > 0:
         return int(text)
     match = _PER_CENT.match(text)
     if match and 0 < int(match[1]) <= 100:

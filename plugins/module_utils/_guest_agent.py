@@ -16,6 +16,7 @@ from collections import namedtuple
 from . import _resources
 from ._errors import ApiError, KubeError, explain_error
 from ._pod_exec import PodExec
+from ._values import from_json
 from ._vm_status import VMI
 from ._wait import is_true
 
@@ -148,7 +149,7 @@ class GuestAgent:
         if not returned:
             errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
             raise AgentError("%s: guest agent: %s failed: %s" % (self, command, "; ".join(errors) or lines[-1:]))
-        return json.loads(returned[-1])["return"]
+        return from_json(returned[-1])["return"]
 
     def _connect(self):
         pod = self._launcher()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 
 from ._errors import KubeError
+from ._values import is_number
 
 HIDDEN_ARGUMENTS = {
     "hidden_fields": {
@@ -52,7 +53,7 @@ def _without(value, path):
         if rest:
             return {**value, name: _without(value[name], rest)}
         return {key: inner for key, inner in value.items() if key != name}
-    if isinstance(value, list) and name.isdigit() and int(name) < len(value):
+    if isinstance(value, list) and is_number(name) and int(name) < len(value):
         position = int(name)
         kept = [_without(value[position], rest)] if rest else []
         return [*value[:position], *kept, *value[position + 1 :]]

@@ -33,7 +33,8 @@ class Expression:
                 "%s: JMESPath expressions need the Python package jmespath on this host: pip install jmespath." % place
             ) from None
         self.place, self.text = place, plain(text)
-        self._errors = jmespath.exceptions.JMESPathError
+        # Not all that can be wrong is one of JMESPath's own errors: numbers of thousands of digits, for example.
+        self._errors = (jmespath.exceptions.JMESPathError, ValueError, TypeError, LookupError, RecursionError)
         try:
             self._parsed = jmespath.compile(self.text)
         except self._errors as exc:

@@ -121,7 +121,7 @@ def _read(path):
     try:
         with open(path, encoding="utf-8") as file:
             return yaml.safe_load(file)
-    except (OSError, ValueError, yaml.YAMLError):
+    except (OSError, ValueError, RecursionError, yaml.YAMLError):
         return None
 
 

@@ -8,7 +8,7 @@ import ipaddress
 import json
 
 from ._errors import KubeError
-from ._values import plain
+from ._values import from_json, plain
 
 # Options that are a type of network, and the plugin of each.
 TYPES = {
@@ -137,7 +137,7 @@ def text_of(config, live):
     :param live: the live text, or None.
     """
     try:
-        if live is not None and json.loads(live) == config:
+        if live is not None and from_json(live) == config:
             return live
     except ValueError:
         pass

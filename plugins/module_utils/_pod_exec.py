@@ -4,10 +4,10 @@
 
 from __future__ import annotations
 
-import json
 from urllib.parse import urlencode
 
 from ._errors import KubeError
+from ._values import from_json
 
 _PROTOCOL = "v4.channel.k8s.io"
 _STDIN, _STDOUT, _STDERR, _STATUS = range(4)
@@ -58,7 +58,7 @@ class PodExec:
             elif channel == _STDERR:
                 self.errors += data
             elif channel == _STATUS and data:
-                self.status = json.loads(data)
+                self.status = from_json(data)
         output, _mark, self._read = self._read.partition(mark)
         return output
 

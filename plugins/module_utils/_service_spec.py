@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from ._errors import KubeError
+from ._values import is_number
 
 # On each launcher Pod, with the host name of its machine.
 _MACHINE = "vm.kubevirt.io/name"
@@ -88,7 +89,7 @@ def _ports(ports, before, kind):
             "name": port["name"] or ("%s-%d" % (protocol.lower(), number) if len(ports) > 1 else None),
             "port": number,
             "protocol": protocol,
-            "targetPort": number if target is None else int(target) if target.isdigit() else target,
+            "targetPort": number if target is None else int(target) if is_number(target) else target,
             "nodePort": port["node_port"] or (old.get("nodePort") if kind != "ClusterIP" else None),
         }
         # What the server allotted stays; null removes what is gone.

@@ -21,6 +21,7 @@ from ._configuration import CONNECTIONS, configuration_of, load_library
 from ._errors import ApiError, KubeError
 from ._kubeconfig import PlainConfiguration
 from ._stream import Refused, Stream
+from ._values import from_json
 
 try:
     import urllib3
@@ -70,7 +71,7 @@ class Transport:
         if not data:
             return None
         try:
-            return json.loads(data)
+            return from_json(data)
         except ValueError as exc:
             raise KubeError(
                 "%s %s%s answered with something that isn't JSON: %s"
@@ -131,7 +132,7 @@ class Transport:
                 for line in lines:
                     if not line.strip():
                         continue
-                    event = json.loads(line)
+                    event = from_json(line)
                     if event.get("type") == "ERROR":
                         return
                     yield event.get("type"), event.get("object") or {}
@@ -186,19 +187,34 @@ class Transport:
         if bearer and bearer.get("value"):
             # Some versions of the package keep the word Bearer apart, some don't.
             value = bearer["value"]
-            headers["Authorization"] = value if value.lower().startswith("bearer ") else "Bearer %s" % value
+            word, space, token = value.partition(" ")
+            token = token if space and word.lower() == "bearer" else value
+            headers["Authorization"] = "Bearer %s" % self._in_header("token", token.strip(), hidden=True)
         username = self._options.get("username") or self._configuration.username
         if username and "Authorization" not in headers:
             pair = "%s:%s" % (username, self._options.get("password") or self._configuration.password or "")
             headers["Authorization"] = "Basic %s" % base64.b64encode(pair.encode()).decode()
         if self._options.get("impersonate_user"):
-            headers["Impersonate-User"] = self._options["impersonate_user"]
+            headers["Impersonate-User"] = self._in_header("impersonate_user", self._options["impersonate_user"])
         return headers
+
+    def _in_header(self, what, value, hidden=False):
+        """Return a value as it goes into a header: UTF-8, as the API server reads it.
+
+        :raises KubeError: it can't be in one.
+        """
+        if any(ord(character) < 32 or ord(character) == 127 for character in value):
+            # Most often the line break at the end of a file, or a second line.
+            shown = "" if hidden else " %r" % value
+            raise KubeError(
+                "%s (from %s): the value%s has a line break or the like in it." % (what, self.origin, shown)
+            )
+        return value.encode().decode("latin-1")
 
     def _send(self, method, path, query=None, body=None, content_type="application/json", timeout=READ_TIMEOUT):
         fields = urllib3.HTTPHeaderDict(self._headers())
         for group in self._options.get("impersonate_groups") or []:
-            fields.add("Impersonate-Group", group)
+            fields.add("Impersonate-Group", self._in_header("impersonate_groups", group))
         data = None
         if body is not None:
             fields["Content-Type"] = content_type
@@ -233,6 +249,9 @@ class Transport:
         except urllib3.exceptions.HTTPError as exc:
             raise self._unreachable(exc) from exc
 
+    def _has_certificate(self):
+        return bool(self._configuration.cert_file or getattr(self._configuration, "cert_data", None))
+
     def _unreachable(self, exc):
         cause = getattr(exc, "reason", None) or exc
         text = _CONNECTION.sub("", to_text(cause))
@@ -240,6 +259,15 @@ class Transport:
             remedy = "Set ca_cert to the authority that signed the server's certificate."
         elif "WRONG_VERSION_NUMBER" in text:
             remedy = "What listens there doesn't speak TLS: check the port."
+        elif "PEM lib" in text:
+            remedy = (
+                "The client certificate or its key is no PEM file, or they don't belong together: check client_cert "
+                "and client_key (client-certificate, client-key)."
+            )
+        elif self._has_certificate() and ("ALERT" in text or "Connection aborted" in text):
+            remedy = (
+                "Perhaps the server refuses the client certificate: check that it is this cluster's, and still valid."
+            )
         elif "refused" in text or "timed out" in text:
             remedy = "Check that the API server runs and that the address is right."
         else:
@@ -253,7 +281,7 @@ class Transport:
 
     def _refused(self, status, data, method, path):
         try:
-            body = json.loads(data)
+            body = from_json(data)
         except ValueError:
             body = {"message": to_text(data[:500])}
         error = ApiError(status, body if isinstance(body, dict) else {}, method, path)
@@ -285,5 +313,7 @@ class Transport:
             response.release_conn()
         if method != "GET":
             warnings = WARNING.findall(response.headers.get("Warning") or "")
-            self._warnings += [re.sub(r"\\(.)", r"\1", text) for text in warnings]
+            texts = [re.sub(r"\\(.)", r"\1", text) for text in warnings]
+            # They are UTF-8, which the HTTP library doesn't take headers for.
+            self._warnings += [text.encode("latin-1", "replace").decode(errors="replace") for text in texts]
         return data

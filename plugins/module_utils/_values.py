@@ -5,8 +5,30 @@
 from __future__ import annotations
 
 import datetime
+import json
+import re
 
 _LONGEST = 60
+_DIGITS = re.compile("[0-9]{1,18}")
+
+
+def is_number(text):
+    """Return whether a text is a number of decimal digits that a program can count with.
+
+    str.isdigit also says so of "²", and of more digits than int() reads.
+    """
+    return _DIGITS.fullmatch(text) is not None
+
+
+def from_json(text):
+    """Return what a text of JSON says.
+
+    :raises ValueError: it is no JSON, or is nested too deeply.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def plain(value):

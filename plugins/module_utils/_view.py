@@ -9,6 +9,7 @@ import time
 
 from . import _resources, _wait
 from ._errors import ApiError, KubeError
+from ._values import is_number
 
 # A watch is restarted now and then, so that one that a proxy has silently dropped costs seconds and not the timeout.
 LONGEST_WATCH = 60
@@ -220,4 +221,4 @@ def _version(obj):
 
 def _number(version):
     """Return a resourceVersion as a number: versions of a kind can be compared (KEP-5504)."""
-    return int(version) if str(version).isdigit() else 0
+    return int(version) if is_number(str(version)) else 0

@@ -12,7 +12,7 @@ from . import _catalogue, _cloud_init
 from ._errors import KubeError
 from ._metadata import ARGUMENTS as METADATA_ARGUMENTS
 from ._metadata import texts_of
-from ._values import plain, type_name
+from ._values import is_number, plain, type_name
 from ._vm_strategy import RUN_STRATEGIES, strategy_of
 
 # Kubernetes API, resource.Quantity; memory and disks have no negative ones.
@@ -126,7 +126,7 @@ def memory_of(params):
     memory = params.get("memory")
     if not memory:
         return None
-    if memory.isdigit() and int(memory) < SMALLEST_MEMORY:
+    if is_number(memory) and int(memory) < SMALLEST_MEMORY:
         raise KubeError("memory: %s means bytes. Write a suffix: %sMi or %sGi." % (memory, memory, memory))
     return check_quantity("memory", memory)
 

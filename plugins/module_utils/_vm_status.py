@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from . import _diagnosis, _merge, _resources
+from ._values import is_number
 from ._wait import condition, is_true
 
 VM = _resources.known("kubevirt.io/v1", "VirtualMachine")
@@ -122,11 +123,11 @@ def has_run(vmi):
 def is_outdated(vm, vmi):
     """Return whether an instance was made from a template that isn't the present one."""
     started = (vmi["metadata"].get("annotations") or {}).get(STARTED_FROM) or ""
-    if started.isdigit() and int(started) >= _generation(vm):
+    if is_number(started) and int(started) >= _generation(vm):
         return False
     if is_true(vm, "RestartRequired"):
         return True
-    if not started.isdigit():
+    if not is_number(started):
         return False
     # The server adds defaults to an instance, but changes nothing that the template says.
     template = (vm["spec"].get("template") or {}).get("spec") or {}

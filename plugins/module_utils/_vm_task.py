@@ -10,6 +10,7 @@ from . import _merge, _vm_status, _wait
 from ._base import difference
 from ._errors import KubeError
 from ._readiness import WAIT_FOR, address_of
+from ._values import is_number
 from ._vm_declaration import DECLARATION_ARGUMENTS, declaration
 from ._vm_machine import GUEST_ACTIONS, Machine
 from ._vm_spec import forget_unplugged
@@ -268,7 +269,7 @@ class MachineTask(WatchedMachine):
     def _is_renewed(self, vm):
         """Return whether the controller has replaced the instance by itself."""
         started = (self.vmi["metadata"].get("annotations") or {}).get(_vm_status.STARTED_FROM) or ""
-        return started.isdigit() and int(started) >= (vm["metadata"].get("generation") or 0) > 0
+        return is_number(started) and int(started) >= (vm["metadata"].get("generation") or 0) > 0
 
     def _act(self, action):
         if self.machine.act(action, self.grace, paused=self.state == "paused"):

@@ -7,6 +7,8 @@ from __future__ import annotations
 import ipaddress
 from collections import defaultdict, namedtuple
 
+from ..module_utils._values import is_number
+
 #: host and port of a connection; port is None for the connection's own.
 Endpoint = namedtuple("Endpoint", "host port target")
 
@@ -128,7 +130,7 @@ def _target(port, instance):
     """Return the number of the port in the guest that a port of a Service leads to."""
     target = port.get("targetPort") or port.get("port")
     if isinstance(target, str):
-        return int(target) if target.isdigit() else (instance.get("ports") or {}).get(target)
+        return int(target) if is_number(target) else (instance.get("ports") or {}).get(target)
     return target
 
 

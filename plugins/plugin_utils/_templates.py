@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from ansible.errors import AnsibleActionFail, AnsibleError
 
-from ..module_utils._values import described
+from ..module_utils._values import described, is_number
 
 try:
     from ansible.template import trust_as_template
@@ -37,7 +37,7 @@ def expand(templar, variables, place, template, count, items):
     if (count is None) == (items is None):
         raise AnsibleActionFail("%s: needs either count or items, to say how many machines it stands for." % place)
     if items is None:
-        if isinstance(count, bool) or not str(count).strip().isdigit():
+        if isinstance(count, bool) or not is_number(str(count).strip()):
             raise AnsibleActionFail("count: must be a number of machines, but is %s." % described(count))
         items = range(1, int(count) + 1)
     elif not isinstance(items, (list, tuple)):

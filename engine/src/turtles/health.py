@@ -9,7 +9,6 @@ import logging
 import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from http.server import BaseHTTPRequestHandler
 
 from prometheus_client import CollectorRegistry, Metric, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
@@ -17,7 +16,7 @@ from prometheus_client.registry import Collector
 
 from turtles import endpoint
 from turtles.metrics import Description, Sample, Source
-from turtles.tls_server import TlsServer
+from turtles.tls_server import Handler, TlsServer
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +46,7 @@ class HealthServer:
         for source in (_ready_status(component, ready), *metrics):
             registry.register(_Samples(source))
 
-        class Handler(BaseHTTPRequestHandler):
+        class Health(Handler):
             timeout = _PATIENCE
 
             def do_GET(self) -> None:
@@ -74,7 +73,7 @@ class HealthServer:
 
         context = endpoint.server_context()
         endpoint.load(context, *endpoint.own_certificate(component))
-        self._server = TlsServer(endpoint.listen(bind, port), Handler, context)
+        self._server = TlsServer(endpoint.listen(bind, port), Health, context)
         self.port = int(self._server.server_address[1])
         threading.Thread(target=self._server.serve_forever, name="health", daemon=True).start()
         log.info("health is served", extra={"bind": bind, "port": self.port})

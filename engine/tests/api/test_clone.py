@@ -51,6 +51,7 @@ WILDCARD = "wildcard character (*); FilterRules: WildcardChar can be only at the
             "interface default has malformed MAC address (02:00).",
         ),
         ({"patches": ["{"]}, "spec.patches[0]", "patch is not valid JSON ({)"),
+        ({"patches": ["[" * 50_000]}, "spec.patches[0]", f"patch is not valid JSON ({'[' * 50_000})"),
         (
             {"volumeNamePolicy": "InPlace"},
             "spec.volumeNamePolicy",

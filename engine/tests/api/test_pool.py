@@ -66,6 +66,13 @@ def test_a_pool_with_everything_is_accepted() -> None:
         ),
         (
             "spec.maxUnavailable",
+            "9" * 5000 + "%",
+            "spec.maxUnavailable",
+            'maxUnavailable percentage value "999999999999999999…" is invalid: strconv.Atoi: parsing '
+            '"999999999999999999…": value out of range',
+        ),
+        (
+            "spec.maxUnavailable",
             "101%",
             "spec.maxUnavailable",
             "maxUnavailable percentage value 101 must be between 1 and 100",

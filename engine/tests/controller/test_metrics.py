@@ -119,8 +119,10 @@ def test_moments_disks_and_interfaces() -> None:
     assert vnics == [("pod networking", "masquerade", "<none>"), ("ns/lan", "bridge", "e1000")]
 
 
-def instance(obj: dict[str, Any], name: str, strategy: str = "None") -> list[tuple[dict[str, str], float]]:
-    annotations = {"kubevirt.io/memory-overhead-bytes": "300"}
+def instance(
+    obj: dict[str, Any], name: str, strategy: str = "None", overhead: str = "300"
+) -> list[tuple[dict[str, str], float]]:
+    annotations = {"kubevirt.io/memory-overhead-bytes": overhead}
     pod = {"metadata": {"name": "launcher", "annotations": annotations}, "status": {"phase": "Running"}}
     return of(instances.samples([obj], lambda vmi: pod, strategy), name)
 
@@ -145,6 +147,12 @@ def test_what_an_instance_is() -> None:
     }
     assert instance(obj, "kubevirt_vmi_launcher_memory_overhead_bytes") == [({"namespace": "ns", "name": "web"}, 300.0)]
     assert instance(obj, "kubevirt_vmi_number_of_running") == [({}, 1.0)]
+
+
+@pytest.mark.parametrize("overhead", ["", "²", "9" * 5000, "1e3", "-1"])
+def test_an_annotation_that_a_user_changed_costs_nobody_their_metrics(overhead: str) -> None:
+    assert instance(vmi(), "kubevirt_vmi_launcher_memory_overhead_bytes", overhead=overhead) == []
+    assert instance(vmi(), "kubevirt_vmi_number_of_running", overhead=overhead) == [({}, 1.0)]
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,11 @@ def test_a_pod_asks_for_its_devices() -> None:
     assert item == {"path": "network-info", "fieldRef": {"fieldPath": f"metadata.annotations['{INFO}']"}}
 
 
+@pytest.mark.parametrize("text", ["{", "[" * 100_000, "5", "[5]", '{"a": 1}'])
+def test_a_report_that_is_none_is_waited_for(text: str) -> None:
+    assert sriov.info(vmi("blue"), {"metadata": {"annotations": {STATUS: text}}}) is None
+
+
 def test_what_multus_reports_is_handed_on() -> None:
     device = {"type": "pci", "version": "1.0.0", "pci": {"pci-address": "0000:65:00.2"}}
     name = further_interface_name("blue")

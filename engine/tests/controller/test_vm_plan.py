@@ -480,6 +480,8 @@ def test_a_vm_whose_guest_shuts_down_is_not_ready(vmi: dict, decided: Plan) -> N
         # An adopted one: generations of another VM mean nothing
         ("revision-start-vm-other-3", "3", (None, "revision-start-vm-other-3")),
         ("", "x", (None, None)),
+        ("", "²", (None, None)),
+        ("", "9" * 5000, (None, None)),
     ],
 )
 def test_what_an_instance_was_started_from(revision: str, annotation: str, expected: tuple) -> None:

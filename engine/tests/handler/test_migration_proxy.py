@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import socket
 import threading
 from collections.abc import Iterator
@@ -103,6 +104,35 @@ def test_both_directions_at_once_with_those_who_are_slow(proxies: list[Migration
     lead.close()
     inner.close()
     assert received == sent
+
+
+def test_a_guest_has_some_connections_only(proxies: list[MigrationProxy], tmp_path: Path) -> None:
+    """Its Pod can make as many as it likes, and each takes a thread of root's on two nodes."""
+    source, target, _ = proxies
+    inner, listener = listen(tmp_path / "in"), listen(tmp_path / "out")
+    for each in (inner, listener):
+        each.listen(500)
+    target.expect("m", source.endpoint, lambda channel: connect(tmp_path / "in"))
+    lead = source.lead("m", target.endpoint, {MEMORY: listener})
+    before = threading.active_count()
+    with contextlib.ExitStack() as opened:
+        outer = [opened.enter_context(connect(tmp_path / "out")) for _ in range(400)]
+        ended = 0
+        for each in outer:
+            # Those that are carried have nothing to say
+            if select.select([each], [], [], 0.02)[0]:
+                ended += each.recv(1) == b""
+        assert ended >= 272
+        assert threading.active_count() - before <= 2 * 128
+    for _ in range(100):
+        with connect(tmp_path / "out") as again:
+            again.sendall(b"x")
+            if not select.select([again], [], [], 0.1)[0]:
+                break
+    else:
+        raise AssertionError("places are not given back")
+    lead.close()
+    inner.close()
 
 
 @pytest.mark.parametrize("who", ["a stranger", "of another migration"])

@@ -195,6 +195,33 @@ def refusal(call: Any) -> tuple[int, str]:
     return raised.value.code, raised.value.message
 
 
+def test_silent_guests_of_one_namespace_leave_places_for_others(rig, monkeypatch):
+    """Each request about one of them waits, up to a minute and a half."""
+    other = rig.guests.track(("other", "vmi"), "o")
+    other.launcher = Launcher("other_vmi")
+    go_on = threading.Event()
+    monkeypatch.setattr(
+        rig.launcher.domain, "ask_agent", lambda command: go_on.wait(30) and '{"return": []}', raising=False
+    )
+    answered: list[Any] = []
+    waiting = [
+        threading.Thread(target=lambda: answered.append(rig.nodes.call(vmi(), node_server.USERS))) for _ in range(40)
+    ]
+    for thread in waiting:
+        thread.start()
+    others = {"metadata": {"namespace": "other", "name": "vmi", "uid": "o"}, "status": vmi()["status"]}
+    try:
+        for _ in range(3):
+            rig.nodes.call(others, "pause")
+        assert answered == []
+    finally:
+        go_on.set()
+    for thread in waiting:
+        thread.join(30)
+    assert len(answered) == 40
+    other.launcher.close()
+
+
 def test_operations_that_fail(rig):
     call = rig.nodes.call
     elsewhere = "VirtualMachineInstance default/vmi is not running on this node"

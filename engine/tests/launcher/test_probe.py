@@ -38,6 +38,14 @@ def test_a_command_that_was_killed_is_no_success() -> None:
         probe.run(Agent({"exited": True, "signal": 9}), ["x"], 1)
 
 
+@pytest.mark.parametrize(
+    "status", [5, None, [], "x", {"exited": True, "exitcode": "²"}, {"exited": True, "exitcode": []}]
+)
+def test_an_agent_that_lies_is_told_of_in_one_line(status: Any) -> None:
+    with pytest.raises(probe.ProbeError, match="gave an answer that makes no sense"):
+        probe.run(Agent(status), ["x"], 1)
+
+
 def test_arguments_of_the_command_may_look_like_options() -> None:
     options = probe._parser().parse_args(["--domainName", "d", "--command", "ls", "--", "--timeoutSeconds", "-l"])
     assert (options.command, options.arguments, options.timeoutSeconds) == ("ls", ["--timeoutSeconds", "-l"], 1)

@@ -55,6 +55,7 @@ def test_json_form():
     ("value", "words"),
     [
         ("[{", "is not valid JSON"),
+        ("[" * 100_000, "is not valid JSON: it is nested too deeply"),
         ("[1]", "must be a JSON list of objects"),
         ("a/b/c", "'a/b' is not the name of a Kubernetes object"),
         ("blue@", "is not [NAMESPACE/]NAME[@INTERFACE]"),
@@ -104,6 +105,7 @@ def test_a_single_plugin_becomes_a_list():
     ("config", "words"),
     [
         ("{", "is not valid JSON: Expecting property name"),
+        ("[" * 100_000, "is not valid JSON: it is nested too deeply"),
         ("[]", "must be a JSON object, a CNI network configuration, not a list"),
         ({"cniVersion": "0.4.0"}, "lacks the type: the name of a CNI plugin, such as bridge or macvlan"),
         ({"type": "../sh"}, "has type '../sh'"),

@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
+import threading
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import aiohttp
+import pytest
 import yaml
 from aiohttp import web
 from api.objects import talk_vm
@@ -20,6 +24,7 @@ from turtles.api.kinds.vm import VM as VM_KIND
 from turtles.api.kinds.vmi import VMI as VMI_KIND
 from turtles.kube.kubevirt import VM
 from turtles.virt_api import admission, certificates, discovery, manifests
+from turtles.virt_api import server as server_module
 from turtles.virt_api.authentication import FrontProxy
 from turtles.virt_api.main import _command
 from turtles.virt_api.server import Server, new_context
@@ -52,7 +57,7 @@ class Rig:
 
     @asynccontextmanager
     async def run(self):
-        runner = web.AppRunner(self.server.application(), access_log=None)
+        runner = self.server.runner()
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=self.context)
         await site.start()
@@ -120,6 +125,34 @@ async def test_subresources_for_whom_the_front_proxy_names(tmp_path):
         rig.server.trust(FrontProxy())
         async with session.put(f"{url}{VM_URL}/start", headers=JANE, ssl=tls) as answer:
             assert answer.status == 401
+
+
+async def test_machines_of_one_namespace_that_are_waited_for_leave_places_for_others(tmp_path, monkeypatch):
+    rig = Rig()
+    identity, trusted = front_proxy(tmp_path)
+    rig.server.trust(trusted)
+    go_on = threading.Event()
+
+    def start(namespace: str, name: str, options: dict[str, Any]) -> None:
+        assert namespace != "default" or go_on.wait(30)
+
+    monkeypatch.setitem(rig.server._handlers, "start_vm", start)
+    async with rig.run() as url, aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+        tls = rig.client_context(identity)
+
+        async def ask(namespace: str) -> int:
+            path = VM_URL.replace("/default/", f"/{namespace}/")
+            async with session.put(f"{url}{path}/start", data=b"", headers=JANE, ssl=tls) as answer:
+                return answer.status
+
+        waiting = [asyncio.ensure_future(ask("default")) for _ in range(100)]
+        try:
+            async with asyncio.timeout(20):
+                assert [await ask("other") for _ in range(3)] == [202] * 3
+            assert not any(one.done() for one in waiting)
+        finally:
+            go_on.set()
+        assert await asyncio.gather(*waiting) == [202] * 100
 
 
 async def test_operations_on_what_a_client_sends(tmp_path):
@@ -220,6 +253,38 @@ async def test_strangers_may_look_only():
             assert answer.status == 503
         async with session.get(f"{url}/nothing", ssl=tls) as answer:
             assert (answer.status, (await answer.json())["kind"]) == (404, "Status")
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"",
+        b"GET /apis HTTP/1.1\r\nHost: x\r\nX-A: ",
+        b"POST /virtualmachines-validate HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{",
+    ],
+)
+async def test_who_does_not_go_on_is_left(monkeypatch, sent):
+    """Strangers reach this server, too: a byte now and then keeps no connection."""
+    monkeypatch.setattr(server_module, "_IDLE_SECONDS", 0.5)
+    monkeypatch.setattr(server_module, "_BODY_SECONDS", 0.5)
+    rig = Rig()
+    async with rig.run() as url:
+        port = int(url.rpartition(":")[2])
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=rig.client_context())
+        writer.write(sent)
+
+        async def drip() -> None:
+            while sent:
+                await asyncio.sleep(0.1)
+                writer.write(b"a")
+
+        dripping = asyncio.ensure_future(drip())
+        try:
+            answer = await asyncio.wait_for(reader.read(), 20)
+        finally:
+            dripping.cancel()
+            writer.transport.abort()
+        assert b"408" in answer if b"POST" in sent else answer == b""
 
 
 async def test_webhook_and_new_certificate():

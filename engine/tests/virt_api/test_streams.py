@@ -158,6 +158,13 @@ async def test_a_device_is_free_when_its_user_leaves(tmp_path):
         ("portforward/22", vmi(interfaces=[{"name": "default"}]), 400, "the guest has no IP address yet"),
         ("portforward/0", vmi(**ADDRESS), 400, "port must be a number from 1 to 65535, not '0'"),
         ("portforward/ssh", vmi(**ADDRESS), 400, "port must be a number from 1 to 65535, not 'ssh'"),
+        ("portforward/" + "9" * 5000, vmi(**ADDRESS), 400, f"port must be a number from 1 to 65535, not '{'9' * 40}'"),
+        (
+            "vsock?port=" + "9" * 5000,
+            vmi(spec=DEVICES),
+            400,
+            f"port must be a number from 0 to 4294967295, not '{'9' * 40}'",
+        ),
         ("portforward/22/icmp", vmi(**ADDRESS), 400, "protocol must be tcp or udp, not 'icmp'"),
         (
             "portforward/1",

@@ -5,8 +5,8 @@ Reads a JSON object from standard input:
 
 - variables, known: names of variables that are set, and of those that there are
 - machine: empty where a cluster is installed to, else an object with
-  - instance, api_bind, api_port, virt_api_port, bridge, pod_cidr, pod_cidr_ipv6, service_cidr, service_cidr_ipv6,
-    external_addresses, more_nodes: values of the roles' variables
+  - instance, node_name, api_bind, api_port, virt_api_port, metrics_bind, metrics_ports, bridge, pod_cidr,
+    pod_cidr_ipv6, service_cidr, service_cidr_ipv6, external_addresses, more_nodes: values of the roles' variables
   - own: a folder that the command line of each service of this installation names
   - config_dir: the folder of its configuration
 
@@ -28,6 +28,8 @@ from pathlib import Path
 
 # The state TCP_LISTEN in /proc/net/tcp (Linux, include/net/tcp_states.h).
 LISTEN = "0A"
+# What may serve metrics at a port.
+MEASURED = ("virt-api", "virt-controller", "virt-handler")
 # How alike a name must be to one that there is, to be taken for a slip of the keys (0 to 1), by its first letters. The
 # more others may have variables that begin so, the more alike.
 ALIKE = {"turtles_": 0.8, "kubevirt_": 0.9, "": 0.95}
@@ -52,8 +54,23 @@ def machine(wanted):
             f"turtles_bridge is {wanted['bridge']!r}: name an interface of at most 15 characters, without slash, colon "
             "or space."
         )
+    yield from node_names(wanted)
     yield from ports(wanted)
     yield from networks(wanted)
+
+
+def node_names(wanted):
+    """Yield names that no node can have, or that two have."""
+    first = [("turtles_node_name", wanted["node_name"])] if wanted.get("node_name") else []
+    names = [*first, *(("the name of a node in turtles_more_nodes", node["name"]) for node in wanted["more_nodes"])]
+    for number, (variable, name) in enumerate(names):
+        if not re.fullmatch(r"[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?", str(name)):
+            yield (
+                f"{variable} is {name!r}: lower case letters, digits, hyphens and dots only, which it neither begins "
+                "nor ends with, and at most 63 characters."
+            )
+        elif name in [other for _, other in names[:number]]:
+            yield f"{variable} is {name!r}, as another one's: give each node a name of its own."
 
 
 def misspelt(variables, known):
@@ -66,10 +83,22 @@ def misspelt(variables, known):
 
 def ports(wanted):
     """Yield what is wrong with the ports, each of which must be free, or this installation's."""
-    named = (
+    named = [
         ("turtles_api_port", wanted["api_bind"], wanted["api_port"]),
         ("turtles_virt_api_port", "127.0.0.1", wanted["virt_api_port"]),
-    )
+    ]
+    for component, port in (wanted.get("metrics_ports") or {}).items():
+        variable = f"turtles_metrics_ports[{component}]"
+        if component not in MEASURED:
+            yield f"{variable}: there is no such component. There are {', '.join(MEASURED)}."
+        elif not re.fullmatch(r"[0-9]{1,5}", str(port)):
+            yield f"{variable} is {port!r}: ports are numbers from 1 to 65535."
+        else:
+            named.append((variable, wanted.get("metrics_bind") or "0.0.0.0", int(port)))
+    twice = {port for _, _, port in named if [one for _, _, one in named].count(port) > 1}
+    if wanted["api_port"] != wanted["virt_api_port"]:
+        for port in sorted(twice):
+            yield f"{' and '.join(name for name, _, one in named if one == port)} are all {port}: each needs its own."
     if wanted["api_port"] == wanted["virt_api_port"]:
         yield (
             f"turtles_api_port and turtles_virt_api_port are both {wanted['api_port']}: API server and virt-api need a "
@@ -80,7 +109,7 @@ def ports(wanted):
         if not 1 <= port <= 65535:
             yield f"{variable} is {port}: ports are numbers from 1 to 65535."
             continue
-        failure = bound(address, port)
+        failure = 0 if port in twice else bound(address, port)
         if failure == errno.EADDRINUSE:
             user = listener(port)
             if wanted["own"] not in user:

@@ -118,6 +118,14 @@ def test_a_wrong_type_is_told_in_users_words_wherever_the_module_runs(play, pyth
         ({"interfaces": {"name": "default"}}, "interfaces: must be a list, but is a mapping."),
         ({"interfaces": [{"name": "a", "ports": ["ssh"]}]}, "interfaces[0].ports[0]: must be a whole number"),
         ({"disks": [None]}, "disks[0]: must not be empty."),
+        ({"cpu": "[]"}, "cpu: must be a mapping such as {cores: 2}, but is the text '[]'."),
+        ({"cpu": "cores=2, a"}, "cpu: must be a mapping such as {cores: 2}, but is the text 'cores=2, a'."),
+        ({"cpu": {1: 2}}, "cpu: the name 1 is a number, but must be text. Write it in quotes."),
+        ({"disks": [{True: 2}]}, "disks[0]: the name true is a boolean, but must be text. Write it in quotes."),
+        ({"labels": {True: "x"}}, "labels: the name true is a boolean, but must be text. Write it in quotes."),
+        ({"node_selector": {None: "x"}}, "node_selector: the name null is empty, but must be text."),
+        ({"termination_grace_period": "9" * 5000}, "termination_grace_period: must be a whole number, but is the text"),
+        ({"kubeconfig": "/tmp/\0"}, "kubeconfig: no file's name has a NUL character, but this one does."),
         ({"memory": {"guest": "1Gi"}}, "memory: must be text, but is a mapping."),
         ({"image": ["a"]}, "image: must be text, but is a list."),
         ({"ssh_keys": [{"a": "b"}]}, "ssh_keys[0]: must be text, but is a mapping."),
@@ -146,6 +154,7 @@ def test_wrong_types(options, words):
         {"wait_timeout": "5", "wait": "yes", "memory": 1024, "unknown": {}},
         {"name": None, "cpu": None, "interfaces": []},
         {"definition": ["anything"], "kubeconfig": {"a": "b"}},
+        {"labels": {1: "x"}},
     ],
 )
 def test_types_that_ansible_converts(options):

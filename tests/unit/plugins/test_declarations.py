@@ -354,6 +354,13 @@ def test_marked_values_are_plain_in_cloud_config():
     assert _cloud_init.as_text("o", {"a": Marked(2), "b": datetime.date(2026, 1, 31)}, "") == "a: 2\nb: '2026-01-31'\n"
 
 
+@pytest.mark.parametrize("memory", ["²", "٣", "1²"])
+def test_memory_that_is_no_number(run, memory):
+    failed = run("vm", name="a", namespace="default", image="example.com/web:1", memory=memory)
+    assert failed["failed"]
+    assert failed["msg"].startswith("memory: "), failed["msg"]
+
+
 def test_memory_without_a_suffix(run):
     assert run("vm", **{**WEB, "memory": "512"}).msg == "memory: 512 means bytes. Write a suffix: 512Mi or 512Gi."
     assert run("vm", **{**WEB, "memory": "67108864"})["changed"]

@@ -406,6 +406,8 @@ def test_an_ssh_server_is_known_by_its_banner():
         ({"vms": [{"name": "a", "disks": [{"name": "d"}]}]}, "vms[0]: one of the following is required: image"),
         ({"rollout": {"batch": "some"}}, "rollout.batch: must be a number of machines from 1, or a percentage"),
         ({"rollout": {"batch": "0%"}}, "rollout.batch: must be"),
+        ({"rollout": {"batch": "²"}}, "rollout.batch: must be a number of machines from 1"),
+        ({"rollout": {"batch": "٣%"}}, "rollout.batch: must be a number of machines from 1"),
         ({"rollout": {"canary": -1}}, "rollout.canary: -1 is negative"),
         ({"rollout": {}, "wait": False}, None),
         ({"rollout": {"canary": 1}, "wait": False}, "rollout: has no effect without waiting"),

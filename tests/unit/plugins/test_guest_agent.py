@@ -181,6 +181,27 @@ def test_cloud_init_has_not_finished_well(run, vm, files, contents, words):
 
 
 @pytest.mark.parametrize(
+    ("contents", "words"),
+    [
+        ({"status": ["init"]}, "cloud-init hasn't begun"),
+        ({"status": {"init": {"finished": "a"}, "modules": {"finished": 1}}}, "cloud-init has finished stage modules"),
+        ({"status": {}, "result": {"errors": 5}}, "ended with errors: 5."),
+        ({"status": {}, "result": {"errors": {"a": "b"}}}, "ended with errors: {'a': 'b'}."),
+    ],
+)
+def test_files_of_cloud_init_that_make_no_sense(run, vm, files, contents, words):
+    """They are the guest's."""
+    files(**contents)
+    assert words in run("vm", **{**WEB, "wait_timeout": 1}).msg
+
+
+def test_recoverable_errors_that_make_no_sense(run, vm, files):
+    stages = {"a": {"recoverable_errors": ["x"]}, "b": {"recoverable_errors": {"WARNING": 5}}}
+    files(status=stages, result={"errors": []})
+    assert run("vm", **WEB)["warnings"] == ["VirtualMachine default/web: cloud-init: 5"]
+
+
+@pytest.mark.parametrize(
     ("log", "words"),
     [
         (FINISHED, None),

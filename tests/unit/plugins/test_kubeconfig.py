@@ -11,6 +11,7 @@ import ssl
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 from ansible_collections.turtles.kubevirt.plugins.module_utils import _client, _errors, _kubeconfig
@@ -189,6 +190,12 @@ def test_the_namespace_of_the_context_counts(tmp_path, form, extensions, context
         ("not: [a\n", {}, r"kubeconfig PATH isn't YAML: while parsing a flow sequence in "),
         ("", {}, r"kubeconfig PATH can't be used: .*is empty"),
         ("a: b\n", {}, r"kubeconfig PATH can't be used: .*current-context"),
+        ("a: " + "[" * 5000 + "]" * 5000, {}, r"kubeconfig PATH can't be read: it is nested too deeply"),
+        (
+            "",
+            {"host": "https://a", "api_key": "x", "proxy": "proxy.example:3128"},
+            r"the option proxy: the proxy 'proxy.example:3128' doesn't begin with http:// \(or https://\).",
+        ),
         (
             "",
             {"host": "127.0.0.1:6443", "api_key": "x"},
@@ -213,6 +220,54 @@ def test_mistakes_are_named(tmp_path, text, options, words):
     options = {name: value.replace("PATH", path) for name, value in {"kubeconfig": "PATH", **options}.items()}
     with pytest.raises(_errors.KubeError, match=words.replace("PATH", path)):
         _client.Client(options)
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("no-such-program", "No such file or directory: 'no-such-program'"),
+        ("false", "exec: process returned 1"),
+        ("true", "exec: failed to decode process output"),
+    ],
+)
+def test_a_program_that_gives_no_credentials_is_named(kubeconfig, command, words, capfd):
+    """The library logs it, and goes on as nobody."""
+    given = {"apiVersion": "client.authentication.k8s.io/v1", "command": command, "interactiveMode": "Never"}
+    path = kubeconfig()
+    config = json.loads(Path(path).read_text())
+    config["users"][0]["user"] = {"exec": given}
+    Path(path).write_text(json.dumps(config))
+    with pytest.raises(_errors.KubeError) as caught:
+        _client.Client({"kubeconfig": path})
+    assert str(caught.value).startswith(f"kubeconfig {path} gives no credentials: ")
+    assert words in str(caught.value)
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"api_key": "secret\nsecond"}, "token (from the option host): the value has a line break"),
+        (
+            {"api_key": "x", "impersonate_user": "a\nb"},
+            "impersonate_user (from the option host): the value 'a\\nb' has",
+        ),
+        (
+            {"api_key": "x", "impersonate_groups": ["a\r"]},
+            "impersonate_groups (from the option host): the value 'a\\r'",
+        ),
+    ],
+)
+def test_what_fits_into_no_header_is_named(api, options, words):
+    with pytest.raises(_errors.KubeError) as caught:
+        _client.Client({"host": api.url, **options}).get("/x")
+    assert words in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_tokens_line_break_at_its_end_does_not_matter(api):
+    token = api.credentials()["users"][0]["user"]["token"]
+    assert _client.Client({"host": api.url, "api_key": token + "\n"}).get("/version")
 
 
 def test_a_server_without_tls_is_told(api):

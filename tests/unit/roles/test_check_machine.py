@@ -52,6 +52,9 @@ def _judge(program, free, tmp_path):
             "api_bind": "127.0.0.1",
             "api_port": free[0],
             "virt_api_port": free[1],
+            "node_name": "node-1.example",
+            "metrics_bind": "127.0.0.1",
+            "metrics_ports": {},
             "bridge": "mine0",
             "pod_cidr": "10.244.0.0/16",
             "service_cidr": "10.97.0.0/16",
@@ -77,6 +80,22 @@ def test_what_can_work_is_not_complained_about(judge):
     ("chosen", "words"),
     [
         ({"instance": "My/Lab"}, "turtles_instance is 'My/Lab': lower case"),
+        ({"node_name": "A_b"}, "turtles_node_name is 'A_b': lower case letters"),
+        ({"node_name": "a", "more_nodes": [{"name": "a", "pod_cidr": "10.1.0.0/16"}]}, "is 'a', as another one's"),
+        (
+            {"more_nodes": [{"name": "²", "pod_cidr": "10.1.0.0/16"}]},
+            "the name of a node in turtles_more_nodes is '²':",
+        ),
+        (
+            {"metrics_ports": {"virt-apis": 1}},
+            "turtles_metrics_ports[virt-apis]: there is no such component. There are",
+        ),
+        ({"metrics_ports": {"virt-api": "x"}}, "turtles_metrics_ports[virt-api] is 'x': ports are numbers from 1"),
+        ({"metrics_ports": {"virt-api": 0}}, "turtles_metrics_ports[virt-api] is 0: ports are numbers from 1"),
+        (
+            {"metrics_ports": {"virt-api": 7101, "virt-handler": "7101"}},
+            "turtles_metrics_ports[virt-api] and turtles_metrics_ports[virt-handler] are all 7101: each needs its own.",
+        ),
         ({"bridge": "a-very-long-bridge"}, "turtles_bridge is 'a-very-long-bridge': name an interface of at most 15"),
         ({"api_port": 70000}, "turtles_api_port is 70000: ports are numbers from 1 to 65535"),
         ({"api_bind": "203.0.113.9"}, "turtles_api_bind is 203.0.113.9, where nothing can listen"),

@@ -20,6 +20,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from turtles.api.texts import from_json
+
 #: Common name of the certificate with which virt-api identifies itself.
 CLIENT = "kubevirt.io:virt-api"
 #: The protocol that streams are upgraded to; also the WebSocket subprotocol that users' clients speak.
@@ -63,7 +65,7 @@ class Endpoint:
         :raises ValueError: it isn't one.
         """
         try:
-            data = json.loads(value)
+            data = from_json(value)
             endpoint = cls(data["host"], data["port"], data["certificate"])
         except (ValueError, TypeError, KeyError) as error:
             raise ValueError(f"not an endpoint: {error!r}") from error

@@ -14,7 +14,6 @@ import ssl
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote_to_bytes, urlsplit
@@ -22,7 +21,7 @@ from urllib.parse import parse_qs, quote, unquote_to_bytes, urlsplit
 from turtles.api import exports
 from turtles.exporter.content import File, Unreadable, Volume, gzipped
 from turtles.metrics import COUNTER, Description, Sample, Source
-from turtles.tls_server import TlsServer
+from turtles.tls_server import Handler, TlsServer
 
 log = logging.getLogger(__name__)
 
@@ -82,25 +81,10 @@ class Server(TlsServer):
 
     def __init__(self, listener: socket.socket, context: ssl.SSLContext, served: Exports) -> None:
         """Serve at a listening socket, once it is run."""
-        super().__init__(listener, type("Handler", (_Handler,), {"served": served}), context)
-        self._free = threading.BoundedSemaphore(CONNECTIONS)
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        """Give a connection a thread, or end it."""
-        if not self._free.acquire(blocking=False):
-            self.shutdown_request(request)
-            return
-        super().process_request(request, client_address)
-
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """Serve a connection."""
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            self._free.release()
+        super().__init__(listener, type("Handler", (_Handler,), {"served": served}), context, CONNECTIONS)
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(Handler):
     served: Exports
     timeout = _PATIENCE
     protocol_version = "HTTP/1.1"

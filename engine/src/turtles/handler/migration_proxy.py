@@ -27,6 +27,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from turtles import endpoint, pki
 from turtles.api.node_server import Endpoint
+from turtles.api.texts import from_json
 from turtles.handler.tunnel import carry
 
 log = logging.getLogger(__name__)
@@ -42,6 +43,9 @@ _PATIENCE = 10.0
 _LONGEST_LINE = 1024
 #: Connections that have not said yet which migration they are of.
 _MOST_UNKNOWN = 64
+#: Connections of one guest: to libvirtd, for memory, and for each disk. Its Pod makes them, and each takes a thread of
+#: this process and of the other node's.
+_MOST_OF_ONE = 128
 #: What accept(2) says of a socket that was shut down or closed, and seconds until the next try for all else.
 _SHUT_DOWN, _PAUSE = (errno.EINVAL, errno.EBADF), 0.5
 
@@ -54,10 +58,12 @@ class _Expected:
     """A guest that may come.
 
     :param certificate: of the node that it comes from, in DER.
+    :param places: for its connections.
     """
 
     certificate: bytes
     connect: Connect
+    places: threading.BoundedSemaphore
 
 
 class MigrationProxy:
@@ -94,7 +100,9 @@ class MigrationProxy:
         certificate = x509.load_pem_x509_certificate(source.certificate.encode())
         self._context.load_verify_locations(cadata=source.certificate)
         # Which certificates the TLS layer knows only grows: whose it is is checked again
-        self._expected[uid] = _Expected(certificate.public_bytes(Encoding.DER), connect)
+        before = self._expected.get(uid)
+        places = threading.BoundedSemaphore(_MOST_OF_ONE) if before is None else before.places
+        self._expected[uid] = _Expected(certificate.public_bytes(Encoding.DER), connect, places)
 
     def is_expected(self, uid: str) -> bool:
         """Say whether a guest may come."""
@@ -161,11 +169,14 @@ class MigrationProxy:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         there = stack.enter_context(self._context.wrap_socket(connection, server_side=True))
         line, first = _read_line(there)
-        asked = json.loads(line)
+        asked = from_json(line)
         expected = self._expected.get(str(asked["migration"]))
         shown = there.getpeercert(binary_form=True)
         if expected is None or shown != expected.certificate or asked["channel"] not in CHANNELS:
             raise ValueError("no connection is expected from this address")
+        if not expected.places.acquire(blocking=False):
+            raise ValueError(f"the guest has {_MOST_OF_ONE} connections already")
+        stack.callback(expected.places.release)
         return there, stack.enter_context(expected.connect(asked["channel"])), first
 
 
@@ -178,6 +189,7 @@ class Lead:
         self._uid, self._target, self._context, self._listeners = uid, target, context, listeners
         self._connections: set[socket.socket] = set()
         self._closed, self._lock = False, threading.Lock()
+        self._places = threading.BoundedSemaphore(_MOST_OF_ONE)
         #: Why a connection to the target failed, if one did.
         self.error = ""
         for channel, listener in listeners.items():
@@ -191,12 +203,17 @@ class Lead:
 
     def _listen(self, channel: str, listener: socket.socket) -> None:
         for connection in _accepted(listener):
+            if not self._places.acquire(blocking=False):
+                connection.close()
+                continue
             threading.Thread(
                 target=self._serve, args=(channel, connection), name="migration-source", daemon=True
             ).start()
 
     def _serve(self, channel: str, here: socket.socket) -> None:
-        with here:
+        with contextlib.ExitStack() as stack:
+            stack.callback(self._places.release)
+            stack.enter_context(here)
             try:
                 there = self._connect(channel)
             except OSError as error:

@@ -3,12 +3,12 @@
 
 import contextlib
 import errno
-import json
 import os
 import stat
 from pathlib import PurePosixPath
 
 from turtles.api.guests import QEMU_UID
+from turtles.api.texts import from_json
 from turtles.domain import paths
 from turtles.handler import mounts
 from turtles.handler.launcher_process import LauncherProcess
@@ -103,7 +103,7 @@ class PodFiles:
         """Return the PCI addresses of the devices of SR-IOV networks that the Pod was told, by network."""
         try:
             with open(self.open_file(paths.NETWORK_INFO, os.O_RDONLY), "rb") as file:
-                entries = json.loads(file.read(_NETWORK_INFO_BYTES))["interfaces"]
+                entries = from_json(file.read(_NETWORK_INFO_BYTES))["interfaces"]
             return {each["network"]: each["deviceInfo"]["pci"]["pci-address"] for each in entries}
         except (OSError, ValueError, KeyError, TypeError):
             return {}

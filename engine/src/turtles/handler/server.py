@@ -27,6 +27,7 @@ from turtles.handler.consoles import Consoles
 from turtles.handler.errors import OperationFailed
 from turtles.handler.operations import Operations, options_of
 from turtles.handler.vsock import Vsock
+from turtles.places import Places
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +38,8 @@ _HEAD, _BODY = 16 * 1024, 64 * 1024
 _UPGRADED = h11.InformationalResponse(
     status_code=101, headers=[("Connection", "Upgrade"), ("Upgrade", node_server.PROTOCOL)]
 )
-#: Operations at once: each waits for a libvirtd, some for a guest agent.
-_THREADS = 16
+#: Operations at once, and those of one namespace: each waits for a libvirtd, some for an agent, which may be silent.
+_THREADS, _OF_NAMESPACE = 32, 8
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ class NodeServer:
         self._operations, self._consoles = operations, consoles
         self._authorities: tuple[x509.Certificate, ...] = ()
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="request")
+        self._places = Places(_OF_NAMESPACE)
         self._context = endpoint.server_context()
         self._context.verify_mode = ssl.CERT_REQUIRED
         certificate, key = endpoint.own_certificate(host)
@@ -166,7 +168,8 @@ class NodeServer:
                 await session.run(device, reader, writer)
             return
         options = options_of(request.body)
-        result = await self._loop.run_in_executor(self._threads, self._operations.run, key, uid, what, options)
+        async with self._places.take(namespace):
+            result = await self._loop.run_in_executor(self._threads, self._operations.run, key, uid, what, options)
         await _send(writer, request, 200, result)
 
 

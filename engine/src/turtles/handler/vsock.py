@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from turtles import endpoint
 from turtles.api.objects import Object, get
+from turtles.api.texts import to_number
 from turtles.handler.consoles import carry
 from turtles.handler.errors import OperationFailed
 
@@ -41,9 +42,9 @@ class Vsock:
         if not isinstance(address, int) or address <= _LAST_RESERVED:
             raise OperationFailed(400, "the guest has no VSOCK address (status.VSOCKCID)")
         port = query.get("port", "")
-        if not (port.isascii() and port.isdigit() and int(port) <= _LARGEST):
+        if (number := to_number(port, _LARGEST)) is None:
             raise OperationFailed(400, f"port must be a number from 0 to {_LARGEST}, not {port!r}")
-        connection = await _dial(address, int(port))
+        connection = await _dial(address, number)
         if query.get("tls") != "true":
             return await asyncio.open_connection(sock=connection)
         try:

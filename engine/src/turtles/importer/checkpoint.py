@@ -7,6 +7,7 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from turtles.api.texts import from_json
 from turtles.importer.transfer import Version
 
 _NAME = ".import.json"
@@ -29,7 +30,7 @@ class Checkpoint:
 def load(folder: Path, url: str) -> Checkpoint | None:
     """Return what an earlier attempt left, None if there is nothing to continue from."""
     try:
-        record = json.loads((folder / _NAME).read_text())
+        record = from_json((folder / _NAME).read_text())
         checkpoint = Checkpoint(record["url"], Version(**record["version"]), int(record["position"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -15,6 +15,7 @@ from typing import Any
 import libvirt
 import libvirt_qemu
 
+from turtles.api.texts import from_json
 from turtles.domain import paths
 
 #: The status of a probe that could not be made.
@@ -61,7 +62,10 @@ def _connect(domain_name: str) -> Ask:
     def ask(command: str, arguments: dict[str, Any], seconds: int) -> Any:
         request = {"execute": command, **({"arguments": arguments} if arguments else {})}
         answer = libvirt_qemu.qemuAgentCommand(domain, json.dumps(request), max(1, seconds), 0)
-        return json.loads(answer).get("return")
+        found = from_json(answer)
+        if not isinstance(found, dict):
+            raise ProbeError("the guest's agent gave an answer that makes no sense")
+        return found.get("return")
 
     return ask
 
@@ -71,8 +75,15 @@ def run(ask: Ask, command: Sequence[str], seconds: int, clock: Callable[[], floa
 
     :param ask: asks the agent: command, arguments, seconds that it may take.
     :param seconds: that the command may take.
-    :raises ProbeError: if it takes longer, or was ended by a signal.
+    :raises ProbeError: if it takes longer, or was ended by a signal, or the agent's answers make no sense.
     """
+    try:
+        return _run(ask, command, seconds, clock)
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise ProbeError("the guest's agent gave an answer that makes no sense") from error
+
+
+def _run(ask: Ask, command: Sequence[str], seconds: int, clock: Callable[[], float]) -> int:
     deadline = clock() + max(1, seconds)
     started = ask("guest-exec", {"path": command[0], "arg": list(command[1:]), "capture-output": True}, max(1, seconds))
     pause = _FIRST_LOOK

@@ -5,13 +5,13 @@ Source: Network Plumbing Working Group, "Kubernetes Network Custom Resource Defi
 Multus implements; the CNI specification 1.0 for what is in a definition.
 """
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from turtles.api.objects import Object
+from turtles.api.texts import from_json
 
 GROUP, PLURAL = "k8s.cni.cncf.io", "network-attachment-definitions"
 #: Annotations of a Pod: the networks that it wants, the one instead of the node's own, and what it got.
@@ -102,7 +102,7 @@ def _short(text: str, annotation: str = NETWORKS) -> dict[str, Any]:
 
 def _json_entries(text: str, annotation: str = NETWORKS) -> list[dict[str, Any]]:
     try:
-        entries = json.loads(text)
+        entries = from_json(text)
     except ValueError as error:
         raise AttachmentError(f"annotation {annotation} is not valid JSON: {error}") from error
     entries = [entries] if isinstance(entries, dict) else entries
@@ -158,7 +158,7 @@ def parse_config(text: Any, name: str) -> dict[str, Any] | None:
     if not text or not str(text).strip():
         return None
     try:
-        config = json.loads(text)
+        config = from_json(text)
     except (TypeError, ValueError) as error:
         raise ValueError(f"is not valid JSON: {error}") from error
     if not isinstance(config, dict):

@@ -37,8 +37,6 @@ from turtles.virt_api.server import Server, new_context
 
 log = logging.getLogger(__name__)
 
-#: Seconds given to requests that are being answered when the server stops.
-_SHUTDOWN = 5.0
 #: Seconds that the server waits at start for what it reads by watches: whom to trust, the configuration, presets.
 _PATIENCE = 3.0
 #: Seconds between two tries to reach the API server at start.
@@ -175,7 +173,7 @@ async def _serve(
     for informer in informers:
         informer.start()
     await asyncio.to_thread(wait_synced, informers, _PATIENCE)
-    runner = web.AppRunner(server.application(), access_log=None, shutdown_timeout=_SHUTDOWN)
+    runner = server.runner()
     await runner.setup()
     await web.SockSite(runner, endpoint.listen(bind, port), ssl_context=context).start()
     log.info("listening", extra={"bind": bind, "port": port})

@@ -7,6 +7,7 @@ import asyncio
 import logging
 import ssl
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import msgspec
@@ -16,6 +17,7 @@ from turtles import endpoint
 from turtles.api import uploads
 from turtles.api.kind import SUBRESOURCES_GROUP, SUBRESOURCES_VERSIONS, Kind
 from turtles.kube.client import ApiError, Client
+from turtles.places import Places
 from turtles.virt_api import authentication, discovery, status, streams, subresources
 from turtles.virt_api.admission import Admission
 from turtles.virt_api.authentication import FrontProxy, User
@@ -29,6 +31,14 @@ from turtles.virt_api.uploads import UploadProxy
 log = logging.getLogger(__name__)
 
 _MAX_BODY = 16 * 2**20
+#: Seconds in which it has to be there.
+_BODY_SECONDS = 30.0
+#: Seconds that a connection may go without a complete head of a request.
+_IDLE_SECONDS = 90.0
+#: Requests at once, and those of one namespace: they wait for others, above all for nodes.
+_THREADS, _OF_NAMESPACE = 64, 16
+#: Seconds given to requests that are being answered when the server stops.
+_SHUTDOWN = 5.0
 _VERBS = {"GET": "get", "PUT": "update", "POST": "create", "PATCH": "patch", "DELETE": "delete"}
 
 _encode = msgspec.json.Encoder().encode
@@ -68,12 +78,20 @@ class Server:
         self._uploads = UploadProxy(client, self._tokens, nodes)
         self._exports = ExportProxy(client, nodes)
         self.connections = Connections()
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="request")
+        self._places = Places(_OF_NAMESPACE)
 
     def trust(self, front_proxy: FrontProxy) -> None:
         """Set which front proxies are trusted, from the next request on."""
         if front_proxy.pem and front_proxy.authorities != self._front_proxy.authorities:
             self._context.load_verify_locations(cadata=front_proxy.pem)
         self._front_proxy = front_proxy
+
+    def runner(self) -> web.AppRunner:
+        """Return what runs the application, and ends connections whose clients don't go on."""
+        return web.AppRunner(
+            self.application(), access_log=None, shutdown_timeout=_SHUTDOWN, keepalive_timeout=_IDLE_SECONDS
+        )
 
     def application(self) -> web.Application:
         """Return the application that serves all paths."""
@@ -107,7 +125,7 @@ class Server:
 
     async def _review(self, request: web.Request) -> web.Response:
         try:
-            body = _decode(await request.read())
+            body = _decode(await _body(request))
         except (msgspec.DecodeError, RecursionError):
             raise Failure(400, "the body is not JSON") from None
         if request.path in self._admission.slow:
@@ -135,8 +153,8 @@ class Server:
         if subresource.stream:
             log.info("%s", sub, extra=facts)
             return await self._streams[subresource.handler](request, info["namespace"], name, path)
-        options = _options(await request.read())
-        answer = await asyncio.to_thread(self._handlers[subresource.handler], info["namespace"], name, options)
+        options = _options(await _body(request))
+        answer = await self._handle(subresource.handler, info["namespace"], name, options)
         log.info("%s", sub, extra=facts)
         return _json(answer or {}, subresource.code) if subresource.body else web.Response(status=subresource.code)
 
@@ -159,7 +177,7 @@ class Server:
                 f'"{uploads.PLURAL}" in API group "{uploads.GROUP}" in the namespace "{namespace}"'
             )
             raise Failure(403, message)
-        body = _options(await request.read())
+        body = _options(await _body(request))
         return _json(await asyncio.to_thread(self._tokens.request, namespace, body), 201)
 
     async def _operation(self, request: web.Request) -> web.Response:
@@ -181,9 +199,15 @@ class Server:
                 f'"{operation}" in API group "{SUBRESOURCES_GROUP}" in the namespace "{namespace}"'
             )
             raise Failure(403, message)
-        body = _options(await request.read())
-        answer = await asyncio.to_thread(self._handlers[subresource.handler], namespace, "", body)
+        body = _options(await _body(request))
+        answer = await self._handle(subresource.handler, namespace, "", body)
         return _json(answer or {}, subresource.code)
+
+    async def _handle(self, handler: str, namespace: str, name: str, options: dict[str, Any]) -> Any:
+        """Return what a handler does, which may have to wait for a node, and that for a guest that says nothing."""
+        async with self._places.take(namespace):
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._threads, self._handlers[handler], namespace, name, options)
 
     def _authenticate(self, request: web.Request) -> User:
         transport = request.transport
@@ -236,6 +260,15 @@ def _document(make: Callable[..., dict[str, Any]], *arguments: str) -> Handler:
 
 def _json(value: dict[str, Any], code: int = 200) -> web.Response:
     return web.Response(body=_encode(value), status=code, content_type="application/json")
+
+
+async def _body(request: web.Request) -> bytes:
+    """Return a request's body, unless it takes longer than any that is meant."""
+    try:
+        async with asyncio.timeout(_BODY_SECONDS):
+            return await request.read()
+    except TimeoutError:
+        raise Failure(408, f"the request's body was not there after {_BODY_SECONDS:g} seconds") from None
 
 
 def _options(body: bytes) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from turtles.api.conditions import condition_of
 from turtles.api.kinds.vmi import VMI as VMI_KIND
 from turtles.api.objects import Object, get
 from turtles.api.phases import FAILED, RUNNING, phase_of
+from turtles.api.texts import to_number
 from turtles.kube.client import Client
 from turtles.virt_api import screenshot
 from turtles.virt_api.instances import VMI_NOT_RUNNING, fetch, instance_of
@@ -33,6 +34,8 @@ _LARGEST = 2**20
 _HEARTBEAT = 30.0
 #: Seconds to connect to a port of a guest.
 _CONNECT = 30.0
+#: How much of a wrong value a message shows.
+_SHOWN = 40
 #: What is true and false in a query.
 _YES, _NO = ("true", "t", "1"), ("false", "f", "0")
 _NOT_WEBSOCKET = (
@@ -127,8 +130,8 @@ class Streams:
         if not get(vmi, "spec", "domain", "devices", "autoattachVSOCK"):
             raise Failure(400, "VSOCK is not attached.")
         port, tls = request.query.get("port", ""), request.query.get("tls") or "true"
-        if not (port.isascii() and port.isdigit() and int(port) < 2**32):
-            raise Failure(400, f"port must be a number from 0 to {2**32 - 1}, not {port!r}")
+        if to_number(port, 2**32 - 1) is None:
+            raise Failure(400, f"port must be a number from 0 to {2**32 - 1}, not {port[:_SHOWN]!r}")
         if tls.lower() not in (*_YES, *_NO):
             raise Failure(400, f"tls must be true or false, not {tls!r}")
         return await self._device(request, vmi, node_server.VSOCK, port=port, tls=str(tls.lower() in _YES).lower())
@@ -179,11 +182,12 @@ def _check_websocket(request: web.Request) -> None:
 def _port_of(path: str) -> tuple[int, str]:
     port, _, protocol = path.partition("/")
     protocol = protocol or "tcp"
-    if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
-        raise Failure(400, f"port must be a number from 1 to 65535, not {port!r}" if port else "port must not be empty")
+    if not (number := to_number(port, 65535)):
+        what = f"be a number from 1 to 65535, not {port[:_SHOWN]!r}" if port else "not be empty"
+        raise Failure(400, f"port must {what}")
     if protocol not in ("tcp", "udp"):
-        raise Failure(400, f"protocol must be tcp or udp, not {protocol!r}")
-    return int(port), protocol
+        raise Failure(400, f"protocol must be tcp or udp, not {protocol[:_SHOWN]!r}")
+    return number, protocol
 
 
 async def _dial(address: str, port: int, protocol: str) -> _Connection:

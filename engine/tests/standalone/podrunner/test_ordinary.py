@@ -160,6 +160,25 @@ def test_folders_of_the_machine_are_refused(node, run):
     }
 
 
+@pytest.mark.parametrize(
+    ("container", "volume", "place"),
+    [
+        ({"volumeMounts": [{"name": "x", "mountPath": "/x", "subPath": "a\0"}]}, {"emptyDir": {}},
+         "spec.containers[0].volumeMounts[0].subPath"),
+        ({}, {"downwardAPI": {"items": [{"path": "\0", "fieldRef": {"fieldPath": "metadata.name"}}]}},
+         "spec.volumes[0].downwardAPI.items[0].path"),
+        ({"env": [{"name": "A", "value": "\0"}]}, {"emptyDir": {}}, "spec.containers[0].env[0].value"),
+        ({"args": ["\0"]}, {"emptyDir": {}}, "spec.containers[0].args[0]"),
+    ],
+)  # fmt: skip
+def test_a_text_that_no_program_can_have_is_named(node, run, container, volume, place):
+    run("true", container=container, volumes=[{"name": "x", **volume}])
+    pod = node.wait(lambda pod: "NUL" in str(pod["status"]))
+    waiting = state_of(pod)["waiting"]
+    assert waiting["reason"] == "CreateContainerConfigError"
+    assert waiting["message"].startswith(f"{place} has a NUL character")
+
+
 def test_devices_of_the_machine_are_out_of_reach(node, run):
     """Also for a container that may make device files, in every place that it can write to."""
     run(

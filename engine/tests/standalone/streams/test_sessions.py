@@ -60,6 +60,20 @@ def test_a_command_runs_as_the_container(run):
     assert fields["Uid"].split() == ["107"] * 4
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [{"Sec-WebSocket-Key": "x"}, {"Sec-WebSocket-Key": "²"}, {"Sec-WebSocket-Version": "12"}, {"Connection": "x"}],
+)
+def test_a_handshake_that_is_none_is_the_clients_mistake(rig, odd):
+    headers = {
+        **{"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"},
+        "Sec-WebSocket-Key": "MDEyMzQ1Njc4OWFiY2RlZg==",
+        "Sec-WebSocket-Protocol": "v5.channel.k8s.io",
+    }
+    code, answer = rig.call("GET", f"{CORE}/pods/server/exec?command=true&stdout=1", headers={**headers, **odd})
+    assert (code, answer["kind"], answer["reason"]) == (400, "Status", "BadRequest"), answer
+
+
 @any_kubectl
 def test_exit_codes_and_errors(run):
     done = run("exec", "server", "--", "sh", "-c", "exit 42")

@@ -42,6 +42,7 @@ from turtles.api.language import (
 from turtles.api.objects import Object, get
 from turtles.api.rules import Causes, Spec, schema_causes
 from turtles.api.schedules import ScheduleError, next_time
+from turtles.api.texts import from_json
 
 # What becomes of imports that aren't the newest, and of everything with the DataImportCron
 OUTDATED, NEVER = "Outdated", "Never"
@@ -116,7 +117,7 @@ def default_update(cron: Object, old: Object, context: Context = DEFAULT_CONTEXT
 def creator(cron: Object) -> Object | None:
     """Return the user who created a DataImportCron, as an AdmissionReview names one; None if nobody knows."""
     try:
-        user = json.loads(get(cron, "spec", "createdBy") or "null")
+        user = from_json(get(cron, "spec", "createdBy") or "null")
     except ValueError:
         return None
     return user if isinstance(user, dict) and user.get("username") else None

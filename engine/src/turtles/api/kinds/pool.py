@@ -52,6 +52,8 @@ DISABLED, OFFLINE, ONLINE = "Disabled", "Offline", "Online"
 
 _TEMPLATE = "The VirtualMachines to create."
 _DIGITS = re.compile(r"[+-]?[0-9]+")
+#: Digits of a number that is read.
+_LONGEST = 18
 
 # --- fields ----------------------------------------------------------------------------------------------------------
 
@@ -196,6 +198,9 @@ def _max_unavailable(spec: Spec) -> Causes:
     if not _DIGITS.fullmatch(text):
         error = f'strconv.Atoi: parsing "{text}": invalid syntax'
         yield Cause(INVALID, f'maxUnavailable percentage value "{text}" is invalid: {error}', here)
+    elif len(text.lstrip("+-0")) > _LONGEST:
+        error = f'strconv.Atoi: parsing "{text[:_LONGEST]}…": value out of range'
+        yield Cause(INVALID, f'maxUnavailable percentage value "{text[:_LONGEST]}…" is invalid: {error}', here)
     elif not 0 < int(text) <= 100:
         message = f"maxUnavailable percentage value {int(text)} must be between 1 and 100"
         yield Cause(INVALID, message, here)

@@ -11,6 +11,7 @@ from turtles.api import labels as names
 from turtles.api.conditions import has_condition
 from turtles.api.objects import annotations_of, get, labels_of
 from turtles.api.phases import RUNNING, phase_of
+from turtles.api.texts import to_number
 from turtles.controller.metrics.common import OTHER, system, vnics
 from turtles.metrics import Description, Sample
 
@@ -54,8 +55,8 @@ def samples(vmis: Sequence[Mapping[str, Any]], pod_of: Pods, eviction_strategy: 
         for labels in vnics(vmi, vmi["spec"]):
             yield Sample(_VNIC, labels, 1.0)
         overhead = get(dict(pod or {}), "metadata", "annotations", names.MEMORY_OVERHEAD)
-        if overhead and str(overhead).isdigit():
-            yield Sample(_OVERHEAD, {key: own[key] for key in ("namespace", "name")}, float(overhead))
+        if overhead and (size := to_number(overhead)) is not None:
+            yield Sample(_OVERHEAD, {key: own[key] for key in ("namespace", "name")}, float(size))
 
 
 def _info(vmi: Mapping[str, Any], pod: Mapping[str, Any] | None, *, evictable: bool) -> dict[str, str]:

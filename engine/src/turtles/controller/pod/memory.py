@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from turtles.api import labels, quantity
+from turtles.api.texts import to_number
 from turtles.controller.pod.state import has_tpm
 from turtles.domain.definition import cpu_topology, guest_memory
 
@@ -47,12 +48,12 @@ def shortage(vmi: Mapping[str, Any], pod: Mapping[str, Any], guest: int) -> str:
     """
     compute = pod["spec"]["containers"][0]
     limit = ((compute.get("resources") or {}).get("limits") or {}).get("memory")
-    known = (pod["metadata"].get("annotations") or {}).get(labels.MEMORY_OVERHEAD)
-    if limit is None or not known:
+    known = to_number((pod["metadata"].get("annotations") or {}).get(labels.MEMORY_OVERHEAD) or "")
+    if limit is None or known is None:
         return ""
     before = quantity.to_int(limit)
     at_boot = quantity.to_int((vmi["status"].get("memory") or {}).get("guestAtBoot") or 0)
-    needed = guest + int(known) + max(0, guest - at_boot) // PAGE_TABLES
+    needed = guest + known + max(0, guest - at_boot) // PAGE_TABLES
     if needed <= before:
         return ""
     return (

@@ -14,6 +14,7 @@ from turtles.api import labels, quantity
 from turtles.api.configuration import BindingPlugin
 from turtles.api.kinds.vmi import interfaces
 from turtles.api.objects import Object
+from turtles.api.texts import from_json
 from turtles.domain.connections import connections, further_networks
 from turtles.domain.interface_names import pod_interface_name
 from turtles.domain.macs import chosen_mac
@@ -43,7 +44,7 @@ def changed(vmi: Object, pod: Object) -> str | None:
     """
     before = (pod["metadata"].get("annotations") or {}).get(labels.NETWORKS)
     try:
-        named = {_key(entry): entry for entry in json.loads(before)} if before else {}
+        named = {_key(entry): entry for entry in from_json(before)} if before else {}
     except (ValueError, KeyError, TypeError):
         return None  # somebody else's
     in_guest = interfaces.reported(vmi, interfaces.DOMAIN)
@@ -136,6 +137,6 @@ def _attached(pod: Object) -> set[str] | None:
     """Return the names of the Pod's interfaces, as its network status says; None if it doesn't."""
     text = (pod["metadata"].get("annotations") or {}).get(labels.NETWORK_STATUS)
     try:
-        return {str(entry.get("interface")) for entry in json.loads(text)} if text else None
+        return {str(entry.get("interface")) for entry in from_json(text)} if text else None
     except (ValueError, AttributeError, TypeError):
         return None

@@ -13,6 +13,7 @@ from typing import Any
 
 from turtles.api import labels
 from turtles.api.objects import Object
+from turtles.api.texts import from_json
 from turtles.domain import paths
 from turtles.domain.connections import connections
 from turtles.domain.definition.host_devices import RESOURCE_PREFIX
@@ -76,7 +77,7 @@ def info(vmi: Object, pod: Object) -> str | None:
         if interface.get("sriov") is not None
     }
     try:
-        reported = json.loads(annotations.get(labels.NETWORK_STATUS) or "[]")
+        reported = from_json(annotations.get(labels.NETWORK_STATUS) or "[]")
         entries = list(_entries(wanted, reported))
     except (ValueError, TypeError, AttributeError):
         return None

@@ -19,6 +19,7 @@ from turtles.api.kinds.instancetype import matchers
 from turtles.api.kinds.vmi.comparison import is_same_instance, is_same_template
 from turtles.api.kinds.vmi.defaults import default
 from turtles.api.objects import Object, annotations_of, owner_reference
+from turtles.api.texts import to_number
 from turtles.controller.vm.live_update import without_live_fields
 from turtles.controller.vmi.template import make_vmi
 from turtles.kube.client import AlreadyExists, ApiError, Client, NotFound
@@ -54,9 +55,8 @@ def make_revision(vm: Object) -> Object:
 def started_generation(vm: Object, vmi: Mapping[str, Any]) -> int | None:
     """Return the generation of the VM that a VMI was made from; None if it wasn't made from this VM."""
     text = annotations_of(vmi).get(labels.VM_GENERATION, "")
-    if not text.isdigit():
+    if (generation := to_number(text)) is None:
         return None
-    generation = int(text)
     # An adopted instance was made from another VM, whose generations mean nothing here.
     made_from = (vmi.get("status") or {}).get("virtualMachineRevisionName")
     return generation if made_from in (None, "", revision_name(vm, generation)) else None

@@ -63,6 +63,11 @@ def check(container: Object, pod_spec: Object) -> None:
     :raises ContainerError: the text names the container, the field and what is possible.
     """
     name = container["name"]
+    if place := _nul(pod_spec, "spec"):
+        raise ContainerError(
+            "CreateContainerConfigError",
+            f"{place} has a NUL character, which paths, arguments and variables of programs can't have",
+        )
     if (container.get("securityContext") or {}).get("privileged"):
         raise ContainerError(
             "CreateContainerConfigError",
@@ -74,6 +79,18 @@ def check(container: Object, pod_spec: Object) -> None:
             "hostPID, hostIPC and shareProcessNamespace are not supported in standalone mode",
         )
     seccomp_profile(container, pod_spec)
+
+
+def _nul(value: Any, place: str) -> str:
+    """Return the place of the first text with a NUL character; nothing if there is none."""
+    if isinstance(value, str):
+        return place if "\0" in value else ""
+    inner: Iterable[tuple[str, Any]] = ()
+    if isinstance(value, dict):
+        inner = ((f"{place}.{key}", one) for key, one in value.items())
+    elif isinstance(value, list):
+        inner = ((f"{place}[{index}]", one) for index, one in enumerate(value))
+    return next(filter(None, (_nul(one, where) for where, one in inner)), "")
 
 
 def check_preloaded(container: Object, pod_spec: Object) -> None:

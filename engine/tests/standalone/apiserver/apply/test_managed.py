@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Who owns which field. Expectations were taken from a real kube-apiserver where nothing else is said."""
 
+import os
+from pathlib import Path
+
 from ..conftest import Server
 
 MAPS = "/api/v1/namespaces/default/configmaps"
@@ -15,6 +18,12 @@ def config_map(name: str, data: dict, **metadata: object) -> dict:
 
 def owners(obj: dict) -> dict[tuple[str, str], dict]:
     return {(one["manager"], one["operation"]): one["fieldsV1"] for one in obj["metadata"].get("managedFields", ())}
+
+
+def processor_time(server: Server) -> float:
+    """Return how many seconds of it the server has had."""
+    user, system = Path(f"/proc/{server.process.pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 def apply(server: Server, path: str, body: dict, manager: str, force: bool = False) -> tuple[int, dict]:
@@ -153,6 +162,25 @@ def test_many_updaters_are_taken_together(server: Server) -> None:
     assert "ancient-changes" in managers
     owned = {key for fields in owners(obj).values() for key in fields["f:data"] if key != "."}
     assert owned == {f"f:k{number:02}" for number in range(14)}
+
+
+def test_thousands_of_updaters_take_no_longer_than_an_object_of_their_size(server: Server) -> None:
+    """Each is copied some times, not thousands of times."""
+    entries = [
+        {
+            **{"manager": f"m{number}", "operation": "Update", "apiVersion": "v1", "time": "2020-01-01T00:00:00Z"},
+            **{"fieldsType": "FieldsV1", "fieldsV1": {"f:data": {f"f:k{number}": {}}}},
+        }
+        for number in range(14_000)
+    ]
+    body = config_map("thousands", {"k1": "1"})
+    body["metadata"]["managedFields"] = entries
+    before = processor_time(server)
+    code, obj = server.call("POST", MAPS, body, timeout=60)
+    assert (code, len(obj["metadata"]["managedFields"])) == (201, 10)
+    ancient = next(one for one in obj["metadata"]["managedFields"] if one["manager"] == "ancient-changes")
+    assert len(ancient["fieldsV1"]["f:data"]) > 13_000
+    assert processor_time(server) - before < 2
 
 
 def test_a_configuration_must_fit_the_schema(server: Server) -> None:

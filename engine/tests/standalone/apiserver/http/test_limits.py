@@ -2,7 +2,10 @@
 """What clients may not do to the server and to each other."""
 
 import asyncio
+import contextlib
 import json
+import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,6 +26,59 @@ def test_yaml_bomb_is_refused(server: Server) -> None:
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 10)]
     code, status = server.call("POST", CONFIG_MAPS, "\n".join(lines).encode(), "application/yaml")
     assert (code, "aliases" in status["message"]) == (400, True)
+
+
+@pytest.mark.parametrize("text", ["a: [" + "1," * 1_400_000 + "1]", "a: [" + "[]," * 900_000 + "[]]"])
+def test_yaml_of_too_many_values_is_refused(server: Server, text: str) -> None:
+    code, status = server.call("POST", CONFIG_MAPS, text.encode(), "application/yaml", timeout=60)
+    assert (code, "it has more than 250000 values; send it as JSON" in status["message"]) == (400, True)
+
+
+@pytest.mark.parametrize("method", ["POST", "PATCH", "GET"])
+def test_others_are_answered_while_yaml_is_read_or_written(server: Server, method: str) -> None:
+    lines = "\n".join(f"  k{number}: x" for number in range(50_000))
+    text = f"apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: yaml}}\ndata:\n{lines}\n".encode()
+    path = f"{CONFIG_MAPS}/yaml"
+    requests: dict[str, tuple] = {
+        "POST": ("POST", CONFIG_MAPS, text, "application/yaml"),
+        "PATCH": ("PATCH", f"{path}?fieldManager=m&dryRun=All&force=true", text, "application/apply-patch+yaml"),
+        "GET": ("GET", path),
+    }
+    if method != "POST":
+        server.call(*requests["POST"], timeout=60)
+    headers = {"Accept": "application/yaml"} if method == "GET" else None
+    threads = [
+        threading.Thread(target=server.call, args=requests[method], kwargs={"headers": headers, "timeout": 60})
+        for _ in range(2)
+    ]
+    begin = time.monotonic()
+    for thread in threads:
+        thread.start()
+    waits = []
+    while any(thread.is_alive() for thread in threads):
+        before = time.monotonic()
+        assert server.call("GET", "/version")[0] == 200
+        waits.append(time.monotonic() - before)
+    took = time.monotonic() - begin
+    server.call("DELETE", path)
+    # Reading takes most of that time, and was one piece of it.
+    assert len(waits) > 5, (waits, took)
+    assert max(waits) < took / 2, (waits, took)
+
+
+def test_a_watch_lasts_no_longer_than_a_day(server: Server) -> None:
+    code, _ = server.call("GET", f"{CONFIG_MAPS}?timeoutSeconds={'9' * 400}&limit=1")
+    assert code == 200
+    with contextlib.suppress(TimeoutError):
+        code, _ = server.call("GET", f"{CONFIG_MAPS}?watch=1&timeoutSeconds={'9' * 400}", timeout=1)
+        assert code == 200
+
+
+@pytest.mark.parametrize("share", ["²%", "٣%", "9" * 5000 + "%", "1 %", "%"])
+def test_shares_that_are_none(server: Server, share: str) -> None:
+    path = "/apis/policy/v1/namespaces/default/poddisruptionbudgets"
+    code, status = server.call("POST", path, {"metadata": {"name": "share"}, "spec": {"maxUnavailable": share}})
+    assert (code, status["details"]["causes"][0]["field"]) == (422, "spec.maxUnavailable")
 
 
 @pytest.mark.parametrize(

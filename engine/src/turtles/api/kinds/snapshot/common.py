@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from turtles.api.kind import GROUP, Context, Version
 from turtles.api.language import INVALID, NOT_FOUND, STRING, TIME, Cause, Struct, field
 from turtles.api.objects import Object, get
 from turtles.api.rules import Causes
+from turtles.api.texts import from_json
 
 VERSIONS = (
     Version("v1beta1", storage=True),
@@ -54,7 +54,7 @@ def patch_causes(spec: Object) -> Causes:
     for index, text in enumerate(spec.get("patches") or ()):
         here = f"spec.patches[{index}]"
         try:
-            operation = json.loads(text)
+            operation = from_json(text)
         except ValueError:
             yield Cause(INVALID, f"patch is not valid JSON ({text})", here)
             continue

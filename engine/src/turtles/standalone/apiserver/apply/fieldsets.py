@@ -9,11 +9,12 @@ kube-apiserver; KEP-555.
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
+from turtles.api.texts import from_json
 from turtles.standalone.apiserver.schema.types import ANY, Type, key_value
 
 Set = Mapping[str, Any]
@@ -41,6 +42,15 @@ def union(one: Set, other: Set) -> Set:
     return result
 
 
+def union_of(sets: Sequence[Set]) -> Set:
+    """Return the fields of all sets, of which there is one at least."""
+    if len(sets) == 1:
+        return sets[0]
+    # One after another into one that grows would take the square of their number: it is copied each time.
+    middle = len(sets) // 2
+    return union(union_of(sets[:middle]), union_of(sets[middle:]))
+
+
 def _both(one: Set, other: Set) -> Set:
     below = union({**one}, {**other})
     if not one or not other:
@@ -58,7 +68,7 @@ _STEPS: dict[str, Callable[[str], bool]] = {
 
 def _json(text: str) -> Any:
     try:
-        return json.loads(text)
+        return from_json(text)
     except ValueError:
         return None
 

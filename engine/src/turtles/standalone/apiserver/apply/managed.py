@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+from turtles.api.texts import from_json
 from turtles.api.times import now
 from turtles.standalone.apiserver.apply import fieldsets
 from turtles.standalone.apiserver.apply.fieldsets import Comparison, Set
@@ -170,17 +171,19 @@ def _capped(entries: list[Entry]) -> list[Entry]:
     # One more goes, for the entry that stands for those that go.
     updaters.sort(key=lambda entry: (entry.get("manager") != ANCIENT, str(entry.get("time", ""))))
     gone = updaters[: surplus + 1]
-    ancient: dict[str, Entry] = {}
+    by_version: dict[str, list[Entry]] = {}
     for entry in gone:
-        version = str(entry.get("apiVersion"))
-        kept = ancient.get(version)
-        if kept is None:
-            plain = {name: value for name, value in entry.items() if name != "subresource"}
-            ancient[version] = {**plain, "manager": ANCIENT}
-        else:
-            kept["fieldsV1"] = fieldsets.union(kept["fieldsV1"], entry["fieldsV1"])
-            kept["time"] = max(str(kept.get("time", "")), str(entry.get("time", "")))
-    return [*(one for one in entries if not any(one is other for other in gone)), *ancient.values()]
+        by_version.setdefault(str(entry.get("apiVersion")), []).append(entry)
+    going = {id(entry) for entry in gone}
+    return [*(one for one in entries if id(one) not in going), *map(_ancient, by_version.values())]
+
+
+def _ancient(entries: list[Entry]) -> Entry:
+    """Return the one entry that stands for others of one version."""
+    plain = {name: value for name, value in entries[0].items() if name != "subresource"}
+    if len(entries) > 1:
+        plain["time"] = max(str(entry.get("time", "")) for entry in entries)
+    return {**plain, "manager": ANCIENT, "fieldsV1": fieldsets.union_of([entry["fieldsV1"] for entry in entries])}
 
 
 # -- apply
@@ -298,7 +301,7 @@ def _ours(conflicts: Set, live: Object | None, of: Type) -> bool:
     """Whether conflicts are over fields that still are as kubectl's client-side apply left them."""
     text = ((live or {}).get("metadata", {}).get("annotations") or {}).get(LAST_APPLIED)
     try:
-        applied = json.loads(text) if text else None
+        applied = from_json(text) if text else None
     except ValueError:
         return False
     if not isinstance(applied, dict):

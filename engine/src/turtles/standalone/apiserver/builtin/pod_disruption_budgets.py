@@ -4,14 +4,18 @@
 Source: Kubernetes' pkg/apis/policy/validation.
 """
 
+import re
 from typing import Any
 
+from turtles.api.texts import to_number
 from turtles.standalone.apiserver.builtin.columns import AGE, NAME, as_map, column, created, name_of
 from turtles.standalone.apiserver.builtin.fields import NOT_NEGATIVE
 from turtles.standalone.apiserver.builtin.strategy import Strategy
 from turtles.standalone.apiserver.schema.metadata import selector_causes
 from turtles.standalone.apiserver.wire.errors import Cause, Object, invalid_value
 
+#: A share of Pods.
+_SHARE = re.compile(r"[0-9]+%", re.ASCII)
 _PERCENT = (
     "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for "
     "validation is '[0-9]+%')"
@@ -48,9 +52,9 @@ class PodDisruptionBudgets(Strategy):
             value = spec.get(field)
             if isinstance(value, int) and value < 0:
                 causes.append(invalid_value(f"spec.{field}", value, NOT_NEGATIVE))
-            elif isinstance(value, str) and not (value.endswith("%") and value[:-1].isdigit()):
+            elif isinstance(value, str) and not _SHARE.fullmatch(value):
                 causes.append(invalid_value(f"spec.{field}", value, _PERCENT))
-            elif isinstance(value, str) and int(value[:-1]) > 100:
+            elif isinstance(value, str) and to_number(value[:-1], 100) is None:
                 causes.append(invalid_value(f"spec.{field}", value, "must not be greater than 100%"))
         causes += selector_causes(spec.get("selector"), "spec.selector")
         for field in _COUNTS:

@@ -33,6 +33,11 @@ _ENV_MESSAGE = (
     "'[-._a-zA-Z][-._a-zA-Z0-9]*')"
 )
 _STANDARD = ("cpu", "memory", "ephemeral-storage")
+_HEADER = re.compile("[-A-Za-z0-9]+")
+_HEADER_MESSAGE = (
+    "a valid HTTP header must consist of alphanumeric characters or '-' (e.g. 'X-Header-Name', regex used for "
+    "validation is '[-A-Za-z0-9]+')"
+)
 _HANDLERS = ("exec", "httpGet", "tcpSocket", "grpc")
 _UPDATES = (
     "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,"
@@ -278,6 +283,13 @@ def _probe(probe: Object, path: str, causes: list[Cause]) -> None:
         port = probe[field].get("port")
         if isinstance(port, int):
             causes += network_rules.port_causes(port, f"{path}.{field}.port")
+        elif port is not None:
+            causes += network_rules.port_name_causes(str(port), f"{path}.{field}.port")
+        if field == "exec" and not probe[field].get("command"):
+            causes.append(required(f"{path}.exec.command"))
+        for index, header in enumerate(probe[field].get("httpHeaders") or ()):
+            if not _HEADER.fullmatch(name := header.get("name") or ""):
+                causes.append(invalid_value(f"{path}.{field}.httpHeaders[{index}].name", name, _HEADER_MESSAGE))
     for field in ("initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold"):
         causes += _at_least(probe.get(field), f"{path}.{field}")
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any
 
+from turtles.api.texts import to_number
 from turtles.api.times import now
 from turtles.standalone.apiserver.access.context import Context
 from turtles.standalone.apiserver.controllers.internal import context_of, modify_if_exists
@@ -35,7 +36,7 @@ def _is_ready(pod: Object) -> bool:
 def _scaled(value: Any, total: int) -> int:
     """Return a number, or a percentage of a total rounded up."""
     if isinstance(value, str):
-        return math.ceil(int(value.rstrip("%")) * total / 100)
+        return math.ceil((to_number(value.rstrip("%")) or 0) * total / 100)
     return int(value)
 
 

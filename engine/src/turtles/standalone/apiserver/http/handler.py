@@ -46,6 +46,7 @@ async def handle(server: APIServer, request: web.BaseRequest) -> web.StreamRespo
         known = is_known(server, wanted.group, wanted.version, wanted.resource)
         server.metrics.count(verb, wanted.resource if known else "", response.status, seconds)
     server.audit.completed(request, response)
+    await negotiate.write_yaml(response)
     return response
 
 
@@ -67,6 +68,8 @@ async def _answered(server: APIServer, request: web.BaseRequest) -> web.StreamRe
         return response
     except (asyncio.CancelledError, ConnectionError):
         raise
+    except web.HTTPBadRequest as error:  # a handshake of a WebSocket that is none
+        return failure(bad_request(error.text or "the request is not valid"))
     except RecursionError:
         return failure(bad_request("the request's body is nested too deeply"))
     except Exception:

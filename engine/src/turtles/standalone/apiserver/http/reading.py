@@ -67,6 +67,10 @@ async def answer_list(server: APIServer, request: web.BaseRequest, context: Cont
     return negotiate.raw_response(raw, 200, headers, wanted.yaml)
 
 
+#: Seconds that a watch may be asked to last.
+_LONGEST_WATCH = 24 * 3600
+
+
 async def answer_watch(server: APIServer, request: web.BaseRequest, context: Context) -> web.StreamResponse:
     """Answer with a watch."""
     kind, strategy = context.kind, server.resources.strategy(context.kind)
@@ -83,7 +87,7 @@ async def answer_watch(server: APIServer, request: web.BaseRequest, context: Con
     timeout = options.number(request, "timeoutSeconds")
     asked = WatchOptions(bookmarks=bookmarks, initial_events=initial_events)
     if timeout:
-        asked.timeout = float(timeout)
+        asked.timeout = float(min(timeout, _LONGEST_WATCH))
     watcher = Watcher(server.store, kind.resource, selection, shown)
     if version > server.store.version:
         return _ended(too_large_version(version, server.store.version))

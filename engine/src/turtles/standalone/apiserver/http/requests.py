@@ -2,6 +2,7 @@
 """What a request says: bodies, options, selectors."""
 
 import contextlib
+from collections.abc import Callable
 from typing import Any
 
 from aiohttp import web
@@ -17,7 +18,7 @@ from turtles.standalone.apiserver.schema.kinds import Kind
 from turtles.standalone.apiserver.schema.selectors import parse_fields, parse_labels
 from turtles.standalone.apiserver.views import negotiate
 from turtles.standalone.apiserver.views.watch import Selection
-from turtles.standalone.apiserver.wire import bodies, options, patch
+from turtles.standalone.apiserver.wire import beside, bodies, options, patch
 from turtles.standalone.apiserver.wire.errors import Object, bad_request, quote
 from turtles.standalone.apiserver.wire.options import DeleteOptions
 
@@ -64,9 +65,19 @@ async def body_of(request: web.BaseRequest, kind: str, context: Context | None =
         type that isn't read.
     """
     raw = await negotiate.read_body(request)
-    data = bodies.read(raw, media_type_of(request), kind)
-    _find_duplicates(raw, data, media_type_of(request), context)
-    return data
+    media_type = media_type_of(request)
+
+    def read() -> Any:
+        data = bodies.read(raw, media_type, kind)
+        _find_duplicates(raw, data, media_type, context)
+        return data
+
+    return await _read(raw, media_type, read)
+
+
+async def _read(raw: bytes, media_type: str, read: Callable[[], Any]) -> Any:
+    """Return what a function reads in a body, which is called beside all else if that takes long."""
+    return await beside.read(read) if bodies.is_yaml(media_type) and len(raw) > beside.LONG else read()
 
 
 async def posted(request: web.BaseRequest, user: User, kind: Kind) -> Any:
@@ -90,15 +101,20 @@ async def patch_of(request: web.BaseRequest, context: Context | None = None) -> 
     :raises StatusError: 400 for what can't be decoded, 408 and 413 as for :func:`negotiate.read_body`.
     """
     raw = await negotiate.read_body(request)
-    try:
-        data = bodies.parse_yaml(raw) if media_type_of(request) == patch.APPLY else bodies.parse_json(raw)
-        _find_duplicates(raw, data, media_type_of(request), context)
+    media_type = media_type_of(request)
+
+    def read() -> Any:
+        data = bodies.parse_yaml(raw) if media_type == patch.APPLY else bodies.parse_json(raw)
+        _find_duplicates(raw, data, media_type, context)
         return data
+
+    try:
+        return await _read(raw, media_type, read)
     except bodies.Unreadable as error:
         text = str(error).removeprefix("couldn't get version/kind; json parse error: ")
-        if media_type_of(request) == patch.APPLY:
+        if media_type == patch.APPLY:
             raise bad_request(f"error decoding YAML: {text}") from None
-        if media_type_of(request) in (patch.JSON, patch.MERGE):
+        if media_type in (patch.JSON, patch.MERGE):
             text = f"error decoding patch: {text}"
         raise bad_request(text) from None
 
@@ -134,7 +150,8 @@ async def delete_options(request: web.BaseRequest, context: Context) -> DeleteOp
     """
     raw = await negotiate.read_body(request)
     if raw:
-        body = bodies.read(raw, media_type_of(request), "")
+        media_type = media_type_of(request)
+        body = await _read(raw, media_type, lambda: bodies.read(raw, media_type, ""))
         if body.get("kind") in (None, "", "DeleteOptions"):
             check_options(body, "DeleteOptions")
         # A body says it all: the query counts without one only.

@@ -8,6 +8,7 @@ from typing import Any
 
 from aiohttp import web
 
+from turtles.api.texts import to_number
 from turtles.standalone.apiserver.access.auth import is_websocket
 from turtles.standalone.apiserver.access.context import Admission, Context
 from turtles.standalone.apiserver.access.rbac import Attributes, Authorizer
@@ -193,9 +194,10 @@ async def _next(request: web.BaseRequest, source: Descriptor) -> bytes:
 
 def _ports(request: web.BaseRequest) -> list[int]:
     words = [word for text in request.query.getall("ports", []) for word in text.split(",")]
-    if not words or len(words) > 100 or any(not word.isdecimal() or not 1 <= int(word) <= 65535 for word in words):
+    numbers = [to_number(word, 65535) for word in words]
+    if not words or len(words) > 100 or not all(numbers):
         raise bad_request('query parameter "ports" is required: numbers between 1 and 65535')
-    return [int(word) for word in words]
+    return [number for number in numbers if number]
 
 
 def container_of(pod: Object, name: str) -> str:

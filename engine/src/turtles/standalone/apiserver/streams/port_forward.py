@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 import aiohttp
 from aiohttp import web
 
+from turtles.api.texts import to_number
 from turtles.standalone.apiserver.streams.node import Descriptor
 from turtles.standalone.apiserver.streams.spdy import Connection, Stream
 from turtles.standalone.apiserver.wire.errors import StatusError
@@ -78,9 +79,9 @@ async def _forward(connection: Connection, data: Stream, error: Stream, dial: Di
 
 
 def _number(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= 65535:
-        raise StatusError(400, "BadRequest", f'"{text}" is no port')
-    return int(text)
+    if not (number := to_number(text, 65535)):
+        raise StatusError(400, "BadRequest", f'"{text[:40]}" is no port')
+    return number
 
 
 async def over_channels(socket: web.WebSocketResponse, ports: list[int], dial: Dial, pod: str) -> None:

@@ -13,7 +13,7 @@ from turtles.standalone.apiserver.builtin import table
 from turtles.standalone.apiserver.schema.kinds import Kind
 from turtles.standalone.apiserver.storage.entries import Entry
 from turtles.standalone.apiserver.views.watch import Form
-from turtles.standalone.apiserver.wire import bodies
+from turtles.standalone.apiserver.wire import beside, bodies
 from turtles.standalone.apiserver.wire.bodies import MAX_BODY, MEDIA_TYPES
 from turtles.standalone.apiserver.wire.encoding import decode, encode
 from turtles.standalone.apiserver.wire.errors import Object, StatusError, not_acceptable
@@ -148,11 +148,21 @@ def raw_response(
 
     :param as_yaml: whether the client takes YAML and no JSON.
     """
-    content_type = "application/json"
-    if as_yaml:
-        raw, content_type = bodies.dump_yaml(decode(raw)), "application/yaml"
+    content_type = "application/yaml" if as_yaml else "application/json"
     extra = {"Cache-Control": "no-cache, private", **(headers or {})}
     return web.Response(body=raw, status=code, content_type=content_type, headers=extra)
+
+
+async def write_yaml(response: web.StreamResponse) -> None:
+    """Write as YAML what :func:`raw_response` made for a client that takes no JSON."""
+    if not isinstance(response, web.Response) or response.content_type != "application/yaml":
+        return
+    raw = response.body
+    if isinstance(raw, bytes):
+        if len(raw) > beside.LONG:
+            response.body = await beside.write(lambda: bodies.dump_yaml(decode(raw)))
+        else:
+            response.body = bodies.dump_yaml(decode(raw))
 
 
 def check_shape(wanted: Accept, kind: Kind, is_list: bool) -> None:

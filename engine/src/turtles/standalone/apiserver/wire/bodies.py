@@ -22,6 +22,8 @@ from turtles.standalone.apiserver.wire.errors import StatusError, bad_request, q
 MAX_BODY = 3 * 1024 * 1024
 #: How deep YAML's collections may be nested.
 MAX_DEPTH = 1000
+#: How many values YAML may have, collections and keys included: each takes some microseconds.
+MAX_VALUES = 250_000
 #: Media types in which objects are sent and answered.
 MEDIA_TYPES = ["application/json", "application/yaml", protobuf.MEDIA_TYPE]
 _YAML = ("application/yaml", "application/apply-patch+yaml")
@@ -209,7 +211,7 @@ def parse_yaml(raw: bytes) -> Any:
         with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return plain_numbers(decode(raw))
     try:
-        _check_depth(raw)
+        _check_structure(raw)
         # The first document is what counts, as with Kubernetes' library. The loader is a safe one, in C where there is.
         data = next(iter(yaml.load_all(raw, Loader=_Loader)), None)
         # Aliases make a few lines into gigabytes, so what would come out is measured before it does.
@@ -264,14 +266,20 @@ def repeated_keys(raw: bytes) -> list[str]:
     return texts
 
 
-def _check_depth(raw: bytes) -> None:
+def _check_structure(raw: bytes) -> None:
     """Check that YAML isn't nested so deep that composing it, one C call within the other, ends the process.
 
-    :raises ValueError: it is.
+    Nor may it have so many values that it takes long.
+
+    :raises ValueError: it is, or has.
     """
-    depth = 0
+    depth = values = 0
     try:
         for event in yaml.parse(raw, Loader=_Loader):
+            if isinstance(event, yaml.NodeEvent):
+                values += 1
+                if values > MAX_VALUES:
+                    raise ValueError(f"it has more than {MAX_VALUES} values; send it as JSON")
             if isinstance(event, yaml.CollectionStartEvent):
                 depth += 1
                 if depth > MAX_DEPTH:

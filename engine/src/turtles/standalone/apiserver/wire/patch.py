@@ -135,7 +135,7 @@ def _counted(document: Any, path: str, inserts: bool) -> str:
     return "/".join(parts)
 
 
-_NEGATIVE = re.compile(r"-[1-9][0-9]*\Z")
+_NEGATIVE = re.compile(r"-[1-9][0-9]{0,17}\Z")
 
 
 def _operation(document: Any, operation: dict[str, Any]) -> Any:
