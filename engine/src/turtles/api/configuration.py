@@ -160,6 +160,7 @@ class ClusterConfiguration:
     :param migrations: how machines are migrated live.
     :param bindings: network binding plugins, by name.
     :param workload_updates: how running machines get the launcher of a new version.
+    :param seccomp_profile: of launcher Pods, as Pods have it; None leaves it to the engine.
     """
 
     architecture: str = "amd64"
@@ -196,6 +197,7 @@ class ClusterConfiguration:
     migrations: Migrations = Migrations()
     bindings: Mapping[str, BindingPlugin] = field(default_factory=dict)
     workload_updates: WorkloadUpdates = WorkloadUpdates()
+    seccomp_profile: Mapping[str, str] | None = None
 
     def machine_type_of(self, architecture: str) -> str:
         """Return the machine type of machines of an architecture which don't say theirs."""

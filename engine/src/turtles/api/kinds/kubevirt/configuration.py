@@ -193,7 +193,7 @@ SECCOMP = Struct(
         group(
             "customProfile",
             "The profile.",
-            field("localhostProfile", STRING, "A file of the node."),
+            field("localhostProfile", STRING, "A file below the kubelet's folder seccomp, on each node."),
             field("runtimeDefaultProfile", BOOLEAN, "The container runtime's."),
         ),
     ),
@@ -233,6 +233,12 @@ CONFIGURATION = Struct(
         "Seconds between statistics of guests' memory; 10 if not given, 0 for none.",
     ),
     field("migrations", MIGRATIONS, "Settings of live migration."),
+    field(
+        "seccompConfiguration",
+        SECCOMP,
+        "Filter of the system calls of launchers that start from now on. Without it they have RuntimeDefault, and "
+        "those with passtBinding none.",
+    ),
     field("virtualMachineOptions", _OPTIONS, "Options of machines."),
     field("smbios", SMBIOS, "SMBIOS values that guests see, from their next start on."),
     field(
@@ -277,7 +283,6 @@ CONFIGURATION = Struct(
         "Whether users' roles are aggregated to Kubernetes'.",
         neutral=("AggregateToDefault",),
     ),
-    idle("seccompConfiguration", "Seccomp profile of launchers, which have the engine's own.", SECCOMP),
     idle("selinuxLauncherType", "SELinux type of launchers."),
     idle("supportContainerResources", "Resources of support containers."),
     idle("supportedGuestAgentVersions", "Guest agents that are supported."),
