@@ -7,7 +7,8 @@ guest is expected from one node, and only that one's certificate is accepted for
 
     source's launcher → Unix socket → its virt-handler → TLS → target's virt-handler → Unix socket → target's launcher
 
-The first line on a connection is JSON: the migration's uid, and which of its channels this is.
+The first line on a connection is JSON: the migration's uid, and which of its channels this is. Where it asks for that,
+an empty line comes back once the connection to the launcher is there.
 """
 
 import contextlib
@@ -104,11 +105,15 @@ class MigrationProxy:
         """Let a guest come no more. Connections that there are stay."""
         self._expected.pop(uid, None)
 
-    def lead(self, uid: str, target: Endpoint, listeners: Mapping[str, socket.socket]) -> "Lead":
+    def lead(
+        self, uid: str, target: Endpoint, listeners: Mapping[str, socket.socket], *, in_order: bool = False
+    ) -> "Lead":
         """Lead what connects to listening sockets to a target. From any thread.
 
         :param uid: the migration's.
         :param listeners: sockets by the channels that they stand for; they are closed in the end.
+        :param in_order: connections of a channel arrive in the order of those here: QEMU before 8.0 tells the one that
+            has all but memory from others by that.
         :raises ValueError: the target's certificate can't be read.
         """
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -120,7 +125,7 @@ class MigrationProxy:
         except ssl.SSLError as error:
             raise ValueError(f"the certificate of the virt-handler at {target.host} can't be read: {error}") from error
         endpoint.load(context, *self._identity)
-        return Lead(uid, target, context, listeners)
+        return Lead(uid, target, context, listeners, in_order=in_order)
 
     def close(self) -> None:
         """Take no more connections; those that there are stay."""
@@ -166,16 +171,26 @@ class MigrationProxy:
         shown = there.getpeercert(binary_form=True)
         if expected is None or shown != expected.certificate or asked["channel"] not in CHANNELS:
             raise ValueError("nothing is expected from there")
-        return there, stack.enter_context(expected.connect(asked["channel"])), first
+        here = stack.enter_context(expected.connect(asked["channel"]))
+        if asked.get("answer"):
+            there.sendall(b"\n")
+        return there, here, first
 
 
 class Lead:
     """The way of one guest to its target. It is open until it is closed."""
 
     def __init__(
-        self, uid: str, target: Endpoint, context: ssl.SSLContext, listeners: Mapping[str, socket.socket]
+        self,
+        uid: str,
+        target: Endpoint,
+        context: ssl.SSLContext,
+        listeners: Mapping[str, socket.socket],
+        *,
+        in_order: bool,
     ) -> None:
         self._uid, self._target, self._context, self._listeners = uid, target, context, listeners
+        self._in_order = in_order
         self._connections: set[socket.socket] = set()
         self._closed, self._lock = False, threading.Lock()
         #: Why a connection to the target failed, if one did.
@@ -190,19 +205,28 @@ class Lead:
             _shut(*self._listeners.values(), *self._connections)
 
     def _listen(self, channel: str, listener: socket.socket) -> None:
-        for connection in _accepted(listener):
-            threading.Thread(
-                target=self._serve, args=(channel, connection), name="migration-source", daemon=True
-            ).start()
+        for here in _accepted(listener):
+            there = self._connected(channel, here) if self._in_order else None
+            if there is not None or not self._in_order:
+                threading.Thread(
+                    target=self._serve, args=(channel, here, there), name="migration-source", daemon=True
+                ).start()
 
-    def _serve(self, channel: str, here: socket.socket) -> None:
+    def _connected(self, channel: str, here: socket.socket) -> ssl.SSLSocket | None:
+        """Return a connection to the target; None if there is none, and then *here* is closed."""
+        try:
+            return self._connect(channel)
+        except OSError as error:
+            here.close()
+            where = f"{self._target.host}:{self._target.port}"
+            self.error = f"the target's virt-handler at {where} can't be reached: {error or type(error).__name__}"
+            log.warning("%s", self.error, extra={"migration": self._uid, "channel": channel})
+            return None
+
+    def _serve(self, channel: str, here: socket.socket, there: ssl.SSLSocket | None) -> None:
         with here:
-            try:
-                there = self._connect(channel)
-            except OSError as error:
-                where = f"{self._target.host}:{self._target.port}"
-                self.error = f"the target's virt-handler at {where} can't be reached: {error or type(error).__name__}"
-                log.warning("%s", self.error, extra={"migration": self._uid, "channel": channel})
+            there = there or self._connected(channel, here)
+            if there is None:
                 return
             with there, self._tracked(here, there), contextlib.suppress(OSError):  # libvirt says what that means
                 carry(here, there)
@@ -225,7 +249,10 @@ class Lead:
         try:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             there = self._context.wrap_socket(connection)
-            there.sendall(json.dumps({"migration": self._uid, "channel": channel}).encode() + b"\n")
+            first = {"migration": self._uid, "channel": channel, "answer": self._in_order}
+            there.sendall(json.dumps(first).encode() + b"\n")
+            if self._in_order and there.recv(1) != b"\n":
+                raise OSError("it doesn't answer")
         except BaseException:
             connection.close()
             raise
