@@ -48,6 +48,7 @@ def test_the_time_there_is_grows_with_what_is_copied() -> None:
     assert migration.settings(state, 4 * GIB).seconds == 40
     assert migration.settings(state, 0).bandwidth == 64 << 20
     assert migration.settings({}, 0) == Settings()
+    assert migration.settings({"migrationConfiguration": {"maxDowntimeMs": 50}}, 0).max_downtime == 50
 
 
 def test_disks_of_the_pod_are_copied_and_claims_are_shared() -> None:

@@ -102,6 +102,16 @@ def test_bridge_continues_where_it_stopped(make_pod: Callable[[], Pod], interrup
     assert made["tap0"]["master"] == "k6t-eth0"
 
 
+def test_an_address_of_ones_own(make_pod: Callable[[], Pod]) -> None:
+    pod = make_pod()
+    with netns_of(pod) as netns:
+        assert plumbing.in_namespace(netns, lambda: plumbing.own_address("eth0")) == pod.ip
+        assert plumbing.in_namespace(netns, lambda: plumbing.own_address("migration0")) is None
+        subprocess.run(["ip", "-n", pod.netns, "link", "add", "migration0", "type", "bridge"], check=True)
+        with pytest.raises(plumbing.PlumbingError, match="the interface migration0 has no address"):
+            plumbing.in_namespace(netns, lambda: plumbing.own_address("migration0"))
+
+
 def setting(pod: Pod, key: str) -> str:
     return subprocess.check_output(["ip", "netns", "exec", pod.netns, "sysctl", "-n", key], text=True).strip()
 

@@ -74,6 +74,7 @@ class Migrations:
     :param progress_timeout: seconds without progress after which one is aborted.
     :param allow_workload_disruption: guests that don't converge are paused, so that they do.
     :param unsafe: guests are migrated although their disks' cache isn't known to be safe.
+    :param max_downtime: milliseconds that a guest may stand still at the end.
     :param drain_taint: key of the taint of nodes that machines have to leave.
     """
 
@@ -86,6 +87,7 @@ class Migrations:
     allow_post_copy: bool = False
     allow_workload_disruption: bool = False
     unsafe: bool = False
+    max_downtime: int = 900
     drain_taint: str = "kubevirt.io/drain"
 
 

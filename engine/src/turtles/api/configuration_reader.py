@@ -130,6 +130,7 @@ def _migrations(settings: Mapping[str, Any]) -> Migrations:
         allow_post_copy=post_copy,
         allow_workload_disruption=post_copy if disruption is None else bool(disruption),
         unsafe=bool(settings.get("unsafeMigrationOverride")),
+        max_downtime=_positive(settings.get("maxDowntimeMs"), default.max_downtime),
         drain_taint=settings.get("nodeDrainTaintKey") or default.drain_taint,
     )
 

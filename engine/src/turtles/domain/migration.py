@@ -36,6 +36,7 @@ class Settings:
     :param bandwidth: bytes per second, 0 is no limit. :param seconds: how long all of it may take.
     :param progress_timeout: seconds without progress. :param disruption: whether the guest may be paused.
     :param unsafe: guests are migrated with disks that both nodes keep in their page caches.
+    :param max_downtime: milliseconds that the guest may stand still at the end.
     :param connections: over which memory is sent at a time; 0 is one, and no threads for it.
     """
 
@@ -47,6 +48,7 @@ class Settings:
     disruption: bool = False
     unsafe: bool = False
     connections: int = 0
+    max_downtime: int = 900
 
 
 def settings(state: Mapping[str, Any], size: int) -> Settings:
@@ -64,6 +66,7 @@ def settings(state: Mapping[str, Any], size: int) -> Settings:
         post_copy=bool(configured.get("allowPostCopy")),
         disruption=bool(configured.get("allowWorkloadDisruption")),
         unsafe=bool(configured.get("unsafeMigrationOverride")),
+        max_downtime=int(configured.get("maxDowntimeMs") or 900),
     )
 
 

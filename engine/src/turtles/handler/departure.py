@@ -188,7 +188,7 @@ class Departures:
                 domain = connection.domain(guest.domain_name)
                 if domain is None:
                     raise LibvirtError("libvirtd does not know the guest any more")
-                domain.limit_downtime(migrations.MAX_DOWNTIME_MS)
+                domain.limit_downtime(job.how.max_downtime)
                 watch.start()
                 self._send(domain, way, job)
             finally:

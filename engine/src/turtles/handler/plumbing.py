@@ -92,6 +92,20 @@ def read_pod_interface(netns: int, name: str, of: str = "the Pod network") -> Po
     return in_namespace(netns, lambda: _read(name, of))
 
 
+def own_address(name: str) -> str | None:
+    """Return the address of an interface of this process's own network, preferably IPv4; None if there is none.
+
+    :raises PlumbingError: if it has no address.
+    """
+    with IPRoute() as ip:
+        if (index := _index(ip, name)) is None:
+            return None
+        addresses = sorted(_addresses(ip, index), key=lambda pair: ":" in pair[0])
+    if not addresses:
+        raise PlumbingError(f"the interface {name} has no address")
+    return addresses[0][0]
+
+
 def connect(netns: int, plan: InterfacePlan, pod_interface: PodInterface) -> None:
     """Connect the guest as *plan* says.
 
@@ -170,18 +184,21 @@ def _read(name: str, of: str) -> PodInterface:
         return PodInterface(
             name=name,
             mac=link.get_attr("IFLA_ADDRESS"),
-            # Link-local addresses come and go with the link; they are not to be passed on.
-            addresses=tuple(
-                (address.get_attr("IFA_ADDRESS"), address["prefixlen"])
-                for address in ip.get_addr(index=index)
-                if not address.get_attr("IFA_ADDRESS").lower().startswith("fe80:")
-            ),
+            addresses=tuple(_addresses(ip, index)),
             gateway=next((gateway for destination, gateway in routes if not destination), None),
             gateway6=next((gateway for to, gateway in _gateways(ip, socket.AF_INET6, index) if not to), None),
             mtu=link.get_attr("IFLA_MTU"),
             is_tap=_kind(ip, index) in _TAPS,
             routes=tuple((destination, gateway) for destination, gateway in routes if destination),
         )
+
+
+def _addresses(ip: Any, index: int) -> Iterator[tuple[str, int]]:
+    """Yield a link's addresses with their prefix lengths, but for those that come and go with the link."""
+    for entry in ip.get_addr(index=index):
+        address = entry.get_attr("IFA_ADDRESS")
+        if not address.lower().startswith("fe80:"):
+            yield address, entry["prefixlen"]
 
 
 def _gateways(ip: Any, family: int, index: int) -> Iterator[tuple[str, str]]:

@@ -47,6 +47,7 @@ SETTINGS = (
     "completionTimeoutPerGiB",
     "allowPostCopy",
     "allowWorkloadDisruption",
+    "maxDowntimeMs",
 )
 
 _STALLS = Struct(
@@ -97,7 +98,7 @@ _SPEC = Struct(
     field("completionTimeoutPerGiB", INT64, "Seconds that each GiB may take."),
     field("allowPostCopy", BOOLEAN, "Have guests run on the target before all of their memory is there."),
     field("allowWorkloadDisruption", BOOLEAN, "Pause guests that don't converge."),
-    idle("maxDowntimeMs", "Milliseconds that guests may stand still at the end.", DOWNTIME),
+    field("maxDowntimeMs", DOWNTIME, "Milliseconds that guests may stand still at the end."),
     field("experimental", _EXPERIMENTAL, "What KubeVirt tries out."),
 )
 
