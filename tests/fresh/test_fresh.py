@@ -45,6 +45,7 @@ def check_passt(machine: Machine, user: str) -> None:
     options = {
         "kubeconfig": ".quickstart/kubeconfig",
         "name": "passt",
+        "state": "running",
         "image": f"oci-archive:{image}",
         "memory": "128Mi",
         "interfaces": [{"name": "default", "binding": "passt", "ports": [22]}],
