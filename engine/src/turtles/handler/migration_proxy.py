@@ -217,9 +217,9 @@ class Lead:
         try:
             return self._connect(channel)
         except OSError as error:
-            here.close()
             where = f"{self._target.host}:{self._target.port}"
             self.error = f"the target's virt-handler at {where} can't be reached: {error or type(error).__name__}"
+            here.close()  # after that: whoever sees the end may ask why
             log.warning("%s", self.error, extra={"migration": self._uid, "channel": channel})
             return None
 
