@@ -352,7 +352,8 @@ def has_passt() -> bool:
 
 def test_a_guest_behind_passt(cluster: Cluster, namespace: str) -> None:
     """It has its Pod's address and is reached there, or is told why it can't be."""
-    vm = cluster.virtual_machine("web", binding="passtBinding", runStrategy="Once")
+    vm = cluster.virtual_machine("web", binding="passtBinding")
+    vm["spec"]["runStrategy"] = "Once"
     (interface,) = vm["spec"]["template"]["spec"]["domain"]["devices"]["interfaces"]
     interface["ports"] = [{"port": 22}]
     cluster.create(namespace, vm)
