@@ -85,7 +85,8 @@ VALUES: dict[str, Any] = {
 }
 
 PROBES, SEEDS = ("livenessProbe", "readinessProbe"), ("cloudInitNoCloud", "cloudInitConfigDrive")
-TARGETS, BINDINGS = ("disk", "cdrom", "lun"), ("masquerade", "bridge", "sriov", "binding")
+TARGETS, BINDINGS = ("disk", "cdrom", "lun"), ("masquerade", "passtBinding", "bridge", "sriov", "binding")
+ON_POD = ("masquerade", "passtBinding")
 #: Volumes that are no disks here.
 NO_DISKS = ("containerpath", "memorydump")
 
@@ -159,7 +160,6 @@ NOTHING: dict[str, str] = {
     "spec.domain.devices.hostDevices[].requestName": "no Pod is made, and a condition says so",
     "spec.domain.devices.interfaces[].macvtap": "admission refuses it",
     "spec.domain.devices.interfaces[].passt": "admission refuses it",
-    "spec.domain.devices.interfaces[].passtBinding": "no Pod is made, and a condition says so",
     "spec.domain.devices.interfaces[].slirp": "admission refuses it",
     "spec.domain.devices.watchdog.diag288.action": "of s390x, whose machines are never scheduled",
     "spec.domain.launchSecurity.snp.attestation": "such a guest asks its processor itself",
@@ -262,11 +262,11 @@ def machines() -> Iterator[dict[str, Any]]:
         if each["name"] not in NO_DISKS
     ]
     devices["filesystems"] = [{"name": "containerpath", "virtiofs": {}}]
-    for binding in ("slirp", "passt", "macvtap", "passtBinding"):
+    for binding in ("slirp", "passt", "macvtap"):
         del interface[binding]
     devices["interfaces"] = variants(interface, BINDINGS)
     pod, multus = variants(spec["networks"][0], ("pod", "multus"))
-    spec["networks"] = [{**(pod if name == "masquerade" else multus), "name": name.lower()} for name in BINDINGS]
+    spec["networks"] = [{**(pod if name in ON_POD else multus), "name": name.lower()} for name in BINDINGS]
     securities = variants(domain["launchSecurity"], ("sev", "snp"))
     loaders = variants(domain["firmware"]["bootloader"], ("bios", "efi"))
     probes = variants(spec["livenessProbe"], ("httpGet", "tcpSocket", "exec", "guestAgentPing"))

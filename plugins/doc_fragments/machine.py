@@ -77,9 +77,9 @@ options:
         type: str
         required: true
       binding:
-        description: How the guest is connected to the network.
+        description: How the guest is connected to the network. V(passt) needs a launcher with Debian 13.
         type: str
-        choices: [bridge, masquerade]
+        choices: [bridge, masquerade, passt]
         default: masquerade
       network:
         description: NetworkAttachmentDefinition (name, or namespace/name). Defaults to the Pod network.
@@ -94,7 +94,7 @@ options:
         description: Position in the boot order, from 1.
         type: int
       ports:
-        description: TCP ports forwarded to the guest with V(masquerade). Defaults to all.
+        description: TCP ports forwarded to the guest with V(masquerade) and V(passt). Defaults to all.
         type: list
         elements: int
       state:

@@ -59,7 +59,7 @@ MACHINE_ARGUMENTS = {
         "elements": "dict",
         "options": {
             "name": {"type": "str", "required": True},
-            "binding": {"type": "str", "choices": ["bridge", "masquerade"], "default": "masquerade"},
+            "binding": {"type": "str", "choices": ["bridge", "masquerade", "passt"], "default": "masquerade"},
             "network": {"type": "str"},
             "model": {"type": "str"},
             "mac_address": {"type": "str"},
@@ -279,6 +279,10 @@ def _disks(params):
     return disks, volumes
 
 
+# Fields of bindings whose names are others.
+_BINDINGS = {"passt": "passtBinding"}
+
+
 def _interfaces(params):
     if params.get("interfaces") is None:
         return None, None
@@ -292,7 +296,7 @@ def _interfaces(params):
                 bootOrder=interface.get("boot_order"),
                 ports=[{"port": port} for port in interface["ports"]] if interface.get("ports") else None,
                 state=interface.get("state"),
-                **{interface.get("binding") or "masquerade": {}},
+                **{_BINDINGS.get(interface.get("binding"), interface.get("binding") or "masquerade"): {}},
             )
         )
         network = interface.get("network")

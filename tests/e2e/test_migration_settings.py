@@ -19,7 +19,7 @@ from typing import Any
 from urllib.request import urlopen
 
 import pytest
-from cluster import Cluster
+from cluster import Cluster, commands
 from conftest import VARIABLES
 from scenarios.migration import (
     FINAL,
@@ -117,6 +117,36 @@ def test_launchers_that_may_have_no_post_copy_go_without(cluster: Cluster, names
     (told,) = [event for event in cluster.events(namespace) if "PostCopyNotAvailable" in event]
     assert "Postcopy is not supported" in told
     assert cluster.boot_id(address_of(cluster.wait_running(namespace, "web"))) == boot
+
+
+def qemu_threads(namespace: str, name: str) -> set[str]:
+    """Names of the threads of a machine's QEMUs."""
+    return {
+        path.read_text().strip()
+        for pid, command in commands()
+        if f"guest={namespace}_{name}," in command
+        for path in Path(f"/proc/{pid}/task").glob("*/comm")
+    }
+
+
+def test_memory_goes_over_several_connections(cluster: Cluster, namespace: str) -> None:
+    annotation = "kubevirt.io/multiThreadedQemuMigration"
+    machine = cluster.virtual_machine("web")
+    machine["spec"]["template"]["metadata"]["annotations"] = {annotation: "3"}
+    cluster.create(namespace, machine)
+    boot = cluster.boot_id(address_of(migratable(cluster, namespace, "web")))
+    configure(cluster, {"bandwidthPerMigration": "4Mi"})
+    name = begin(cluster, namespace, "web")
+    wait_phase(cluster, namespace, name, "Running")
+    deadline = time.monotonic() + cluster.seconds(30)
+    while not {f"multifdsend_{number}" for number in range(3)} <= qemu_threads(namespace, "web"):
+        assert time.monotonic() < deadline, qemu_threads(namespace, "web")
+        time.sleep(0.1)  # threads of others can't be watched
+    configure(cluster, None)
+    done = wait_phase(cluster, namespace, name, *FINAL, timeout=120)
+    assert done["status"]["phase"] == "Succeeded", done["status"]
+    for _ in range(2):
+        assert cluster.boot_id(address_of(migrated(cluster, namespace, "web"))) == boot
 
 
 def test_one_may_be_slowed_down(cluster: Cluster, namespace: str) -> None:

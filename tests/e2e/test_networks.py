@@ -342,3 +342,28 @@ def test_ipv6_and_network_policies(
     assert reaches("db", "web") == {"no"}
     kubectl("delete", "networkpolicy", "--all")
     until("yes", "db", "web")
+
+
+def has_passt() -> bool:
+    """Whether this machine's libvirt knows passt: from Debian 13 on."""
+    words = subprocess.run(["libvirtd", "--version"], capture_output=True, text=True, check=True).stdout.split()
+    return tuple(map(int, words[-1].split(".")[:2])) >= (11, 1)
+
+
+def test_a_guest_behind_passt(cluster: Cluster, namespace: str) -> None:
+    """It has its Pod's address and is reached there, or is told why it can't be."""
+    vm = cluster.virtual_machine("web", binding="passtBinding")
+    vm["spec"]["runStrategy"] = "Once"
+    (interface,) = vm["spec"]["template"]["spec"]["domain"]["devices"]["interfaces"]
+    interface["ports"] = [{"port": 22}]
+    cluster.create(namespace, vm)
+    if not has_passt():
+        cluster.wait_event(namespace, "web", ["passtBinding needs libvirt 11.1.0 or later in the launcher"], timeout=60)
+        vmi = cluster.wait_phase(namespace, "web", "Failed")
+        assert condition(vmi, "LiveMigratable").get("reason") != "InterfaceNotLiveMigratable"
+        return
+    vmi = cluster.wait_running(namespace, "web")
+    (found,) = vmi["status"]["interfaces"]
+    pod = cluster.launcher(namespace, "web")
+    assert found["ipAddress"] == pod.status.pod_ip
+    assert f" {pod.status.pod_ip}/" in cluster.ssh(pod.status.pod_ip, "ip -4 -o addr show eth0")

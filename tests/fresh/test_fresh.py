@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 
@@ -25,6 +26,8 @@ def test_the_readmes_commands(machine: Machine, user: str) -> None:
     assert recap(first.stdout)["failed"] == 0
     # The guest's own words, by the node's kernel and by the address.
     assert re.search(r"default-hello at [0-9.]+: Linux hello ", first.stdout), first.stdout[-3000:]
+    if machine.release != "bookworm":  # whose libvirt is built without passt
+        check_passt(machine, user)
     if not SMALL:
         check_the_rest(machine, user)
 
@@ -33,6 +36,29 @@ def test_the_readmes_commands(machine: Machine, user: str) -> None:
         "ls -d /etc/turtles* /var/lib/turtles* /opt/turtles* .quickstart* 2>/dev/null", user=user, check=False
     )
     assert left.stdout == ""
+
+
+def check_passt(machine: Machine, user: str) -> None:
+    """Check that a guest behind passt has its Pod's address, and is reached there."""
+    key = machine.shell("cat .quickstart/id_ed25519.pub", user=user).stdout.strip()
+    image = machine.shell("ls /var/lib/turtles/images/*.tar", user="root").stdout.split()[0]
+    options = {
+        "kubeconfig": ".quickstart/kubeconfig",
+        "name": "passt",
+        "state": "running",
+        "image": f"oci-archive:{image}",
+        "memory": "128Mi",
+        "interfaces": [{"name": "default", "binding": "passt", "ports": [22]}],
+        "ssh_keys": [key],
+        "wait_for": "ssh",
+        "wait_timeout": 600,
+    }
+    machine.shell(f".venv/bin/ansible localhost -m turtles.kubevirt.vm -a '{json.dumps(options)}'", user=user)
+    ask = ".venv/bin/ansible -i .quickstart/inventory.kubevirt.yml default-passt -m ansible.builtin.raw"
+    asked = machine.shell(f"{ask} -a 'echo at {{{{ ansible_host }}}}; ip -4 -o addr show eth0'", user=user).stdout
+    address = re.search(r"at ([0-9.]+)", asked)
+    assert address, asked
+    assert f" {address[1]}/" in asked, asked
 
 
 def check_the_rest(machine: Machine, user: str) -> None:

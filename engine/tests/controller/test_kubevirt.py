@@ -187,6 +187,25 @@ def test_the_node_agent_goes_where_workloads_go_with_the_pull_policy_of_all() ->
     assert {container["imagePullPolicy"] for container in pod["initContainers"] + pod["containers"]} == {"Always"}
 
 
+def test_the_node_agent_is_attached_to_the_network_of_migrations() -> None:
+    def asked(network: str) -> dict:
+        return {"configuration": {"migrations": {"network": network}}}
+
+    key = "k8s.v1.cni.cncf.io/networks"
+    plain = arranged(workload("virt-handler"), {})
+    assert key not in str(plain)
+    found = arranged(plain, asked("fast"))
+    assert found["spec"]["template"]["metadata"]["annotations"] == {key: "fast@migration0"}
+    assert arranged(found, asked("fast")) == found
+    found["spec"]["template"]["metadata"]["annotations"][key] = "own/other, fast@migration0"
+    found = arranged(found, asked("faster"))
+    assert found["spec"]["template"]["metadata"]["annotations"] == {key: "own/other,faster@migration0"}
+    assert arranged(found, {})["spec"]["template"]["metadata"]["annotations"] == {key: "own/other"}
+    assert arranged(arranged(plain, asked("fast")), {}) == plain
+    for name in ("virt-api", "virt-controller"):
+        assert arranged(workload(name, replicas=2), asked("fast")) == arranged(workload(name, replicas=2), {})
+
+
 def secrets_of(workload: dict) -> list[str]:
     return [each["name"] for each in workload["spec"]["template"]["spec"].get("imagePullSecrets") or ()]
 

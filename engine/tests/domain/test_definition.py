@@ -365,6 +365,47 @@ def test_video(model: str, vram: str | None) -> None:
     assert (found.get("type"), found.get("vram")) == (model, vram)
 
 
+def passt_interface(*ports: dict[str, Any], **more: Any) -> ElementTree.Element:
+    """The domain of a machine with passt."""
+    interface = {"name": "default", "passtBinding": {}, "ports": list(ports)}
+    machine = vmi(
+        {"devices": {"interfaces": [interface]}, "memory": {"guest": "64Mi"}, **more},
+        networks=[{"name": "default", "pod": {}}],
+    )
+    plans = network.plans(machine, {"eth0": POD_INTERFACE})
+    return ElementTree.fromstring(definition.domain_xml(machine, plans, Host(kvm=False)))
+
+
+def test_passt() -> None:
+    """As libvirt 11.3 with Debian 13's passt has been seen to start it."""
+    root = passt_interface()
+    interface = root.find("devices/interface")
+    assert interface is not None
+    assert interface.get("type") == "vhostuser"
+    found = {child.tag: child.attrib for child in interface if child.tag not in ("portForward", "mac")}
+    assert found == {
+        "source": {"dev": "eth0"},
+        "backend": {"type": "passt"},
+        "model": {"type": "virtio"},
+        "rom": {"enabled": "no"},
+        "alias": {"name": "ua-default"},
+    }, "libvirt 11.3 refuses an MTU"
+    assert [(each.get("proto"), len(each)) for each in interface.iterfind("portForward")] == [("tcp", 0), ("udp", 0)]
+    assert root.find("memoryBacking/source[@type='memfd']") is not None
+    assert root.find("memoryBacking/access[@mode='shared']") is not None, "passt reads the guest's memory"
+
+
+def test_passt_with_some_ports() -> None:
+    root = passt_interface(
+        {"port": 22}, {"port": 80, "protocol": "TCP"}, memory={"guest": "1Gi", "hugepages": {"pageSize": "2Mi"}}
+    )
+    (forward,) = root.iterfind("devices/interface/portForward")
+    assert forward.get("proto") == "tcp"
+    assert [each.attrib for each in forward] == [{"start": "22"}, {"start": "80"}]
+    assert root.find("memoryBacking/hugepages") is not None
+    assert root.find("memoryBacking/access[@mode='shared']") is not None
+
+
 def test_names_are_escaped() -> None:
     obj = vmi({"memory": {"guest": "64Mi"}, "firmware": {"serial": "<&\"'"}})
     assert parsed(obj).findtext("sysinfo/system/entry[@name='serial']") == "<&\"'"

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from turtles.domain import migration
@@ -46,6 +48,7 @@ def test_the_time_there_is_grows_with_what_is_copied() -> None:
     assert migration.settings(state, 4 * GIB).seconds == 40
     assert migration.settings(state, 0).bandwidth == 64 << 20
     assert migration.settings({}, 0) == Settings()
+    assert migration.settings({"migrationConfiguration": {"maxDowntimeMs": 50}}, 0).max_downtime == 50
 
 
 def test_disks_of_the_pod_are_copied_and_claims_are_shared() -> None:
@@ -66,3 +69,15 @@ def test_disks_of_the_pod_are_copied_and_claims_are_shared() -> None:
 def test_shared_disks_in_the_caches_of_two_nodes(source: str, driver: str, expected: list[str]) -> None:
     disk = f'<disk>{driver}<source {source}/><target dev="vda"/></disk>'
     assert migration.cached_disks(f"<domain><devices>{disk}</devices></domain>") == expected
+
+
+def test_several_connections() -> None:
+    def vmi(text: str) -> dict[str, Any]:
+        return {"metadata": {"annotations": {"kubevirt.io/multiThreadedQemuMigration": text}}}
+
+    assert migration.connections(vmi("8"), post_copy=False) == 8
+    assert migration.connections(vmi("8"), post_copy=True) == 0, "QEMU can't have both"
+    assert migration.connections({"metadata": {}}, post_copy=False) == 0
+    for text in ("", "0", "256", "-1", "four", "²"):
+        with pytest.raises(ValueError, match="is not a number of connections, from 1 to 255"):
+            migration.connections(vmi(text), post_copy=False)

@@ -29,6 +29,17 @@ def test_masquerade() -> None:
     assert plan.guest_mac == MAC
 
 
+def test_passt() -> None:
+    interface = {"name": "default", "passtBinding": {}, "ports": [{"port": 80}]}
+    plan = network.plan(interface, NETWORK, POD, MAC, pairs=4)
+    assert (plan.binding, plan.bridge, plan.tap, plan.queues, plan.has_address) == ("passt", "", "", 1, False)
+    assert plan.addresses == ("fd00::5", "10.244.0.5"), "the status has them; passt gives them to the guest"
+    assert plan.ports == (Port("tcp", 80),)
+    assert chosen_mac({"metadata": {"uid": "uid"}}, interface, NETWORK) == generated_mac("uid", "default")
+    with pytest.raises(ValueError, match="passt needs the Pod network"):
+        network.plan(interface, {"name": "default", "multus": {"networkName": "blue"}}, POD, MAC)
+
+
 def test_masquerade_in_another_network() -> None:
     plan = network.plan(
         {"name": "default", "masquerade": {}}, {"name": "default", "pod": {"vmNetworkCIDR": "10.9.8.0/28"}}, POD, MAC

@@ -8,6 +8,7 @@ import os
 import select
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -166,3 +167,34 @@ def test_a_target_that_is_not_the_one_that_was_named(proxies: list[MigrationProx
         assert read(connection) == b""
     assert "can't be reached" in lead.error
     lead.close()
+
+
+def test_connections_arrive_in_their_order(proxies: list[MigrationProxy], tmp_path: Path) -> None:
+    """However long each of them takes to be made."""
+    source, target, _ = proxies
+    inner = listen(tmp_path / "in")
+    delays = iter([0.3, 0.2, 0.1, 0.0])
+
+    def late(_: str) -> socket.socket:
+        time.sleep(next(delays))
+        return connect(tmp_path / "in")
+
+    target.expect("m", source.endpoint, late)
+    lead = source.lead("m", target.endpoint, {MEMORY: listen(tmp_path / "out")}, in_order=True)
+    with contextlib.ExitStack() as stack:
+        for number in range(4):
+            stack.enter_context(connect(tmp_path / "out")).sendall(bytes([number]))
+        arrived = [stack.enter_context(inner.accept()[0]).recv(1) for _ in range(4)]
+    lead.close()
+    inner.close()
+    assert arrived == [b"\0", b"\1", b"\2", b"\3"]
+
+
+def test_an_ordered_way_to_nowhere_ends(proxies: list[MigrationProxy], tmp_path: Path) -> None:
+    source, target, _ = proxies
+    lead = source.lead("unknown", target.endpoint, {MEMORY: listen(tmp_path / "out")}, in_order=True)
+    for _ in range(2):
+        with connect(tmp_path / "out") as connection, contextlib.suppress(ConnectionError):
+            assert connection.recv(1) == b""
+    lead.close()
+    assert "can't be reached" in lead.error

@@ -5,6 +5,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,40 @@ def test_bridge_continues_where_it_stopped(make_pod: Callable[[], Pod], interrup
     assert made["eth0-nic"]["linkinfo"]["info_slave_data"]["learning"] is False
     assert made["eth0-nic"]["address"] != facts.mac or interrupt in ("renamed", "placeholder")
     assert made["tap0"]["master"] == "k6t-eth0"
+
+
+def test_an_address_of_ones_own(make_pod: Callable[[], Pod]) -> None:
+    pod = make_pod()
+    with netns_of(pod) as netns:
+        assert plumbing.in_namespace(netns, lambda: plumbing.own_address("eth0")) == pod.ip
+        assert plumbing.in_namespace(netns, lambda: plumbing.own_address("migration0")) is None
+        subprocess.run(["ip", "-n", pod.netns, "link", "add", "migration0", "type", "bridge"], check=True)
+        with pytest.raises(plumbing.PlumbingError, match="the interface migration0 has no address"):
+            plumbing.in_namespace(netns, lambda: plumbing.own_address("migration0"))
+
+
+def setting(pod: Pod, key: str) -> str:
+    return subprocess.check_output(["ip", "netns", "exec", pod.netns, "sysctl", "-n", key], text=True).strip()
+
+
+def test_passt_may_listen_and_the_pod_keeps_its_interface(make_pod: Callable[[], Pod]) -> None:
+    pod = make_pod()
+    with netns_of(pod) as netns:
+        facts = plumbing.read_pod_interface(netns, "eth0")
+        before = links(pod)["eth0"]
+        nets = {"default": {"name": "default", "pod": {}}, "blue": {"name": "blue", "multus": {"networkName": "blue"}}}
+        plan = network.plan({"name": "default", "passtBinding": {}}, nets["default"], facts, MAC)
+        # The next one allows fewer ports
+        other = replace(network.plan({"name": "blue", "bridge": {}}, nets["blue"], facts, MAC), pod_interface="none")
+        for _ in range(2):
+            plumbing.connect(netns, plan, facts)
+            with pytest.raises(plumbing.PlumbingError):
+                plumbing.connect(netns, other, replace(facts, name="none"))
+    assert setting(pod, "net.ipv4.ip_unprivileged_port_start") == "0"
+    assert setting(pod, "net.ipv4.ping_group_range").split() == ["107", "107"]
+    assert addresses(links(pod)["eth0"]) == [f"{pod.ip}/24"]
+    assert links(pod)["eth0"]["address"] == before["address"]
+    assert "k6t-eth0" not in links(pod)
 
 
 def test_missing_interface(make_pod: Callable[[], Pod]) -> None:

@@ -77,9 +77,11 @@ def test_what_can_not_run_yet_is_named(cluster: Engine, namespace: str) -> None:
     vm = cluster.virtual_machine("later")
     (interface,) = vm["spec"]["template"]["spec"]["domain"]["devices"]["interfaces"]
     del interface["masquerade"]
-    interface["passtBinding"] = {}
+    interface["binding"] = {"name": "fast"}
     cluster.create(namespace, vm)
-    cluster.wait_event(namespace, "later", ["FailedCreate", "interfaces[0].passtBinding is not supported"], timeout=30)
+    cluster.wait_event(
+        namespace, "later", ["FailedCreate", "binding.name: there is no network binding plugin"], timeout=30
+    )
     vmi = cluster.get(namespace, "virtualmachineinstances", "later")
     assert vmi is not None
     assert vmi["status"]["phase"] == "Pending"

@@ -575,6 +575,7 @@ def test_high_level_options(api, run):
             "interfaces": [
                 {"name": "default", "ports": [22]},
                 {"name": "lan", "network": "ns/lan", "binding": "bridge"},
+                {"name": "other", "binding": "passt"},
             ],
             "ssh_keys": ["ssh-ed25519 AAA"],
             "cloud_init": {"user_data": {"packages": ["vim"]}},
@@ -592,8 +593,14 @@ def test_high_level_options(api, run):
     assert spec["volumes"][-1]["cloudInitNoCloud"]["userData"] == (
         "#cloud-config\npackages:\n- vim\nssh_authorized_keys:\n- ssh-ed25519 AAA\n"
     )
-    assert spec["networks"] == [{"name": "default", "pod": {}}, {"name": "lan", "multus": {"networkName": "ns/lan"}}]
-    assert spec["domain"]["devices"]["interfaces"][0] == {"name": "default", "masquerade": {}, "ports": [{"port": 22}]}
+    assert spec["networks"] == [
+        {"name": "default", "pod": {}},
+        {"name": "lan", "multus": {"networkName": "ns/lan"}},
+        {"name": "other", "pod": {}},
+    ]
+    interfaces = spec["domain"]["devices"]["interfaces"]
+    assert interfaces[0] == {"name": "default", "masquerade": {}, "ports": [{"port": 22}]}
+    assert interfaces[2] == {"name": "other", "passtBinding": {}}
     assert spec["terminationGracePeriodSeconds"] == 0
     assert done["result"]["metadata"]["labels"] == {"app": "web", "prod": "true"}
     assert done["result"]["spec"]["template"]["metadata"]["labels"] == {"app": "web", "prod": "true"}

@@ -17,7 +17,8 @@ from turtles.api.objects import Object
 #: Default number of replicas of virt-api and virt-controller.
 REPLICAS = 2
 #: Part of the KubeVirt object's spec by component.
-PART = {"virt-api": "infra", "virt-controller": "infra", "virt-handler": "workloads"}
+HANDLER = "virt-handler"
+PART = {"virt-api": "infra", "virt-controller": "infra", HANDLER: "workloads"}
 _TOLERATIONS = ({"key": "CriticalAddonsOnly", "operator": "Exists"},)
 #: What the images are for.
 _NODES = {"kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64"}

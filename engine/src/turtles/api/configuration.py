@@ -74,6 +74,7 @@ class Migrations:
     :param progress_timeout: seconds without progress after which one is aborted.
     :param allow_workload_disruption: guests that don't converge are paused, so that they do.
     :param unsafe: guests are migrated although their disks' cache isn't known to be safe.
+    :param max_downtime: milliseconds that a guest may stand still at the end.
     :param drain_taint: key of the taint of nodes that machines have to leave.
     """
 
@@ -86,6 +87,7 @@ class Migrations:
     allow_post_copy: bool = False
     allow_workload_disruption: bool = False
     unsafe: bool = False
+    max_downtime: int = 900
     drain_taint: str = "kubevirt.io/drain"
 
 
@@ -160,6 +162,7 @@ class ClusterConfiguration:
     :param migrations: how machines are migrated live.
     :param bindings: network binding plugins, by name.
     :param workload_updates: how running machines get the launcher of a new version.
+    :param seccomp_profile: of launcher Pods, as Pods have it; None leaves it to the engine.
     """
 
     architecture: str = "amd64"
@@ -196,6 +199,7 @@ class ClusterConfiguration:
     migrations: Migrations = Migrations()
     bindings: Mapping[str, BindingPlugin] = field(default_factory=dict)
     workload_updates: WorkloadUpdates = WorkloadUpdates()
+    seccomp_profile: Mapping[str, str] | None = None
 
     def machine_type_of(self, architecture: str) -> str:
         """Return the machine type of machines of an architecture which don't say theirs."""

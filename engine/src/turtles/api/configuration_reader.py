@@ -85,7 +85,17 @@ def from_kubevirt(kubevirt: Mapping[str, Any] | None, architecture: str = DEFAUL
         migrations=_migrations(configuration.get("migrations") or {}),
         bindings={name: _binding(each) for name, each in (network.get("binding") or {}).items()},
         workload_updates=_workload_updates(spec.get("workloadUpdateStrategy") or {}),
+        seccomp_profile=_seccomp_profile(configuration.get("seccompConfiguration") or {}),
     )
+
+
+def _seccomp_profile(settings: Mapping[str, Any]) -> dict[str, str] | None:
+    custom = (settings.get("virtualMachineInstanceProfile") or {}).get("customProfile") or {}
+    if custom.get("runtimeDefaultProfile"):
+        return {"type": "RuntimeDefault"}
+    if path := custom.get("localhostProfile"):
+        return {"type": "Localhost", "localhostProfile": path}
+    return None
 
 
 def _binding(plugin: Mapping[str, Any]) -> BindingPlugin:
@@ -120,6 +130,7 @@ def _migrations(settings: Mapping[str, Any]) -> Migrations:
         allow_post_copy=post_copy,
         allow_workload_disruption=post_copy if disruption is None else bool(disruption),
         unsafe=bool(settings.get("unsafeMigrationOverride")),
+        max_downtime=_positive(settings.get("maxDowntimeMs"), default.max_downtime),
         drain_taint=settings.get("nodeDrainTaintKey") or default.drain_taint,
     )
 

@@ -73,6 +73,10 @@ NETWORK_STATUS = "k8s.v1.cni.cncf.io/network-status"
 RESOURCE_NAME, NETWORK_INFO = "k8s.v1.cni.cncf.io/resourceName", "kubevirt.io/network-info"
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
+#: virt-handler's interface on the network of migrations.
+MIGRATION_INTERFACE = "migration0"
+#: Over how many connections the memory of a machine is migrated.
+MULTI_THREADED_MIGRATION = "kubevirt.io/multiThreadedQemuMigration"
 ALLOW_POD_BRIDGE_MIGRATION = "kubevirt.io/allow-pod-bridge-network-live-migration"
 EVICT_ONLY = "descheduler.alpha.kubernetes.io/request-evict-only"
 INSTANCETYPE = "kubevirt.io/instancetype-name"

@@ -41,9 +41,6 @@ PRE_COPY, POST_COPY, PAUSED = "PreCopy", "PostCopy", "Paused"
 #: ``migrationState.abortStatus``.
 ABORTING, ABORT_SUCCEEDED = "Aborting", "Succeeded"
 
-#: How long the guest may stand still at the end, milliseconds (KubeVirt's default).
-MAX_DOWNTIME_MS = 900
-
 
 def priority_of(migration: Mapping[str, Any]) -> int:
     """Return a number that is higher for migrations which come first; 0 for those without a priority that is known."""
@@ -88,6 +85,7 @@ def configuration(cluster: ClusterConfiguration) -> Object:
         "bandwidthPerMigration": str(settings.bandwidth),
         "completionTimeoutPerGiB": settings.completion_timeout_per_gib,
         "progressTimeout": settings.progress_timeout,
+        "maxDowntimeMs": settings.max_downtime,
         "parallelMigrationsPerCluster": settings.parallel_per_cluster,
         "parallelOutboundMigrationsPerNode": settings.parallel_outbound_per_node,
         "unsafeMigrationOverride": settings.unsafe,

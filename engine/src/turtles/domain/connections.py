@@ -21,6 +21,19 @@ def connections(spec: Mapping[str, Any]) -> Iterator[tuple[int, Mapping[str, Any
             yield index, interface, network
 
 
+def is_behind_pod(interface: Mapping[str, Any]) -> bool:
+    """Say whether a guest's interface is hidden behind its Pod's: others see the Pod's MAC address, never the guest's.
+
+    :param interface: an entry of ``spec.domain.devices.interfaces``.
+    """
+    return any(interface.get(binding) is not None for binding in ("masquerade", "passtBinding"))
+
+
+def has_passt(spec: Mapping[str, Any]) -> bool:
+    """Say whether an interface of a VMI's *spec* is connected by passt."""
+    return any(interface.get("passtBinding") is not None for _, interface, _ in connections(spec))
+
+
 def own_connections(spec: Mapping[str, Any]) -> Iterator[tuple[int, Mapping[str, Any], Mapping[str, Any]]]:
     """Yield those of :func:`connections` that have an interface in the Pod's network, other than a device (SR-IOV)."""
     return (each for each in connections(spec) if each[1].get("sriov") is None)

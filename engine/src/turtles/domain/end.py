@@ -106,6 +106,19 @@ def network_not_supported(error: Exception) -> End:
     return End("NetworkNotSupported", str(error))
 
 
+def no_passt(version: int, needed: int) -> End:
+    """Return the end of a VMI with passt where libvirt doesn't know that; versions are as libvirt counts them."""
+
+    def words(number: int) -> str:
+        return f"{number // 1_000_000}.{number // 1000 % 1000}.{number % 1000}"
+
+    return End(
+        "NetworkNotSupported",
+        f"passtBinding needs libvirt {words(needed)} or later in the launcher, which has {words(version)}; use a "
+        "node or launcher image with Debian 13, or masquerade",
+    )
+
+
 def no_launcher_pod(node: str) -> End:
     """Return the end of a VMI that was handed over to a node where it has no launcher."""
     return End(

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from turtles.domain.connections import connections
+from turtles.domain.connections import connections, is_behind_pod
 from turtles.domain.interface_names import POD_INTERFACE, pod_interface_name
 
 
@@ -34,7 +34,7 @@ def chosen_mac(vmi: Mapping[str, Any], interface: Mapping[str, Any], network: Ma
     """
     if requested := normalized_mac(str(interface.get("macAddress") or "")):
         return requested
-    if interface.get("masquerade") is None and pod_interface_name(network) == POD_INTERFACE:
+    if not is_behind_pod(interface) and pod_interface_name(network) == POD_INTERFACE:
         return ""
     return generated_mac(owner_uid(vmi), interface["name"])
 
@@ -46,7 +46,7 @@ def macs(vmi: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     """
     for _, interface, network in connections(vmi["spec"]):
         mac = chosen_mac(vmi, interface, network)
-        if mac and interface.get("masquerade") is None:
+        if mac and not is_behind_pod(interface):
             namespace, _, name = str((network.get("multus") or {}).get("networkName") or "").rpartition("/")
             where = f"{namespace or vmi['metadata']['namespace']}/{name}" if name else ""
             yield interface["name"], where, mac

@@ -15,6 +15,7 @@ from turtles.api import labels
 from turtles.api.kinds.vmi.hotplug import is_hotpluggable
 from turtles.api.objects import annotations_of
 from turtles.domain import paths
+from turtles.domain.connections import is_behind_pod
 from turtles.domain.interface_names import POD_INTERFACE
 from turtles.domain.network import InterfacePlan
 
@@ -100,7 +101,7 @@ def _interfaces(
     if labels.ALLOW_POD_BRIDGE_MIGRATION in annotations_of(vmi):
         return
     for interface in ((spec.get("domain") or {}).get("devices") or {}).get("interfaces") or ():
-        migrates = interface.get("masquerade") is not None or (interface.get("binding") or {}).get("name") in plugins
+        migrates = is_behind_pod(interface) or (interface.get("binding") or {}).get("name") in plugins
         if interface["name"] in pod_networks and not migrates:
             yield (
                 "InterfaceNotLiveMigratable",

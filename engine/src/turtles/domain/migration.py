@@ -14,7 +14,7 @@ from pathlib import PurePosixPath
 from typing import Any
 from xml.etree.ElementTree import Element
 
-from turtles.api import migrations, quantity
+from turtles.api import labels, migrations, quantity
 from turtles.api.objects import Object
 from turtles.domain import paths
 from turtles.domain.statistics import PAGE_BYTES
@@ -23,6 +23,8 @@ from turtles.domain.xml import parse
 _GIB = 1 << 30
 #: Less than this is noise: what is left has to become less by more than that to count as progress.
 _STEP = 1 << 20
+#: QEMU's limit.
+_MOST_CONNECTIONS = 255
 #: Caches of disks that leave out the node's own.
 _PAST_THE_CACHE = ("none", "directsync")
 
@@ -34,6 +36,8 @@ class Settings:
     :param bandwidth: bytes per second, 0 is no limit. :param seconds: how long all of it may take.
     :param progress_timeout: seconds without progress. :param disruption: whether the guest may be paused.
     :param unsafe: guests are migrated with disks that both nodes keep in their page caches.
+    :param max_downtime: milliseconds that the guest may stand still at the end.
+    :param connections: over which memory is sent at a time; 0 is one, and no threads for it.
     """
 
     bandwidth: int = 0
@@ -43,6 +47,8 @@ class Settings:
     post_copy: bool = False
     disruption: bool = False
     unsafe: bool = False
+    connections: int = 0
+    max_downtime: int = 900
 
 
 def settings(state: Mapping[str, Any], size: int) -> Settings:
@@ -60,7 +66,25 @@ def settings(state: Mapping[str, Any], size: int) -> Settings:
         post_copy=bool(configured.get("allowPostCopy")),
         disruption=bool(configured.get("allowWorkloadDisruption")),
         unsafe=bool(configured.get("unsafeMigrationOverride")),
+        max_downtime=int(configured.get("maxDowntimeMs") or 900),
     )
+
+
+def connections(vmi: Mapping[str, Any], *, post_copy: bool) -> int:
+    """Return over how many connections the memory of a VMI is sent; 0 if it doesn't say.
+
+    :param post_copy: is allowed. QEMU has it over a single connection only.
+    :raises ValueError: if its annotation isn't a number of them.
+    """
+    text = (vmi["metadata"].get("annotations") or {}).get(labels.MULTI_THREADED_MIGRATION)
+    if text is None or post_copy:
+        return 0
+    if not text.isdecimal() or not 1 <= int(text) <= _MOST_CONNECTIONS:
+        raise ValueError(
+            f"metadata.annotations.{labels.MULTI_THREADED_MIGRATION}: {text[:20]!r} is not a number of connections, "
+            f"from 1 to {_MOST_CONNECTIONS}"
+        )
+    return int(text)
 
 
 class Verdict(Enum):

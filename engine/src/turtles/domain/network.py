@@ -21,6 +21,10 @@ from turtles.domain.macs import chosen_mac
 
 #: What the kernel has at most for a tap.
 _MAX_QUEUES = 256
+#: What :func:`binding_of` calls ``passtBinding``.
+PASST = "passt"
+#: The first version of libvirt that starts passt for an interface of vhost-user (its NEWS), as libvirt counts them.
+LIBVIRT_WITH_PASST = 11_001_000
 #: Default of a network's ``pod.vmNetworkCIDR``.
 MASQUERADE_CIDR = "10.0.2.0/24"
 #: Default of a network's ``pod.vmIPv6NetworkCIDR``.
@@ -78,12 +82,12 @@ class Port:
 class InterfacePlan:
     """Everything about one interface of a guest.
 
-    ``gateway`` is None if the Pod has no default route there. ``ports`` empty means: all of them. ``server_ip`` is the
-    address of the in-Pod bridge, from which DHCP answers; its prefix is ``prefix`` for masquerade and 32 for bridge.
-    On a network without addresses, ``guest_ip`` and ``server_ip`` are empty: the guest brings its own. ``guest_ip6``,
-    ``prefix6`` and ``gateway6`` are the same in IPv6, of which DHCP's server has no address of its own.
-    ``addresses`` are the Pod's, at which the guest is reached. ``queues`` are pairs of queues of its tap.
-    ``dhcp_options`` is the interface's ``dhcpOptions``.
+    ``gateway`` is None if the Pod has no default route there. ``ports`` empty means: all of them. ``server_ip`` is
+    the address of the in-Pod bridge, from which DHCP answers; its prefix is ``prefix`` for masquerade and 32 for
+    bridge. On a network without addresses, ``guest_ip`` and ``server_ip`` are empty: the guest brings its own.
+    ``guest_ip6``, ``prefix6`` and ``gateway6`` are the same in IPv6, of which DHCP's server has no address of its
+    own. With passt there is neither bridge nor tap. ``addresses`` are the Pod's, at which the guest is reached.
+    ``queues`` are pairs of queues of its tap. ``dhcp_options`` is the interface's ``dhcpOptions``.
     """
 
     name: str
@@ -130,17 +134,21 @@ class InterfacePlan:
 def binding_of(interface: Mapping[str, Any], attachments: Mapping[str, str] = {}) -> str:
     """Return how an entry of ``spec.domain.devices.interfaces`` is connected.
 
-    That is "masquerade", "bridge", "tap" or "managedTap", or nothing if the sidecar of a binding plugin sees to it.
+    That is "masquerade", "bridge", "passt", "tap" or "managedTap", or nothing where a binding plugin's sidecar does it.
 
     :param attachments: of binding plugins, by their names.
     :raises ValueError: for a binding this engine doesn't have.
     """
     if (plugin := interface.get("binding")) is not None:
         return attachments.get(plugin["name"], "")
+    if interface.get("passtBinding") is not None:
+        return PASST
     for binding in ("masquerade", "bridge"):
         if interface.get(binding) is not None:
             return binding
-    raise ValueError(f"interface {interface.get('name')!r} has no supported binding; use masquerade or bridge")
+    raise ValueError(
+        f"interface {interface.get('name')!r} has no supported binding; use masquerade, bridge or passtBinding"
+    )
 
 
 def queues(spec: Mapping[str, Any]) -> int:
@@ -178,8 +186,8 @@ def plan(
     if pod is None and network.get("multus") is None:
         raise ValueError(f"network {name!r} is neither the Pod network (pod) nor a secondary one (multus)")
     binding = binding_of(interface, attachments)
-    if binding == "masquerade" and pod is None:
-        raise ValueError(f"interface {name!r}: masquerade needs the Pod network; use bridge")
+    if binding in ("masquerade", PASST) and pod is None:
+        raise ValueError(f"interface {name!r}: {binding} needs the Pod network; use bridge")
     names = device_names(pod_interface.name)
     common: dict[str, Any] = {
         "name": name,
@@ -197,6 +205,11 @@ def plan(
         tap = pod_interface.name if binding == TAP and pod_interface.is_tap else names.tap
         unserved = {"guest_ip": "", "prefix": 0, "gateway": None, "server_ip": ""}
         return InterfacePlan(guest_mac=mac or pod_interface.mac, **{**common, **unserved, "tap": tap})
+    if binding == PASST:
+        # Guest and passt agree on addresses by themselves. Behind it, the Pod keeps its interface as it is.
+        unserved = {"guest_ip": "", "prefix": 0, "gateway": None, "server_ip": ""}
+        alone = {"bridge": "", "tap": "", "queues": 1, "ports": _ports(interface)}
+        return InterfacePlan(guest_mac=mac, **{**common, **unserved, **alone})
     of_pod6 = pod_interface.ipv6()
     if binding == "bridge":
         if of_pod6 is not None:

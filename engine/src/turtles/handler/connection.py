@@ -119,6 +119,11 @@ class Connection:
             raise
         return Domain(self.call, domain)
 
+    def version(self) -> int:
+        """Return libvirtd's version, with three digits each for minor and release: 11003000 is 11.3.0."""
+        number: int = self.call("libvirtd's version", CALL, lambda: self._live.getLibVersion())
+        return number
+
     def sev_information(self) -> dict[str, Any]:
         """Return what the node's processor says of SEV, by libvirt's names.
 

@@ -145,14 +145,18 @@ class Departures:
             disks = migration.copied_disks(xml)
             _check_caches(xml, state)
             size = read_live(xml).memory + sum(domain.disk_size(name) for name in disks)
+            how = migration.settings(state, size)
+            how = replace(how, connections=migration.connections(vmi, post_copy=how.post_copy))
             listeners = launcher.listen((paths.MIGRATION_LIBVIRTD, paths.MIGRATION_MEMORY, paths.MIGRATION_DISKS))
             lead = self._proxy.lead(
-                state["migrationUid"], target, dict(zip((LIBVIRTD, MEMORY, DISKS), listeners, strict=True))
+                state["migrationUid"],
+                target,
+                dict(zip((LIBVIRTD, MEMORY, DISKS), listeners, strict=True)),
+                in_order=how.connections > 0,
             )
         except (LookupError, ValueError, AnswerError, OSError) as error:
             self._failed(vmi, guest, state, f"the migration can't start: {error}", now, aborted=False)
             return
-        how = migration.settings(state, size)
         way = Way(
             libvirtd=paths.MIGRATION_LIBVIRTD,
             memory=paths.MIGRATION_MEMORY,
@@ -161,6 +165,7 @@ class Departures:
             bandwidth=how.bandwidth,
             auto_converge=how.auto_converge,
             post_copy=how.post_copy,
+            connections=how.connections,
         )
         job = _Job(state["migrationUid"], lead, how)
         try:
@@ -183,7 +188,7 @@ class Departures:
                 domain = connection.domain(guest.domain_name)
                 if domain is None:
                     raise LibvirtError("libvirtd no longer knows the guest")
-                domain.limit_downtime(migrations.MAX_DOWNTIME_MS)
+                domain.limit_downtime(job.how.max_downtime)
                 watch.start()
                 self._send(domain, way, job)
             finally:

@@ -74,6 +74,7 @@ class Way:
     :param libvirtd: socket in the launcher that leads to the target's libvirtd. :param memory: and for the guest's
         memory, where the target's QEMU listens at the same path. :param disks: likewise for the disks that are copied.
     :param copied_disks: their names, such as vda. :param bandwidth: bytes per second, 0 is no limit.
+    :param connections: for memory, beside the one for all else; 0 if that is for memory, too.
     """
 
     libvirtd: PurePosixPath
@@ -83,6 +84,7 @@ class Way:
     bandwidth: int = 0
     auto_converge: bool = False
     post_copy: bool = False
+    connections: int = 0
 
 
 class Call(Protocol):
@@ -264,6 +266,9 @@ class Domain:
             flags |= libvirt.VIR_MIGRATE_AUTO_CONVERGE
         if way.post_copy:
             flags |= libvirt.VIR_MIGRATE_POSTCOPY
+        if way.connections:
+            flags |= libvirt.VIR_MIGRATE_PARALLEL
+            parameters[libvirt.VIR_MIGRATE_PARAM_PARALLEL_CONNECTIONS] = way.connections
         uri = f"qemu+unix:///session?socket={way.libvirtd}"
         self._call("the migration", MIGRATE, lambda: self._domain.migrateToURI3(uri, parameters, flags))
 

@@ -5,7 +5,7 @@ import errno
 import os
 from collections.abc import Collection
 
-from turtles.handler import locked_memory, processors, realtime
+from turtles.handler import process_limits, processors, realtime
 from turtles.handler.peer import closing, open_namespace
 
 #: How much of the launcher's environment is read.
@@ -84,4 +84,11 @@ class LauncherProcess:
 
         :raises OSError: if the kernel refuses it.
         """
-        locked_memory.allow(os.readlink("ns/pid", dir_fd=self.folder), amount)
+        process_limits.allow(os.readlink("ns/pid", dir_fd=self.folder), process_limits.LOCKED_MEMORY, amount)
+
+    def allow_open_files(self, number: int) -> None:
+        """Let each of the Pod's processes have that many files open.
+
+        :raises OSError: if the kernel refuses it.
+        """
+        process_limits.allow(os.readlink("ns/pid", dir_fd=self.folder), process_limits.OPEN_FILES, number)

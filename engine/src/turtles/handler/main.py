@@ -15,7 +15,7 @@ from turtles.api.node_server import Endpoint
 from turtles.api.objects import Object
 from turtles.command import Command
 from turtles.errors import ConfigurationError
-from turtles.handler import connection, metrics
+from turtles.handler import connection, metrics, plumbing
 from turtles.handler.cluster import Key
 from turtles.handler.consoles import Consoles
 from turtles.handler.migration_proxy import MigrationProxy
@@ -155,7 +155,8 @@ def _command() -> Command:
     add(
         "--migration-address",
         metavar="ADDRESS",
-        help="address of this node that receives migrating guests, over mutual TLS (default: --server-address)",
+        help="address of this node that receives migrating guests, over mutual TLS (default: that of the interface "
+        "migration0, or else --server-address)",
     )
     add("--migration-port", default=0, type=int, metavar="PORT", help="its port (default: a free one)")
     return command
@@ -248,7 +249,12 @@ def _node_server(options: argparse.Namespace, operations: Operations) -> NodeSer
 
 def _migration_proxy(options: argparse.Namespace) -> MigrationProxy:
     """Return what guests leave this node by, and come to it."""
-    address, port = options.migration_address or options.server_address, options.migration_port
+    port = options.migration_port
+    try:
+        own = plumbing.own_address(labels.MIGRATION_INTERFACE)
+    except plumbing.PlumbingError as error:
+        raise ConfigurationError(f"the network of migrations can't be used: {error}") from error
+    address = options.migration_address or own or options.server_address
     try:
         return MigrationProxy(address, port, bind=address)
     except OSError as error:

@@ -7,7 +7,8 @@ guest is expected from one node, and only that one's certificate is accepted for
 
     source's launcher → Unix socket → its virt-handler → TLS → target's virt-handler → Unix socket → target's launcher
 
-The first line on a connection is JSON: the migration's uid, and which of its channels this is.
+The first line on a connection is JSON: the migration's uid, and which of its channels this is. Where it asks for that,
+an empty line comes back once the connection to the launcher is there.
 """
 
 import contextlib
@@ -43,9 +44,9 @@ _PATIENCE = 10.0
 _LONGEST_LINE = 1024
 #: Connections that have not said yet which migration they are of.
 _MOST_UNKNOWN = 64
-#: Connections of one guest: to libvirtd, for memory, and for each disk. Its Pod makes them, and each takes a thread of
-#: this process and of the other node's.
-_MOST_OF_ONE = 128
+#: Connections of one guest: to libvirtd, for memory (QEMU's threads of a migration are at most 255) and for each disk.
+#: Its Pod makes them, and each takes a thread of this process and of the other node's.
+_MOST_OF_ONE = 320
 #: What accept(2) says of a socket that was shut down or closed, and seconds until the next try for all else.
 _SHUT_DOWN, _PAUSE = (errno.EINVAL, errno.EBADF), 0.5
 
@@ -112,11 +113,15 @@ class MigrationProxy:
         """Let a guest come no more. Connections that there are stay."""
         self._expected.pop(uid, None)
 
-    def lead(self, uid: str, target: Endpoint, listeners: Mapping[str, socket.socket]) -> "Lead":
+    def lead(
+        self, uid: str, target: Endpoint, listeners: Mapping[str, socket.socket], *, in_order: bool = False
+    ) -> "Lead":
         """Lead what connects to listening sockets to a target. From any thread.
 
         :param uid: the migration's.
         :param listeners: sockets by the channels that they stand for; they are closed in the end.
+        :param in_order: connections of a channel arrive in the order of those here: QEMU before 8.0 tells the one that
+            has all but memory from others by that.
         :raises ValueError: the target's certificate can't be read.
         """
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -128,7 +133,7 @@ class MigrationProxy:
         except ssl.SSLError as error:
             raise ValueError(f"the certificate of the virt-handler at {target.host} can't be read: {error}") from error
         endpoint.load(context, *self._identity)
-        return Lead(uid, target, context, listeners)
+        return Lead(uid, target, context, listeners, in_order=in_order)
 
     def close(self) -> None:
         """Take no more connections; those that there are stay."""
@@ -177,16 +182,26 @@ class MigrationProxy:
         if not expected.places.acquire(blocking=False):
             raise ValueError(f"the guest has {_MOST_OF_ONE} connections already")
         stack.callback(expected.places.release)
-        return there, stack.enter_context(expected.connect(asked["channel"])), first
+        here = stack.enter_context(expected.connect(asked["channel"]))
+        if asked.get("answer"):
+            there.sendall(b"\n")
+        return there, here, first
 
 
 class Lead:
     """The way of one guest to its target. It is open until it is closed."""
 
     def __init__(
-        self, uid: str, target: Endpoint, context: ssl.SSLContext, listeners: Mapping[str, socket.socket]
+        self,
+        uid: str,
+        target: Endpoint,
+        context: ssl.SSLContext,
+        listeners: Mapping[str, socket.socket],
+        *,
+        in_order: bool,
     ) -> None:
         self._uid, self._target, self._context, self._listeners = uid, target, context, listeners
+        self._in_order = in_order
         self._connections: set[socket.socket] = set()
         self._closed, self._lock = False, threading.Lock()
         self._places = threading.BoundedSemaphore(_MOST_OF_ONE)
@@ -202,24 +217,35 @@ class Lead:
             _shut(*self._listeners.values(), *self._connections)
 
     def _listen(self, channel: str, listener: socket.socket) -> None:
-        for connection in _accepted(listener):
+        for here in _accepted(listener):
             if not self._places.acquire(blocking=False):
-                connection.close()
+                here.close()
+                continue
+            there = self._connected(channel, here) if self._in_order else None
+            if there is None and self._in_order:
+                self._places.release()
                 continue
             threading.Thread(
-                target=self._serve, args=(channel, connection), name="migration-source", daemon=True
+                target=self._serve, args=(channel, here, there), name="migration-source", daemon=True
             ).start()
 
-    def _serve(self, channel: str, here: socket.socket) -> None:
+    def _connected(self, channel: str, here: socket.socket) -> ssl.SSLSocket | None:
+        """Return a connection to the target; None if there is none, and then *here* is closed."""
+        try:
+            return self._connect(channel)
+        except OSError as error:
+            where = f"{self._target.host}:{self._target.port}"
+            self.error = f"the target's virt-handler at {where} can't be reached: {error or type(error).__name__}"
+            here.close()  # after that: whoever sees the end may ask why
+            log.warning("%s", self.error, extra={"migration": self._uid, "channel": channel})
+            return None
+
+    def _serve(self, channel: str, here: socket.socket, there: ssl.SSLSocket | None) -> None:
         with contextlib.ExitStack() as stack:
             stack.callback(self._places.release)
             stack.enter_context(here)
-            try:
-                there = self._connect(channel)
-            except OSError as error:
-                where = f"{self._target.host}:{self._target.port}"
-                self.error = f"the target's virt-handler at {where} can't be reached: {error or type(error).__name__}"
-                log.warning("%s", self.error, extra={"migration": self._uid, "channel": channel})
+            there = there or self._connected(channel, here)
+            if there is None:
                 return
             with there, self._tracked(here, there), contextlib.suppress(OSError):  # libvirt says what that means
                 carry(here, there)
@@ -242,7 +268,10 @@ class Lead:
         try:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             there = self._context.wrap_socket(connection)
-            there.sendall(json.dumps({"migration": self._uid, "channel": channel}).encode() + b"\n")
+            first = {"migration": self._uid, "channel": channel, "answer": self._in_order}
+            there.sendall(json.dumps(first).encode() + b"\n")
+            if self._in_order and there.recv(1) != b"\n":
+                raise OSError("it doesn't answer")
         except BaseException:
             connection.close()
             raise

@@ -28,7 +28,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 from turtles.api.configuration import MANAGED_TAP, TAP
 from turtles.api.guests import QEMU_UID
 from turtles.domain.interface_names import POD_INTERFACE, device_names
-from turtles.domain.network import InterfacePlan, PodInterface
+from turtles.domain.network import PASST, InterfacePlan, PodInterface
 from turtles.handler import rules
 
 T = TypeVar("T")
@@ -36,8 +36,8 @@ T = TypeVar("T")
 _CLONE_NEWNET = 0x40000000
 _OF_MASTER = 0x04  # NTF_MASTER of <linux/neighbour.h>
 _MAIN_TABLE = 254
-#: What virt-launcher, an ordinary user, may bind in its Pod: DHCP and all ports above.
-_FIRST_PORT = "67"
+#: What virt-launcher, an ordinary user, may bind in its Pod: DHCP and all ports above. passt listens for the guest.
+_FIRST_PORT = 67
 #: The type of links that share their master's MAC, and the one that receives for its own MAC only.
 _TAPS = ("tun", "macvtap")
 _WITHOUT_MAC, _FILTERING = "ipvlan", "macvlan"
@@ -92,6 +92,20 @@ def read_pod_interface(netns: int, name: str, of: str = "the Pod network") -> Po
     return in_namespace(netns, lambda: _read(name, of))
 
 
+def own_address(name: str) -> str | None:
+    """Return the address of an interface of this process's own network, preferably IPv4; None if there is none.
+
+    :raises PlumbingError: if it has no address.
+    """
+    with IPRoute() as ip:
+        if (index := _index(ip, name)) is None:
+            return None
+        addresses = sorted(_addresses(ip, index), key=lambda pair: ":" in pair[0])
+    if not addresses:
+        raise PlumbingError(f"the interface {name} has no address")
+    return addresses[0][0]
+
+
 def connect(netns: int, plan: InterfacePlan, pod_interface: PodInterface) -> None:
     """Connect the guest as *plan* says.
 
@@ -100,9 +114,12 @@ def connect(netns: int, plan: InterfacePlan, pod_interface: PodInterface) -> Non
 
     def work() -> None:
         try:
-            _sysctl("ipv4/ip_unprivileged_port_start", _FIRST_PORT)
+            _allow_ports(0 if plan.binding == PASST else _FIRST_PORT)
             with IPRoute() as ip:
-                if plan.binding in ("bridge", MANAGED_TAP):
+                if plan.binding == PASST:
+                    # It sends guests' pings by sockets for that.
+                    _sysctl("ipv4/ping_group_range", f"{QEMU_UID} {QEMU_UID}")
+                elif plan.binding in ("bridge", MANAGED_TAP):
                     _bridge_binding(ip, plan, pod_interface)
                 elif plan.binding == TAP:
                     _check_tap(ip, plan)
@@ -167,18 +184,21 @@ def _read(name: str, of: str) -> PodInterface:
         return PodInterface(
             name=name,
             mac=link.get_attr("IFLA_ADDRESS"),
-            # Link-local addresses come and go with the link; they are not to be passed on.
-            addresses=tuple(
-                (address.get_attr("IFA_ADDRESS"), address["prefixlen"])
-                for address in ip.get_addr(index=index)
-                if not address.get_attr("IFA_ADDRESS").lower().startswith("fe80:")
-            ),
+            addresses=tuple(_addresses(ip, index)),
             gateway=next((gateway for destination, gateway in routes if not destination), None),
             gateway6=next((gateway for to, gateway in _gateways(ip, socket.AF_INET6, index) if not to), None),
             mtu=link.get_attr("IFLA_MTU"),
             is_tap=_kind(ip, index) in _TAPS,
             routes=tuple((destination, gateway) for destination, gateway in routes if destination),
         )
+
+
+def _addresses(ip: Any, index: int) -> Iterator[tuple[str, int]]:
+    """Yield a link's addresses with their prefix lengths, but for those that come and go with the link."""
+    for entry in ip.get_addr(index=index):
+        address = entry.get_attr("IFA_ADDRESS")
+        if not address.lower().startswith("fe80:"):
+            yield address, entry["prefixlen"]
 
 
 def _gateways(ip: Any, family: int, index: int) -> Iterator[tuple[str, str]]:
@@ -226,6 +246,13 @@ def _derived_mac(*parts: str) -> str:
 def _sysctl(key: str, value: str) -> None:
     # /proc/sys/net shows the network namespace of the thread that opens it.
     Path("/proc/sys/net", key).write_text(value)
+
+
+def _allow_ports(first: int) -> None:
+    """Let ordinary users bind ports from a number on, unless they already may bind lower ones."""
+    key = "ipv4/ip_unprivileged_port_start"
+    if int(Path("/proc/sys/net", key).read_text()) > first:
+        _sysctl(key, str(first))
 
 
 def _pod_bridge(ip: Any, plan: InterfacePlan, prefix: int) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 from turtles.api.configuration import ClusterConfiguration
 from turtles.api.kinds.vmi import interfaces
 from turtles.api.objects import Object
-from turtles.domain import decision, definition, end, paths
+from turtles.domain import decision, definition, end, network, paths
 from turtles.domain.network import InterfacePlan
 from turtles.handler import capability_cache, hooks, pod_network
 from turtles.handler.domain import Domain, is_hopeless
@@ -19,6 +19,9 @@ from turtles.handler.launcher import Launcher
 from turtles.handler.processors import numa_nodes
 
 log = logging.getLogger(__name__)
+
+#: Sockets of passt for all ports of TCP and UDP, and for connections.
+_FILES_OF_ALL_PORTS = 1 << 18
 
 
 class Starter:
@@ -75,6 +78,9 @@ class Starter:
         :raises GuestEnded: if the guest can't be connected, or its disks can't be used.
         """
         plans = pod_network.connect(vmi, guest, launcher)
+        for plan in plans:
+            if plan.binding == network.PASST:
+                _allow_passt(plan, launcher)
         launcher.files.make_private_dir(guest.uid)
         launcher.devices.own(paths.block_volumes(vmi))
         for volume in _host_disks(vmi):
@@ -139,6 +145,26 @@ class Starter:
             return definition.domain_xml(vmi, plans, host)
         except ValueError as error:
             raise GuestEnded(end.domain_not_supported(error)) from error
+
+
+def _allow_passt(plan: InterfacePlan, launcher: Launcher) -> None:
+    """Check that the Pod's libvirt can start passt (Debian 12's is built without it), and have it listen for the guest.
+
+    :raises GuestEnded: it can't.
+    """
+    version = launcher.connection().version()
+    if version < network.LIBVIRT_WITH_PASST:
+        raise GuestEnded(end.no_passt(version, network.LIBVIRT_WITH_PASST))
+    if plan.ports:
+        return
+    try:
+        launcher.process.allow_open_files(_FILES_OF_ALL_PORTS)
+    except OSError as error:
+        why = ValueError(
+            f"interface {plan.name!r}: passt needs {_FILES_OF_ALL_PORTS} open files for all ports, which its Pod can't "
+            f"be allowed: {error}; name those that are used in its ports"
+        )
+        raise GuestEnded(end.network_not_supported(why)) from error
 
 
 def _host_disks(vmi: Object) -> list[Object]:

@@ -47,6 +47,7 @@ SETTINGS = (
     "completionTimeoutPerGiB",
     "allowPostCopy",
     "allowWorkloadDisruption",
+    "maxDowntimeMs",
 )
 
 _STALLS = Struct(
@@ -97,7 +98,7 @@ _SPEC = Struct(
     field("completionTimeoutPerGiB", INT64, "Time limit in seconds per GiB."),
     field("allowPostCopy", BOOLEAN, "Run guests on the target before all of their memory has been copied."),
     field("allowWorkloadDisruption", BOOLEAN, "Pause guests that don't converge."),
-    idle("maxDowntimeMs", "Milliseconds that guests may be paused at the end.", DOWNTIME),
+    field("maxDowntimeMs", DOWNTIME, "Milliseconds for which guests may be paused at the end."),
     field("experimental", _EXPERIMENTAL, "Experimental settings of KubeVirt."),
 )
 

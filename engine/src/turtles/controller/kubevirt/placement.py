@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """KubeVirt object → where the engine's components run on a cluster, and how many.
 
-The roles make Deployments and DaemonSet; then infra, workloads, imagePullPolicy and imagePullSecrets of the object
-count, as they do with KubeVirt's operator, and Kubernetes rolls a change out. :func:`arranged` is pure,
-:class:`ComponentPlacement` writes.
+The roles make Deployments and DaemonSet; then infra, workloads, imagePullPolicy, imagePullSecrets and the network of
+migrations of the object count, as they do with KubeVirt's operator, and Kubernetes rolls a change out.
+:func:`arranged` is pure, :class:`ComponentPlacement` writes.
 """
 
 import copy
@@ -11,8 +11,8 @@ import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from turtles.api import components
-from turtles.api.objects import Object, annotations_of
+from turtles.api import components, labels
+from turtles.api.objects import Object, annotations_of, get
 from turtles.kube.client import ApiError, Client, Conflict, NotFound
 from turtles.kube.informer import Informer
 from turtles.kube.writer import Writer
@@ -42,8 +42,28 @@ def arranged(workload: Mapping[str, Any], spec: Mapping[str, Any]) -> Object:
     pod.update(components.placement(component, components.asked_placement(spec, component)))
     for container in _containers(pod):
         container["imagePullPolicy"] = spec.get("imagePullPolicy") or _PULL_POLICY
+    if component == components.HANDLER:
+        _attach(wanted["spec"]["template"], get(dict(spec), "configuration", "migrations", "network"))
     _add_pull_secrets(wanted, [reference.get("name") for reference in spec.get("imagePullSecrets") or ()])
     return wanted
+
+
+def _attach(template: Object, network: str | None) -> None:
+    """Have Pods attached to the network of migrations, whatever other networks the installation has chosen for them.
+
+    :param template: of the Pods.
+    """
+    metadata = dict(template.get("metadata") or {})
+    annotations = dict(metadata.pop("annotations", None) or {})
+    others = [each.strip() for each in annotations.pop(labels.NETWORKS, "").split(",")]
+    others = [each for each in others if each and not each.endswith(f"@{labels.MIGRATION_INTERFACE}")]
+    if networks := [*others, *([f"{network}@{labels.MIGRATION_INTERFACE}"] if network else [])]:
+        annotations[labels.NETWORKS] = ",".join(networks)
+    if annotations:
+        metadata["annotations"] = annotations
+    template.pop("metadata", None)
+    if metadata:
+        template["metadata"] = metadata
 
 
 def _add_pull_secrets(workload: Object, asked: Iterable[str | None]) -> None:
@@ -115,6 +135,7 @@ def _asked(workload: Object) -> Object:
         "policies": policies,
         "secrets": pod.get("imagePullSecrets"),
         "added": annotations.get(PULL_SECRETS),
+        "networks": get(workload, "spec", "template", "metadata", "annotations", labels.NETWORKS),
         **{part: pod.get(part) for part in _PLACEMENT},
     }
 

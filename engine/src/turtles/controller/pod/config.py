@@ -10,6 +10,8 @@ from turtles.api.configuration import ClusterConfiguration
 from turtles.api.guests import QEMU_UID
 from turtles.api.objects import Object
 
+#: The container runtime's filter of system calls, and none.
+RUNTIME_DEFAULT, UNCONFINED = {"type": "RuntimeDefault"}, {"type": "Unconfined"}
 #: Port of the metrics of importers and export servers, over TLS.
 METRICS_PORT = 8443
 
@@ -42,14 +44,17 @@ def pull_policy(config: LauncherConfig) -> str:
     return config.cluster.image_pull_policy or "IfNotPresent"
 
 
-def pod_security() -> Object:
-    """Return the security context of a Pod: what all of its containers have."""
+def pod_security(profile: Mapping[str, str] = RUNTIME_DEFAULT) -> Object:
+    """Return the security context of a Pod: what all of its containers have.
+
+    :param profile: the filter of its system calls (seccompProfile).
+    """
     return {
         "runAsUser": QEMU_UID,
         "runAsGroup": QEMU_UID,
         "fsGroup": QEMU_UID,
         "runAsNonRoot": True,
-        "seccompProfile": {"type": "RuntimeDefault"},
+        "seccompProfile": dict(profile),
     }
 
 

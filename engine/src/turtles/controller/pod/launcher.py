@@ -19,7 +19,14 @@ from turtles.api.configuration import ClusterConfiguration
 from turtles.api.guests import grace_period, hostname, launcher_pod_name
 from turtles.api.objects import Object, owner_reference
 from turtles.controller.pod import memory, networks, placement, sriov
-from turtles.controller.pod.config import LauncherConfig, pod_security, pull_policy, security
+from turtles.controller.pod.config import (
+    RUNTIME_DEFAULT,
+    UNCONFINED,
+    LauncherConfig,
+    pod_security,
+    pull_policy,
+    security,
+)
 from turtles.controller.pod.console_log import add_console_log
 from turtles.controller.pod.credentials import add_access_credentials
 from turtles.controller.pod.probes import probes
@@ -28,6 +35,7 @@ from turtles.controller.pod.sidecars import add_hook_sidecars
 from turtles.controller.pod.state import add_state
 from turtles.controller.pod.volumes import add_container_disks, volume_name, volumes_of
 from turtles.domain import paths
+from turtles.domain.connections import has_passt
 from turtles.domain.sidecars import of as sidecars_of
 
 #: Seconds the guest's own grace period is lengthened by: for the launcher to end QEMU, for the kubelet to end the Pod.
@@ -66,7 +74,7 @@ def launcher_pod(vmi: Object, config: LauncherConfig) -> Object:
         "enableServiceLinks": False,
         "automountServiceAccountToken": False,
         "readinessGates": [{"conditionType": labels.UNPAUSED_READINESS_GATE}],
-        "securityContext": pod_security(),
+        "securityContext": pod_security(config.cluster.seccomp_profile or RUNTIME_DEFAULT),
         "nodeSelector": {
             **config.cluster.node_selectors,
             **(spec.get("nodeSelector") or {}),
@@ -124,7 +132,7 @@ def _compute(
             {"name": "LIBVIRT_DEFAULT_URI", "value": f"qemu:///session?socket={paths.LIBVIRT_SOCKET}"},
         ],
         "resources": resources(spec, config, overhead),
-        "securityContext": security("NET_BIND_SERVICE", readOnlyRootFilesystem=True),
+        "securityContext": security("NET_BIND_SERVICE", readOnlyRootFilesystem=True, **_profile(spec, config.cluster)),
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": mounts,
         **probes(vmi),
@@ -136,6 +144,16 @@ def _compute(
     if ports := _ports(spec):
         container["ports"] = ports
     return container
+
+
+def _profile(spec: Mapping[str, Any], cluster: ClusterConfiguration) -> Object:
+    """Return the container's filter of system calls, where it isn't the Pod's.
+
+    passt locks itself into namespaces of its own, which that of container runtimes forbids.
+    """
+    if cluster.seccomp_profile is not None or not has_passt(spec):
+        return {}
+    return {"seccompProfile": dict(UNCONFINED)}
 
 
 def _metadata(vmi: Object, config: LauncherConfig, overhead: int) -> Object:

@@ -27,6 +27,8 @@ GRAPHICS = 20 * _MIB
 EFI = 12 * _MIB
 #: The process that calls hook sidecars, for the seconds it runs.
 HOOKS = 48 * _MIB
+#: passt, and the kernel's part of a socket for each port of TCP and UDP (4.5 KiB) where no ports are named.
+PASST, ALL_PORTS = 24 * _MIB, 576 * _MIB
 #: What is pinned for a guest whose memory is encrypted: buffers for its devices (KubeVirt's).
 ENCRYPTION = 256 * _MIB
 #: swtpm, and its state.
@@ -79,6 +81,9 @@ def overhead(spec: Mapping[str, Any], *, kvm: bool, ratio: float = 1, hooks: boo
     needed += METRICS * sum("downwardMetrics" in volume for volume in spec.get("volumes") or ())
     if has_tpm(spec):
         needed += TPM
+    for interface in devices.get("interfaces") or ():
+        if interface.get("passtBinding") is not None and interface.get("state") != "absent":
+            needed += PASST + (0 if interface.get("ports") else ALL_PORTS)
     functions = any(each.get("sriov") is not None for each in devices.get("interfaces") or ())
     if devices.get("gpus") or devices.get("hostDevices") or functions:
         needed += ASSIGNED_DEVICES

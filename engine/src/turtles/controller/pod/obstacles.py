@@ -45,10 +45,6 @@ def _sidecars(metadata: Mapping[str, Any]) -> Iterator[str]:
 
 def _networks(spec: Mapping[str, Any], devices: Mapping[str, Any], cluster: ClusterConfiguration) -> Iterator[str]:
     for index, interface in enumerate(devices.get("interfaces") or ()):
-        for binding in ("passtBinding",):
-            if interface.get(binding) is not None:
-                here = f"{_WHERE}.interfaces[{index}].{binding}"
-                yield f"{here} is {UNSUPPORTED}; use masquerade on the Pod network, or bridge"
         plugin = (interface.get("binding") or {}).get("name")
         if plugin is not None and plugin not in cluster.bindings:
             yield (

@@ -13,6 +13,7 @@ from typing import Any
 
 from turtles.api.kinds.vmi.interfaces import ABSENT, networks_of, of
 from turtles.api.objects import Object
+from turtles.domain.connections import is_behind_pod
 from turtles.domain.interface_names import POD_INTERFACE, pod_interface_name
 
 _BITS = 48
@@ -109,5 +110,5 @@ def _without_address(template: Mapping[str, Any]) -> Iterator[str]:
         on_pod = name in networks and pod_interface_name(networks[name]) == POD_INTERFACE
         if interface.get("macAddress") or interface.get("state") == ABSENT or name not in networks:
             continue
-        if not (on_pod and interface.get("masquerade") is None):
+        if is_behind_pod(interface) or not on_pod:
             yield name

@@ -117,7 +117,7 @@ def domain_xml(vmi: Mapping[str, Any], plans: Sequence[InterfacePlan], host: Hos
     add_disks(devices, spec, host, paths.block_volumes(vmi))
     add_filesystems(root, devices, spec)
     add_controllers(devices, spec)
-    add_interfaces(devices, spec, plans)
+    add_interfaces(root, devices, spec, plans)
     add_consoles(devices, vmi, logged=host.logs_console)
     add_other_devices(devices, vmi, host.cluster)
     add_host_devices(devices, spec, host.assigned)

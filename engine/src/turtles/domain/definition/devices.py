@@ -9,8 +9,15 @@ from turtles.api.configuration import ClusterConfiguration
 from turtles.domain import paths
 from turtles.domain.definition.compute import guest_memory
 from turtles.domain.definition.disks import bus_of
-from turtles.domain.definition.elements import add_alias, add_pci_address, add_text, devices_of, virtio
-from turtles.domain.network import InterfacePlan
+from turtles.domain.definition.elements import (
+    add_alias,
+    add_pci_address,
+    add_text,
+    devices_of,
+    share_memory,
+    virtio,
+)
+from turtles.domain.network import PASST, InterfacePlan
 
 #: Models that negotiate the MTU with the guest.
 _VIRTIO_MODELS = ("virtio", "virtio-transitional", "virtio-non-transitional")
@@ -75,14 +82,16 @@ def _has_usb(wanted: Mapping[str, Any], buses: Iterable[str]) -> bool:
     )
 
 
-def add_interfaces(devices: Element, spec: Mapping[str, Any], plans: Sequence[InterfacePlan]) -> None:
-    """Add the network interfaces that have a plan."""
+def add_interfaces(root: Element, devices: Element, spec: Mapping[str, Any], plans: Sequence[InterfacePlan]) -> None:
+    """Add the network interfaces that have a plan. passt sees the guest's memory, which therefore is shared."""
     by_name = {plan.name: plan for plan in plans}
     for interface in devices_of(spec).get("interfaces") or ():
         plan = by_name.get(interface["name"])
         if plan is None:
             continue
         devices.append(_interface(spec, interface, plan))
+    if any(plan.binding == PASST for plan in plans):
+        share_memory(root)
 
 
 def added_interface(spec: Mapping[str, Any], interface: Mapping[str, Any], plan: InterfacePlan) -> str:
@@ -97,9 +106,7 @@ def _interface(spec: Mapping[str, Any], interface: Mapping[str, Any], plan: Inte
     model = interface.get("model") or "virtio"
     if model == "virtio":
         model = virtio(spec)
-    element = Element("interface", type="ethernet")
-    SubElement(element, "mac", address=plan.guest_mac)
-    SubElement(element, "target", dev=plan.tap, managed="no")
+    element = _passt(plan) if plan.binding == PASST else _with_tap(plan)
     SubElement(element, "model", type=model)
     if plan.queues > 1:
         SubElement(element, "driver", queues=str(plan.queues))
@@ -109,13 +116,38 @@ def _interface(spec: Mapping[str, Any], interface: Mapping[str, Any], plan: Inte
         SubElement(element, "boot", order=str(interface["bootOrder"]))
     else:
         SubElement(element, "rom", enabled="no")
-    if model in _VIRTIO_MODELS:
+    # passt tells the guest its own; libvirt would look for a device of the node.
+    if model in _VIRTIO_MODELS and plan.binding != PASST:
         SubElement(element, "mtu", size=str(plan.mtu))
     add_alias(element, plan.name)
     if interface.get("acpiIndex"):
         SubElement(element, "acpi", index=str(interface["acpiIndex"]))
     if interface.get("pciAddress"):
         add_pci_address(element, interface["pciAddress"])
+    return element
+
+
+def _with_tap(plan: InterfacePlan) -> Element:
+    element = Element("interface", type="ethernet")
+    SubElement(element, "mac", address=plan.guest_mac)
+    SubElement(element, "target", dev=plan.tap, managed="no")
+    return element
+
+
+def _passt(plan: InterfacePlan) -> Element:
+    """Return an interface whose other end is passt, which libvirt starts beside QEMU ("vhost-user ... with passt")."""
+    element = Element("interface", type="vhostuser")
+    SubElement(element, "mac", address=plan.guest_mac)
+    SubElement(element, "source", dev=plan.pod_interface)
+    SubElement(element, "backend", type="passt")
+    for protocol in ("tcp", "udp"):
+        ports = [port for port in plan.ports if port.protocol == protocol]
+        if plan.ports and not ports:
+            continue
+        forward = SubElement(element, "portForward", proto=protocol)  # without ranges, all ports
+        for port in ports:
+            last = {} if port.last is None else {"end": str(port.last)}
+            SubElement(forward, "range", {"start": str(port.number), **last})
     return element
 
 

@@ -72,3 +72,14 @@ def add_alias(element: Element, name: str) -> None:
     """Name a device by what users call it. libvirt takes some names only; one with another gets libvirt's own."""
     if _ALIAS.fullmatch(name):
         SubElement(element, "alias", name=f"ua-{name}")
+
+
+def share_memory(root: Element) -> None:
+    """Let other processes see the guest's memory: those behind devices of vhost-user do."""
+    backing = root.find("memoryBacking")
+    if backing is None:
+        backing = SubElement(root, "memoryBacking")
+    if backing.find("hugepages") is None and backing.find("source") is None:
+        SubElement(backing, "source", type="memfd")
+    if backing.find("access") is None:
+        SubElement(backing, "access", mode="shared")

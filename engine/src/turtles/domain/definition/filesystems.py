@@ -6,7 +6,7 @@ from typing import Any
 from xml.etree.ElementTree import Element, SubElement
 
 from turtles.domain import paths
-from turtles.domain.definition.elements import add_alias, devices_of
+from turtles.domain.definition.elements import add_alias, devices_of, share_memory
 
 #: Requests that wait for the server at a time, as many as KubeVirt lets wait.
 _QUEUE = "1024"
@@ -23,14 +23,4 @@ def add_filesystems(root: Element, devices: Element, spec: Mapping[str, Any]) ->
         SubElement(element, "target", dir=name)
         add_alias(element, name)
     if filesystems:
-        _share_memory(root)
-
-
-def _share_memory(root: Element) -> None:
-    backing = root.find("memoryBacking")
-    if backing is None:
-        backing = SubElement(root, "memoryBacking")
-    if backing.find("hugepages") is None and backing.find("source") is None:
-        SubElement(backing, "source", type="memfd")
-    if backing.find("access") is None:
-        SubElement(backing, "access", mode="shared")
+        share_memory(root)

@@ -121,11 +121,15 @@ MIGRATIONS = Struct(
     field("allowWorkloadDisruption", BOOLEAN, "Pause guests that don't converge."),
     field("bandwidthPerMigration", QUANTITY, "Bytes per second of each migration."),
     idle("experimental", "Experimental settings of KubeVirt."),
-    idle("maxDowntimeMs", "Milliseconds that a guest may be paused.", DOWNTIME),
+    field("maxDowntimeMs", DOWNTIME, "Milliseconds for which a guest may be paused at the end; 900 if not given."),
     field("completionTimeoutPerGiB", INT64, "Time limit in seconds per GiB."),
     idle("disableTLS", "Don't encrypt.", BOOLEAN),
     idle("matchSELinuxLevelOnMigration", "Keep the SELinux level.", BOOLEAN),
-    idle("network", "Network of migrations.", STRING),
+    field(
+        "network",
+        STRING,
+        "NetworkAttachmentDefinition, in the namespace of the engine, of a network for migrations alone. On a cluster.",
+    ),
     field("nodeDrainTaintKey", STRING, "Taint of nodes that are being drained."),
     field("parallelMigrationsPerCluster", UINT32, "Maximum number of concurrent migrations."),
     field("parallelOutboundMigrationsPerNode", UINT32, "Maximum number of concurrent migrations away from a node."),
@@ -193,7 +197,7 @@ SECCOMP = Struct(
         group(
             "customProfile",
             "The profile.",
-            field("localhostProfile", STRING, "A file of the node."),
+            field("localhostProfile", STRING, "A file below the kubelet's folder seccomp, on each node."),
             field("runtimeDefaultProfile", BOOLEAN, "The container runtime's."),
         ),
     ),
@@ -233,6 +237,12 @@ CONFIGURATION = Struct(
         "Seconds between statistics of guests' memory; 10 if not given, 0 for none.",
     ),
     field("migrations", MIGRATIONS, "Settings of live migration."),
+    field(
+        "seccompConfiguration",
+        SECCOMP,
+        "Filter of the system calls of launchers that start from now on. Without it they have RuntimeDefault, and "
+        "those with passtBinding none.",
+    ),
     field("virtualMachineOptions", _OPTIONS, "Options of machines."),
     field("smbios", SMBIOS, "SMBIOS values that guests see, from their next start on."),
     field(
@@ -277,7 +287,6 @@ CONFIGURATION = Struct(
         "Whether users' roles are aggregated to Kubernetes'.",
         neutral=("AggregateToDefault",),
     ),
-    idle("seccompConfiguration", "Seccomp profile of launchers, which have the engine's own.", SECCOMP),
     idle("selinuxLauncherType", "SELinux type of launchers."),
     idle("supportContainerResources", "Resources of support containers."),
     idle("supportedGuestAgentVersions", "Guest agents that are supported."),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Pods whose processes may lock memory."""
+"""Pods whose processes may lock memory, or have many files open."""
 
 import resource
 import subprocess
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from turtles.domain import definition
-from turtles.handler import locked_memory
+from turtles.handler import process_limits
 
 MIB = 2**20
 
@@ -36,22 +36,31 @@ def test_limits_are_raised_and_never_lowered(process: int) -> None:
     namespace = str(Path(f"/proc/{process}/ns/pid").readlink())
     before = limits(0)
     resource.prlimit(process, resource.RLIMIT_MEMLOCK, (MIB, 8 * MIB))
-    locked_memory.allow(namespace, 4 * MIB)
+    process_limits.allow(namespace, process_limits.LOCKED_MEMORY, 4 * MIB)
     assert limits(process) == (4 * MIB, 8 * MIB)
-    locked_memory.allow(namespace, 2 * MIB)
+    process_limits.allow(namespace, process_limits.LOCKED_MEMORY, 2 * MIB)
     assert limits(process) == (4 * MIB, 8 * MIB)
     try:
-        locked_memory.allow(namespace, 100 * MIB)
+        process_limits.allow(namespace, process_limits.LOCKED_MEMORY, 100 * MIB)
     except PermissionError:
         pytest.skip("this machine lets nobody raise hard limits (CAP_SYS_RESOURCE)")
     assert limits(process) == (100 * MIB, 100 * MIB)
     assert limits(0) == before
 
 
+@pytest.mark.root
+def test_open_files(process: int) -> None:
+    namespace = str(Path(f"/proc/{process}/ns/pid").readlink())
+    resource.prlimit(process, resource.RLIMIT_NOFILE, (1024, 4096))
+    process_limits.allow(namespace, process_limits.OPEN_FILES, 2048)
+    assert resource.prlimit(process, resource.RLIMIT_NOFILE) == (2048, 4096)
+    assert limits(process)[0] == 8 * MIB
+
+
 def test_processes_of_the_node_are_left_alone() -> None:
     before = limits(0)
     with pytest.raises(PermissionError, match="the node's own PID namespace"):
-        locked_memory.allow(str(Path("/proc/self/ns/pid").readlink()), 2**62)
+        process_limits.allow(str(Path("/proc/self/ns/pid").readlink()), process_limits.LOCKED_MEMORY, 2**62)
     assert limits(0) == before
 
 
