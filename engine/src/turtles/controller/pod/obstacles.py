@@ -97,5 +97,5 @@ def _kept(spec: Mapping[str, Any], cluster: ClusterConfiguration) -> Iterator[st
         if kept:
             yield (
                 f"{field}.persistent needs a claim: set spec.configuration.vmStateStorageClass of the KubeVirt "
-                f"object, or leave it out for {what} as long as the machine"
+                f"object, make a StorageClass the default one, or leave it out for {what} as long as the machine"
             )
