@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from ._errors import KubeError
 
 PATHS = ("/v1beta1/upload-async", "/v1beta1/upload")
+ARCHIVE_PATH = "/v1beta1/upload-archive"
 CHUNK = 1 << 20
 # Seconds to connect, and for an answer.
 TIMEOUT = 60
@@ -84,11 +85,12 @@ class Proxy:
             except (ssl.SSLError, ValueError) as exc:
                 raise KubeError("The CA certificates of the upload proxy can't be used: %s." % exc) from exc
 
-    def send(self, token, source, show, patience):
+    def send(self, token, source, show, patience, archive=False):
         """Send an image.
 
         :param show: called with how many bytes there were.
         :param patience: seconds that a server without upload-async may convert the image for.
+        :param archive: it is an archive.
         :raises Broken: it has to be sent again.
         :raises KubeError: it isn't accepted.
         """
@@ -99,7 +101,7 @@ class Proxy:
         }
         connection = http.client.HTTPSConnection(self._host, self._port, timeout=TIMEOUT, context=self._context)
         try:
-            path = self._path(token)
+            path = ARCHIVE_PATH if archive else self._path(token)
             connection.request("POST", self._root + path, headers=headers)
             broken = self._body(connection, source, show)
             if path != PATHS[0]:

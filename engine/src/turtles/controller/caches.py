@@ -13,7 +13,7 @@ from turtles.api.selectors import selects
 from turtles.controller.claims import claim_names
 from turtles.controller.heartbeats import Heartbeats
 from turtles.controller.state_claims import LABEL as STATE_OF
-from turtles.controller.state_claims import label_value
+from turtles.controller.state_claims import claim_name, is_wanted, label_value
 from turtles.domain.macs import macs, normalized_mac
 from turtles.kube.informer import Informer, Key, index_by_owner, key_of
 from turtles.kube.kubevirt import DATA_VOLUME, VM, VMI
@@ -167,7 +167,8 @@ def _seen_macs(vmi: Object) -> Iterable[str]:
 
 
 def _claims(obj: Object, spec: Object) -> Iterable[str]:
-    return [f"{obj['metadata']['namespace']}/{name}" for name in claim_names(spec)]
+    names = [*claim_names(spec), *([claim_name(obj)] if is_wanted(spec) else [])]
+    return [f"{obj['metadata']['namespace']}/{name}" for name in names]
 
 
 def by_selector(owners: Informer, kind: str) -> Callable[[Object | None, Object | None], list[Key]]:

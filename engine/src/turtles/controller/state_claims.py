@@ -4,14 +4,32 @@
 The label of a claim says whose state it has, because a machine that is restored gets another claim (KubeVirt).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from turtles.api.objects import Object, controller_of, get, is_deleted
 from turtles.api.snapshots import LAST_RESTORE, restored_for
+from turtles.domain.definition import keeps_efi_variables
 
 #: Label of a claim: the machine whose state it has.
 LABEL = "persistent-state-for"
 _LONGEST = 63
+
+
+def is_wanted(spec: Mapping[str, Any]) -> bool:
+    """Say whether a VMI's *spec* has something that outlives the machine."""
+    return keeps_tpm(spec) or keeps_efi_variables(spec)
+
+
+def has_tpm(spec: Mapping[str, Any]) -> bool:
+    """Say whether the guest has a TPM."""
+    tpm = get(spec, "domain", "devices", "tpm")
+    return tpm is not None and tpm.get("enabled") is not False
+
+
+def keeps_tpm(spec: Mapping[str, Any]) -> bool:
+    """Say whether the state of the guest's TPM outlives the machine."""
+    return has_tpm(spec) and bool(get(spec, "domain", "devices", "tpm", "persistent"))
 
 
 def claim_name(machine: Object) -> str:

@@ -13,7 +13,7 @@ from turtles.api import cdi, exports, labels, uploads
 from turtles.api.objects import Object, controller_of, get, is_deleted
 from turtles.api.phases import is_final
 from turtles.api.snapshots import is_ready
-from turtles.controller.pod import state
+from turtles.controller import state_claims
 from turtles.controller.restored_claims import own_annotations, restored_spec
 
 #: Reasons of the condition Ready.
@@ -104,7 +104,7 @@ def claims_of(vm: Object, state_claim: str) -> list[str]:
     """
     template = vm["spec"]["template"]["spec"]
     names = [name for volume in template.get("volumes") or () if (name := _claim_of(volume))]
-    return list(dict.fromkeys([*names, *([state_claim] if state.is_wanted(template) else [])]))
+    return list(dict.fromkeys([*names, *([state_claim] if state_claims.is_wanted(template) else [])]))
 
 
 def disks_of(vm: Object) -> set[str]:
@@ -159,7 +159,13 @@ def _of_machine(export: Object, situation: Situation) -> Source:
     disks, wanted = disks_of(vm), claims_of(vm, situation.state_claim)
     # That with the state is there once the machine has been started
     volumes = tuple(
-        _volume(situation, each, each, is_disk=each in disks)
+        _volume(
+            situation,
+            # Called the same whatever claim a restore has given it
+            state_claims.claim_name(vm) if each == situation.state_claim and each not in disks else each,
+            each,
+            is_disk=each in disks,
+        )
         for each in wanted
         if each in situation.claims or each != situation.state_claim
     )
@@ -221,7 +227,8 @@ def _of_snapshot(export: Object, situation: Situation) -> Source:
         else:
             claims.append(claim)
         is_block = before["spec"].get("volumeMode") == "Block"
-        volumes.append(Volume(original, claim["metadata"]["name"], is_block or original in disks, is_block))
+        name = backup["volumeName"] if state_claims.is_in_backup(machine, backup) else original
+        volumes.append(Volume(name, claim["metadata"]["name"], is_block or original in disks, is_block))
     bound = len(claims) == len(backups) and all(get(claim, "status", "phase") == "Bound" for claim in claims)
     condition = (
         (exports.VOLUMES_CONDITION, "True", ALL_READY, "")

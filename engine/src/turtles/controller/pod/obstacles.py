@@ -12,7 +12,7 @@ from turtles.api.configuration import ClusterConfiguration
 from turtles.api.kinds.vmi.rules.devices import is_claimed
 from turtles.api.language import UNSUPPORTED
 from turtles.api.objects import Object
-from turtles.controller.pod import state
+from turtles.controller.state_claims import keeps_tpm
 from turtles.domain.definition import keeps_efi_variables
 
 _WHERE = "spec.domain.devices"
@@ -91,7 +91,7 @@ def _kept(spec: Mapping[str, Any], cluster: ClusterConfiguration) -> Iterator[st
     if cluster.state_storage_class is not None:
         return
     for field, what, kept in (
-        (f"{_WHERE}.tpm", "a TPM that lives", state.keeps_tpm(spec)),
+        (f"{_WHERE}.tpm", "a TPM that lives", keeps_tpm(spec)),
         ("spec.domain.firmware.bootloader.efi", "variables that live", keeps_efi_variables(spec)),
     ):
         if kept:

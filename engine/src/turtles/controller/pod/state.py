@@ -5,33 +5,13 @@ It belongs to the VirtualMachine, so that each of its instances has the same; to
 (KubeVirt user guide, "Persistent TPM and UEFI state").
 """
 
-from collections.abc import Mapping
-from typing import Any
-
 from turtles.api.configuration import ClusterConfiguration
-from turtles.api.objects import Object, controller_of, get, owner_reference
-from turtles.controller.state_claims import LABEL, claim_name, label_value
+from turtles.api.objects import Object, controller_of, owner_reference
+from turtles.controller.state_claims import LABEL, claim_name, is_wanted, label_value
 from turtles.domain import paths
-from turtles.domain.definition import keeps_efi_variables
 
 _VOLUME = "vm-state"
 _SIZE = "10Mi"
-
-
-def is_wanted(spec: Mapping[str, Any]) -> bool:
-    """Say whether a VMI's *spec* has something that outlives the machine."""
-    return keeps_tpm(spec) or keeps_efi_variables(spec)
-
-
-def has_tpm(spec: Mapping[str, Any]) -> bool:
-    """Say whether the guest has a TPM."""
-    tpm = get(spec, "domain", "devices", "tpm")
-    return tpm is not None and tpm.get("enabled") is not False
-
-
-def keeps_tpm(spec: Mapping[str, Any]) -> bool:
-    """Say whether the state of the guest's TPM outlives the machine."""
-    return has_tpm(spec) and bool(get(spec, "domain", "devices", "tpm", "persistent"))
 
 
 def claim(vmi: Object, cluster: ClusterConfiguration) -> Object | None:

@@ -10,11 +10,10 @@ from turtles.api.changes import merge_diff
 from turtles.api.kind import SUBRESOURCES_GROUP, SUBRESOURCES_VERSIONS
 from turtles.api.objects import Object, get
 from turtles.controller.caches import state_claims
-from turtles.controller.pod import state
 from turtles.controller.shared import Shared
 from turtles.controller.snapshot import content as contents
 from turtles.controller.snapshot.plan import Plan, Situation, plan, quiesce_failed
-from turtles.controller.state_claims import current_claim
+from turtles.controller.state_claims import current_claim, is_wanted
 from turtles.kube.client import ApiError, NotFound, Unavailable
 from turtles.kube.informer import Informer, Key, key_of
 from turtles.kube.kubevirt import SNAPSHOT, SNAPSHOT_CONTENT
@@ -124,7 +123,7 @@ class SnapshotController:
 
     def _state_claim(self, vm: Object) -> Object | None:
         """Return the claim with the state of a machine's TPM; None if it has never been started, or keeps none."""
-        if not state.is_wanted(vm["spec"]["template"]["spec"]):
+        if not is_wanted(vm["spec"]["template"]["spec"]):
             return None
         namespace, name = vm["metadata"]["namespace"], vm["metadata"]["name"]
         return self._pvcs.get(namespace, current_claim(vm, state_claims(self._pvcs, namespace, name)))

@@ -41,7 +41,7 @@ from turtles.controller.pod.obstacles import obstacles
 from turtles.controller.pod.roles import by_role
 from turtles.controller.server import Server, image_volumes, pulls_again
 from turtles.controller.shared import Shared
-from turtles.controller.state_claims import current_claim
+from turtles.controller.state_claims import claim_name, current_claim, is_wanted
 from turtles.controller.storage_classes import storage_class_of
 from turtles.controller.vmi import vsock
 from turtles.controller.vmi.decided import Plan
@@ -120,7 +120,9 @@ class VMIController:
             addresses=vsock.addresses(self._vmis.list()) if vsock.is_without_address(vmi) else (),
             attachments=attachments,
             image=self._config.image,
-            data_volumes=data_volumes_of(self._caches, namespace, vmi["spec"]),
+            data_volumes=data_volumes_of(
+                self._caches, namespace, vmi["spec"], [claim_name(vmi)] if is_wanted(vmi["spec"]) else []
+            ),
             settings=ImportSettings.of(self._import_configs.get(None, CDI_CONFIG_NAME)),
         )
         if decided.lost_pod and (pod := self._live_pod(vmi)) is not None:
@@ -227,7 +229,7 @@ class VMIController:
 
     def _state_claim(self, vmi: Object) -> str | None:
         """Return the name of the claim with what outlives the machine, if it is to have one."""
-        if not state.is_wanted(vmi["spec"]):
+        if not is_wanted(vmi["spec"]):
             return None
         metadata, owner = vmi["metadata"], controller_of(vmi) or {}
         labelled = state_claims(self._pvcs, metadata["namespace"], metadata["name"])
