@@ -63,7 +63,6 @@ def check(container: Object, pod_spec: Object) -> None:
             (containers.security(container, pod_spec, "appArmorProfile") or {}).get("type", "Unconfined")
             != "Unconfined",
         ),
-        ("volumeDevices", bool(container.get("volumeDevices"))),
     ]
     for parameter in _sysctls(pod_spec):
         # Those of the network are the machine's where its network is the Pod's.
@@ -225,8 +224,8 @@ class Bundles:
                     netns=None if netns is None else str(netns),
                     mounts=mounts,
                     devices={
-                        target: Path(source).stat().st_rdev
-                        for target, source in containers.devices(self._config, container).items()
+                        target: oci.number_of(Path(source))
+                        for target, source in containers.devices(self._config, container, volumes).items()
                     },
                     read_only_root=bool((container.get("securityContext") or {}).get("readOnlyRootFilesystem")),
                     seccomp=self._filter(container, spec, process),
