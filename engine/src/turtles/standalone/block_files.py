@@ -19,6 +19,8 @@ NAME = "device"
 #: Sizes are multiples of what devices count in, whatever they are.
 _BLOCK = 4096
 _LOOP_MAJOR = 7
+#: What the kernel adds to the name of a file that is gone.
+_DELETED = " (deleted)"
 #: How often another free device is looked for when somebody else was faster.
 _TRIES = 20
 
@@ -81,9 +83,10 @@ def attach(directory: Path, record: Path) -> Path:
 def detach(record: Path) -> None:
     """Give a Pod's device back. One that is still open goes when it is closed."""
     noted = read_json(record)
-    if noted is not None and (device := _noted(record, Path(noted["file"]))) is not None:
+    # The volume may be gone already, with its claim
+    if noted is not None and _backing_file(Path(noted["device"])) in (noted["file"], noted["file"] + _DELETED):
         with contextlib.suppress(BlockFileError):
-            _losetup("--detach", str(device))
+            _losetup("--detach", noted["device"])
     record.unlink(missing_ok=True)
 
 

@@ -295,11 +295,12 @@ def test_a_volume_of_blocks_is_a_device_of_each_pod(tmp_path: Path) -> None:
         again.remove("u-2", tmp_path / "other")
         assert backing(second) is None
         assert backing(device) is not None, "that of another Pod stays"
+        assert (volume / "device").read_bytes()[:4] == b"xxxx"
+        (volume / "device").unlink()
     finally:
         volumes.remove("u-1", tmp_path / "pod")
-    assert backing(device) is None
+    assert backing(device) is None, "also if the volume went before the Pod"
     assert not list((run / "block").iterdir())
-    assert (volume / "device").read_bytes()[:4] == b"xxxx"
 
 
 @pytest.mark.root
