@@ -12,7 +12,7 @@ import stat
 import subprocess
 from pathlib import Path
 
-from turtles.standalone.files import read_json, write_json
+from turtles.standalone.files import read_json, remove_tree, write_json
 
 #: The file in a volume's directory.
 NAME = "device"
@@ -88,6 +88,15 @@ def detach(record: Path) -> None:
         with contextlib.suppress(BlockFileError):
             _losetup("--detach", noted["device"])
     record.unlink(missing_ok=True)
+
+
+def detach_below(folder: Path) -> bool:
+    """Give back all devices that are noted below a folder, which is removed; say whether there were any."""
+    records = [path for path in folder.rglob("*") if path.is_file()] if folder.is_dir() else []
+    for record in records:
+        detach(record)
+    remove_tree(folder)
+    return bool(records)
 
 
 def _noted(record: Path, file: Path) -> Path | None:

@@ -304,6 +304,16 @@ def test_a_volume_of_blocks_is_a_device_of_each_pod(tmp_path: Path) -> None:
 
 
 @pytest.mark.root
+def test_devices_of_all_pods_are_given_back(tmp_path: Path) -> None:
+    block_files.make(tmp_path, 1 << 20)
+    records = [tmp_path / "block" / uid / "v" for uid in ("u-1", "u-2")]
+    devices = [block_files.attach(tmp_path, record) for record in records]
+    assert block_files.detach_below(tmp_path / "block")
+    assert [backing(device) for device in devices] == [None, None]
+    assert not block_files.detach_below(tmp_path / "block")
+
+
+@pytest.mark.root
 def test_a_device_that_is_somebody_elses_by_now_stays(tmp_path: Path) -> None:
     """A node that was killed has noted a device, and somebody else has set it up."""
     volume, other = tmp_path / "volume", tmp_path / "other"

@@ -79,6 +79,10 @@ def _huge_pages(pod: Object, name: str, path: Path, medium: str, group: int | No
     return path
 
 
+#: Folder below an instance's, where the loop devices of Pods are noted.
+DEVICES = "block"
+
+
 class Volumes:
     """Prepares and removes the volumes of Pods.
 
@@ -134,10 +138,7 @@ class Volumes:
     def remove(self, uid: str, pod_dir: Path) -> None:
         """Unmount and remove all that :meth:`prepare` made for a Pod; claims' and images' content stays."""
         unmount_below(pod_dir / "volumes")
-        if (devices := self._devices(uid)).is_dir():
-            for record in devices.iterdir():
-                block_files.detach(record)
-            devices.rmdir()
+        block_files.detach_below(self._devices(uid))
         for path in (self._run_dir / "volumes" / uid, pod_dir / "volumes"):
             remove_tree(path)
 
@@ -214,7 +215,7 @@ class Volumes:
 
     def _devices(self, uid: str) -> Path:
         """Return the folder where a Pod's loop devices are noted."""
-        return self._run_dir / "block" / uid
+        return self._run_dir / DEVICES / uid
 
     def _files(self, pod: Object, name: str, source: str, what: Object, mode: int) -> dict[str, tuple[bytes, int]]:
         namespace = pod["metadata"]["namespace"]
