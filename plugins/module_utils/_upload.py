@@ -15,6 +15,7 @@ from ._errors import KubeError
 from ._transfer import CHUNK, TIMEOUT, Broken, tls_context
 
 PATHS = ("/v1beta1/upload-async", "/v1beta1/upload")
+ARCHIVE_PATH = "/v1beta1/upload-archive"
 # Answers after which the image is sent again.
 AGAIN = (401, 503)
 
@@ -70,11 +71,12 @@ class Proxy:
         self._root = parts.path.rstrip("/")
         self._context = tls_context(authorities, verify, "the upload proxy")
 
-    def send(self, token, source, show, patience):
+    def send(self, token, source, show, patience, archive=False):
         """Send an image.
 
         :param show: called with how many bytes there were.
         :param patience: seconds that a server without upload-async may convert the image for.
+        :param archive: it is an archive.
         :raises Broken: it has to be sent again.
         :raises KubeError: it isn't accepted.
         """
@@ -85,7 +87,7 @@ class Proxy:
         }
         connection = http.client.HTTPSConnection(self._host, self._port, timeout=TIMEOUT, context=self._context)
         try:
-            path = self._path(token)
+            path = ARCHIVE_PATH if archive else self._path(token)
             connection.request("POST", self._root + path, headers=headers)
             broken = self._body(connection, source, show)
             if path != PATHS[0]:

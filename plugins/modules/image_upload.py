@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: image_upload
-short_description: Upload a disk image into a new disk
+short_description: Upload a disk image, or files, into a new volume
 version_added: 0.1.0
 author:
   - turtles.kubevirt contributors (!UNKNOWN)
@@ -30,6 +30,12 @@ options:
         VMDK, VDI, VHD and VHDX, plain or compressed with gzip, xz or zstd.
     type: path
     required: true
+  archive:
+    description:
+      - O(src) is a tar archive, plain or compressed with gzip, xz or zstd, and the volume gets its files in place of a
+        disk.
+    type: bool
+    default: false
   checksum:
     description:
       - Expected hash of O(src), such as V(sha256:e3b0c442…), by md5, sha1, sha256 or sha512.
@@ -115,6 +121,14 @@ EXAMPLES = r"""
     upload_proxy_url: https://uploads.example.com
     wait_timeout: 1800
 
+- name: Upload files
+  turtles.kubevirt.image_upload:
+    name: content
+    namespace: shop
+    src: /srv/files/content.tar.xz
+    archive: true
+    size: 2Gi
+
 - name: Boot from it
   turtles.kubevirt.vm:
     name: appliance
@@ -187,6 +201,7 @@ class ImageUpload(ResourceModule):
     ARGUMENTS = {
         "name": {"type": "str", "required": True},
         "src": {"type": "path", "required": True},
+        "archive": {"type": "bool", "default": False},
         "checksum": {"type": "str"},
         **_data_volume.ARGUMENTS,
         "preallocation": {"type": "bool"},
@@ -235,6 +250,7 @@ class ImageUpload(ResourceModule):
             "source": {"upload": {}},
             "storage": _data_volume.storage_of(self.params),
             "preallocation": self.params["preallocation"],
+            "contentType": "archive" if self.params["archive"] else None,
         }
         return {
             "metadata": {"annotations": own},
@@ -246,6 +262,12 @@ class ImageUpload(ResourceModule):
         where = _resources.label(live)
         if (live["spec"].get("source") or {}).get("upload") is None:
             raise KubeError("%s exists, but not for an upload. Give another name, or delete it first." % where)
+        content = live["spec"].get("contentType") or "kubevirt"
+        if (content == "archive") != self.params["archive"]:
+            raise KubeError(
+                "%s exists with the contentType %s, which archive=%s doesn't fit. Give another name, or delete it "
+                "first." % (where, content, str(self.params["archive"]).lower())
+            )
         checksum = (live["metadata"].get("annotations") or {}).get(CHECKSUM)
         if checksum == self.checksum:
             return
@@ -291,7 +313,7 @@ class ImageUpload(ResourceModule):
         show = _transfer.Meter(self.source.size, self._say, self.params["progress"])
         for left in range(self.params["retries"], -1, -1):
             try:
-                proxy.send(self._token(), self.source, show, self.deadline.seconds)
+                proxy.send(self._token(), self.source, show, self.deadline.seconds, archive=self.params["archive"])
                 self.sent = self.source.size
                 return
             except _transfer.Broken as exc:

@@ -40,6 +40,7 @@ def referring(**more: str) -> dict[str, Any]:
         data_volume({"s3": {"url": "https://s3.example.com/images/a", "secretRef": "s", "certConfigMap": "c"}}),
         data_volume({"gcs": {"url": "gs://images/a/b"}}),
         data_volume(pvc=PVC, contentType="archive"),
+        data_volume({"upload": {}}, pvc=PVC, contentType="archive"),
         data_volume({"registry": {"url": "docker://a/b:1", "platform": {"architecture": "arm64"}}}),
         data_volume(storage={"resources": {"requests": {"storage": 1000}}}),
         data_volume(pvc=PVC, contentType="kubevirt", preallocation=True, finalCheckpoint=False),
@@ -129,11 +130,6 @@ def test_what_is_sound(obj: dict) -> None:
             data_volume({"registry": {"url": "docker://a"}}, pvc=PVC, contentType="archive"),
             "spec.contentType",
             "ContentType must be kubevirt when Source is Registry",
-        ),
-        (
-            data_volume({"upload": {}}, pvc=PVC, contentType="archive"),
-            "spec.contentType",
-            "not supported by this engine",
         ),
         (
             data_volume(pvc={**PVC, "volumeMode": "Block"}, contentType="archive"),

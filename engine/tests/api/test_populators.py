@@ -55,7 +55,6 @@ def test_what_is_sound(kind: str, obj: dict) -> None:
         (IMPORT, source(source=HTTP, checkpoints=[{}]), "spec.checkpoints", "not supported"),
         (UPLOAD, source("a" * 64), "metadata.name", "longer than 63"),
         (UPLOAD, source(contentType="files"), "spec.contentType", "not one of"),
-        (UPLOAD, source(contentType="archive"), "spec.contentType", "not supported"),
         (CLONE, source(), "spec.source", "required"),
         (CLONE, source(source={"kind": "ConfigMap", "name": "x"}), "spec.source", "can't be copied"),
         (CLONE, source(source={"kind": "VolumeSnapshot", "name": "x"}), "spec.source", "can't be copied"),

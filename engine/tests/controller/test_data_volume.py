@@ -307,7 +307,10 @@ def test_each_storage_class_has_a_profile(api: FakeApi, begin: Callable[..., Non
     begin()
     api.wait(lambda: "status" in api.objects.get(PROFILE, {}))
     profile = api.objects[PROFILE]
-    assert profile["status"]["claimPropertySets"] == [{"accessModes": ["ReadWriteOnce"], "volumeMode": "Filesystem"}]
+    assert profile["status"]["claimPropertySets"] == [
+        {"accessModes": ["ReadWriteOnce"], "volumeMode": "Filesystem"},
+        {"accessModes": ["ReadWriteOnce"], "volumeMode": "Block"},
+    ]
     assert profile["metadata"]["ownerReferences"][0]["kind"] == "StorageClass"
     own = [{"accessModes": ["ReadWriteMany"], "volumeMode": "Filesystem"}]
     api.update(PROFILE, {"spec": {"claimPropertySets": own}})

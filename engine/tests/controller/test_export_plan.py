@@ -167,16 +167,17 @@ def test_the_volumes_of_a_machine() -> None:
         {"name": "base", "ephemeral": {"persistentVolumeClaim": {"claimName": "base"}}},
         domain={"devices": {"filesystems": [{"name": "shared", "virtiofs": {}}], "tpm": {"persistent": True}}},
     )
-    names = sources.claims_of(vm)
-    assert names == ["root", "files", "persistent-state-for-web"]
-    source = of(export(), vm=vm, claims={name: claim(name) for name in names})
+    names = sources.claims_of(vm, "restored")
+    assert names == ["root", "files", "restored"]
+    source = of(export(), vm=vm, claims={name: claim(name) for name in names}, state_claim="restored")
     assert [(each.name, each.is_disk) for each in source.volumes] == [
         ("root", True),
         ("files", False),
         ("persistent-state-for-web", False),
     ]
     # That with the state comes with the first start
-    assert len(of(export(), vm=vm, claims={name: claim(name) for name in names[:2]}).volumes) == 2
+    found = of(export(), vm=vm, claims={name: claim(name) for name in names[:2]}, state_claim="restored")
+    assert len(found.volumes) == 2
 
 
 def content() -> dict[str, Any]:
@@ -206,6 +207,13 @@ def test_a_snapshot_gets_claims() -> None:
     source = of(obj, **found, claims={"e-root": {**made, "status": {"phase": "Bound"}}})
     assert (source.create, source.condition[1:3]) == ((), ("True", "AllPVCsReady"))
     assert source.volumes == (Volume("root", "e-root", True),)
+    # What the machine keeps beside its disks has the same name, whatever claim it was on
+    kept = content()
+    (backup,) = kept["spec"]["volumeBackups"]
+    backup |= {"volumeName": "persistent-state-for-web"}
+    backup["persistentVolumeClaim"]["metadata"]["name"] = "restored"
+    source = of(obj, **{**found, "content": kept}, claims={})
+    assert source.volumes == (Volume("persistent-state-for-web", "e-restored", False),)
     # Somebody else's
     source = of(obj, **found, claims={"e-root": claim("e-root")})
     assert source.obstacle is not None
@@ -327,10 +335,11 @@ def test_objects_that_make_the_machine_again() -> None:
     vm["spec"]["dataVolumeTemplates"] = [
         {"metadata": {"name": "root"}, "spec": {"storage": {}, "sourceRef": {"kind": "DataSource", "name": "debian"}}}
     ]
-    volumes = (Volume("root", "root", True), Volume("data", "data", True), Volume("state", "state", False))
-    claims = {name: claim(name)["spec"] for name in ("root", "data", "state")}
+    kept = "persistent-state-for-web"
+    volumes = (Volume("root", "root", True), Volume("data", "data", True), Volume(kept, "restored", False))
+    claims = {name: claim(name)["spec"] for name in ("root", "data", kept)}
     found = manifests.objects(export(), vm, volumes, claims, "https://x/e", "pem")["items"]
-    authorities, again, disk = found
+    authorities, again, disk, state = found
     assert authorities["data"] == {"ca.pem": "pem"}
     assert again["metadata"] == {"name": "web", "labels": {"a": "b"}, "annotations": {"keep": "me"}}
     assert "status" not in again
@@ -346,7 +355,14 @@ def test_objects_that_make_the_machine_again() -> None:
         "accessModes": ["ReadWriteOnce"],
         "resources": {"requests": {"storage": "1Gi"}},
     }
+    # Files, and what the machine keeps beside its disks: no volume of its own, so nobody would begin to use it
+    assert state["spec"]["contentType"] == "archive"
+    assert state["spec"]["source"]["http"]["url"] == f"https://x/e/volumes/{kept}/disk.tar.gz"
+    assert state["metadata"] == {
+        "name": kept,
+        "annotations": {"cdi.kubevirt.io/storage.bind.immediate.requested": "true"},
+    }
     # One whose certificate everybody trusts
     found = manifests.objects(export(), vm, volumes, claims, "https://x/e", "")["items"]
-    assert [each["kind"] for each in found] == ["VirtualMachine", "DataVolume"]
+    assert [each["kind"] for each in found] == ["VirtualMachine", "DataVolume", "DataVolume"]
     assert "certConfigMap" not in found[1]["spec"]["source"]["http"]

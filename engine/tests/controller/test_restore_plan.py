@@ -8,12 +8,14 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from test_snapshot_plan import NOW, claim, content, instance, machine, snapshot, taken
+from test_snapshot_plan import CLASSES, NOW, PVCS, STATE, claim, content, instance, keeping, machine, snapshot, taken
 
 from turtles.api.conditions import get_condition
-from turtles.api.snapshots import LAST_RESTORE, RESTORE_FINALIZER, RESTORE_UID
+from turtles.api.snapshots import LAST_RESTORE, RESTORE_FINALIZER, RESTORE_NAME, RESTORE_UID
 from turtles.controller.restore import machine as machines
 from turtles.controller.restore.plan import Plan, Situation, plan
+from turtles.controller.snapshot import content as contents
+from turtles.controller.state_claims import current_claim
 
 READY = snapshot({"phase": "Succeeded", "readyToUse": True, "sourceUID": "u-vm"})
 WHOLE = taken(readyToUse=True, restoreSize="2Gi")
@@ -289,3 +291,95 @@ def test_deletion_leaves_nothing_half_done() -> None:
     assert not plan(gone, situation(machine(), None, made(own=False)), NOW).delete
     gone["status"]["complete"] = True
     assert not plan(gone, situation(machine(), None, made()), NOW).delete
+
+
+def state_claim(name: str, owner: str | None = "u-vm", restored: str = "") -> dict[str, Any]:
+    pvc = claim(name)
+    pvc["metadata"]["labels"] = {"persistent-state-for": "vm"}
+    pvc["metadata"]["ownerReferences"] = [{"kind": "VirtualMachine", "name": "vm", "uid": owner}] if owner else []
+    pvc["metadata"]["annotations"] = {RESTORE_NAME: "r", RESTORE_UID: restored} if restored else {}
+    return pvc
+
+
+def with_state(name: str = STATE) -> dict[str, Any]:
+    pvcs = {**PVCS, name: state_claim(name)}
+    made = contents.make(snapshot(), keeping(), pvcs, CLASSES, name)
+    return {**made, "metadata": {**made["metadata"], "uid": "u-c"}}
+
+
+BACKUP = f"vmsnapshot-u-s-volume-{STATE}"
+BOTH = {**WHOLE, BACKUP: {"metadata": {"name": BACKUP, "namespace": "ns"}, "status": {"readyToUse": True}}}
+
+
+@pytest.mark.parametrize(("target", "label"), [("vm", "vm"), ("copy", "copy")])
+def test_a_claim_with_state_says_whose_it_is(target: str, label: str) -> None:
+    asked = restore(target=target)
+    entries = machines.volumes(asked, with_state())
+    found = Situation(
+        keeping() if target == "vm" else None, None, READY, with_state(), BOTH, {}, state_claims=[state_claim(STATE)]
+    )
+    decided = plan(restore({"restores": entries}, target=target), found, NOW)
+    data, state = decided.create
+    assert "persistent-state-for" not in data["metadata"]["labels"]
+    assert state["metadata"]["labels"]["persistent-state-for"] == label
+    assert not decided.release, "until the machine is written it keeps what it has"
+
+
+def test_a_label_of_a_claim_that_is_a_disk_now_is_not_passed_on() -> None:
+    made = content()
+    made["spec"]["volumeBackups"][0]["persistentVolumeClaim"]["metadata"]["labels"] = {"persistent-state-for": "vm"}
+    (entry,) = machines.volumes(restore(), made)
+    assert "persistent-state-for" not in machines.claim(restore(), made, entry, {})["metadata"]["labels"]
+
+
+@pytest.mark.parametrize("policy", [None, "None"])
+def test_state_of_before_is_let_go_when_the_machine_is_written(policy: str | None) -> None:
+    target = keeping(restoreInProgress="r")
+    target["metadata"]["annotations"] = {LAST_RESTORE: "r-u-r"}
+    old, new = state_claim(STATE), state_claim("restore-u-r-state", owner=None, restored="u-r")
+    other = state_claim("other", owner="u-other")
+    found = Situation(
+        target, None, READY, with_state(), BOTH, {"restore-u-r-state": new}, state_claims=[other, old, new]
+    )
+    decided = plan(restore(volumeOwnershipPolicy=policy), found, NOW)
+    assert decided.release == [old], "its own, and that of nobody else"
+    assert decided.own == [new], "whatever becomes of disks"
+    without = Situation(target, None, READY, content(), WHOLE, {}, state_claims=[old])
+    assert not plan(restore(), without, NOW).release, "a snapshot without it changes nothing about it"
+
+
+def test_in_place_state_is_replaced_as_disks_are() -> None:
+    entries = machines.volumes(restore(volumeRestorePolicy="InPlace"), with_state())
+    assert [each["persistentVolumeClaim"] for each in entries] == ["data", STATE]
+    asked = restore({"restores": entries}, volumeRestorePolicy="InPlace")
+    data = claim("data")
+    existing = {"data": {**data, "metadata": {**data["metadata"], "annotations": OWN}}, STATE: state_claim(STATE)}
+    found = Situation(keeping(), None, READY, with_state(), BOTH, existing, state_claims=[existing[STATE]])
+    assert plan(asked, found, NOW).delete == [existing[STATE]]
+    other = {**existing, STATE: state_claim(STATE, owner="u-other")}
+    # Not that of a machine that has a claim of its own by now
+    own = state_claim("newer")
+    refused = plan(asked, Situation(keeping(), None, READY, with_state(), BOTH, other, state_claims=[own]), NOW)
+    assert not refused.delete
+    assert "isn't of the machine any more" in said(refused)
+
+
+@pytest.mark.parametrize(
+    ("labelled", "last", "expected"),
+    [
+        ([], None, STATE),
+        ([state_claim(STATE)], None, STATE),
+        ([state_claim(STATE), state_claim("new", restored="u-r", owner=None)], None, STATE),
+        ([state_claim(STATE), state_claim("new", restored="u-r", owner=None)], "r-u-r", "new"),
+        ([state_claim("new", restored="u-r")], None, "new"),
+        ([state_claim("foreign", owner="u-other")], None, STATE),
+        ([state_claim("foreign", owner=None)], "r-u-other", STATE),
+    ],
+)
+def test_which_claim_has_the_state(labelled: list[dict[str, Any]], last: str | None, expected: str) -> None:
+    vm = keeping()
+    vm["metadata"]["annotations"] = {LAST_RESTORE: last} if last else {}
+    assert current_claim(vm, labelled) == expected
+    owner = {"kind": "VirtualMachine", "name": "vm", "uid": "u-vm", "controller": True}
+    vmi = {"metadata": {"name": "vm", "uid": "u-vmi", "ownerReferences": [owner]}}
+    assert current_claim(vmi, labelled, vm) == expected

@@ -105,14 +105,36 @@ def test_a_snapshot_of_all_claims_is_not_partial() -> None:
     assert "indications" not in decided.status
 
 
-def test_state_beside_disks_is_not_in_it() -> None:
-    vm = machine()
+STATE = "persistent-state-for-vm"
+
+
+def keeping(**status: Any) -> dict[str, Any]:
+    vm = machine(**status)
     vm["spec"]["template"]["spec"]["domain"]["devices"]["tpm"] = {"persistent": True}
-    pvcs = {**PVCS, "persistent-state-for-vm": claim("persistent-state-for-vm")}
-    decided = plan(snapshot(), Situation(vm, None, None, {}, pvcs, CLASSES), NOW)
-    assert decided.status["snapshotVolumes"]["excludedVolumes"] == ["root", "slow", "persistent-state-for-vm"]
+    return vm
+
+
+def test_state_beside_disks_is_a_volume_of_it() -> None:
+    pvcs = {**PVCS, "restored": claim("restored")}
+    decided = plan(snapshot(), Situation(keeping(), None, None, {}, pvcs, CLASSES, "restored"), NOW)
+    assert decided.status["snapshotVolumes"] == {
+        "includedVolumes": ["data", STATE],
+        "excludedVolumes": ["root", "slow"],
+    }
     assert decided.create_content is not None
-    assert [each["volumeName"] for each in decided.create_content["spec"]["volumeBackups"]] == ["data"]
+    state = decided.create_content["spec"]["volumeBackups"][1]
+    assert state["volumeName"] == STATE
+    assert state["persistentVolumeClaim"]["metadata"]["name"] == "restored", "a restore has given it another claim"
+    assert state["volumeSnapshotName"] == f"vmsnapshot-u-s-volume-{STATE}"
+
+
+def test_state_that_can_not_be_copied_makes_a_snapshot_partial() -> None:
+    vm = keeping()
+    vm["spec"]["template"]["spec"]["volumes"].pop()
+    pvcs = {"data": PVCS["data"], STATE: claim(STATE, "slow")}
+    decided = plan(snapshot(), Situation(vm, None, None, {}, pvcs, CLASSES, STATE), NOW)
+    assert decided.status["snapshotVolumes"] == {"includedVolumes": ["data"], "excludedVolumes": ["root", STATE]}
+    assert decided.status["indications"] == ["PartialSnapshot"]
 
 
 @pytest.mark.parametrize(

@@ -79,27 +79,35 @@ class Cluster:
         """Create what a user asks for."""
         self.put(path, {"apiVersion": version, "kind": kind, "spec": spec})
 
-    def snapshot(self, name: str) -> None:
+    def claims_of_pods(self, name: str) -> list[str]:
+        """Return the claims in Pods of a machine."""
+        pods = [self.get(path) for path in self.below(f"/api/v1/namespaces/ns/pods/virt-launcher-{name}")]
+        volumes = [volume for pod in pods for volume in pod["spec"]["volumes"]]
+        return [each["persistentVolumeClaim"]["claimName"] for each in volumes if "persistentVolumeClaim" in each]
+
+    def snapshot(self, name: str, *volumes: str) -> None:
         """Make a snapshot of the machine, and be the storage."""
         source = {"apiGroup": "kubevirt.io", "kind": "VirtualMachine", "name": "vm"}
         self.ask(SNAPSHOT.format(name), "VirtualMachineSnapshot", {"source": source})
-        self.take(name)
+        self.take(name, *volumes)
 
-    def take(self, name: str) -> None:
+    def take(self, name: str, *volumes: str) -> None:
         """Be the storage for a snapshot that is asked for."""
         path = SNAPSHOT.format(name)
         self.api.wait(lambda: self.status(path).get("virtualMachineSnapshotContentName"))
         self.another()
         uid = self.get(path)["metadata"]["uid"]
-        volume_snapshot = f"{VOLUME_SNAPSHOTS}vmsnapshot-{uid}-volume-data"
-        self.api.wait(lambda: self.get(volume_snapshot))
+        made = [f"{VOLUME_SNAPSHOTS}vmsnapshot-{uid}-volume-{volume}" for volume in volumes or ["data"]]
+        self.api.wait(lambda: all(self.get(each) for each in made))
         self.another()
         taken = {"creationTime": "2026-01-01T12:00:00Z", "readyToUse": False}
-        self.api.update(volume_snapshot, {"status": taken})
+        for each in made:
+            self.api.update(each, {"status": taken})
         content = f"{CONTENTS}vmsnapshot-content-{uid}"
         self.api.wait(lambda: self.status(content).get("creationTime"))
         self.another()
-        self.api.update(volume_snapshot, {"status": {"readyToUse": True, "restoreSize": "1Gi"}})
+        for each in made:
+            self.api.update(each, {"status": {"readyToUse": True, "restoreSize": "1Gi"}})
         self.api.wait(lambda: self.status(path).get("phase") == "Succeeded")
 
     def restore(self, name: str, target: str, of: str, **spec: Any) -> str:
@@ -186,3 +194,40 @@ def test_a_machine_is_cloned(cluster: Cluster) -> None:
     cluster.api.update(PVC.format(name), {"status": {"phase": "Bound"}})
     cluster.api.wait(lambda: not cluster.below(SNAPSHOT.format("")) and not cluster.below(RESTORE.format("")))
     assert cluster.get(PVC.format(name))
+
+
+def test_state_of_a_tpm_goes_back_and_to_copies(cluster: Cluster) -> None:
+    """The machine's Pod has the restored claim; the claim of before stays, and isn't its state any more."""
+    state = "persistent-state-for-vm"
+    default = {"metadata": {"annotations": {"storageclass.kubernetes.io/is-default-class": "true"}}}
+    cluster.api.update("/apis/storage.k8s.io/v1/storageclasses/fast", default)
+    vm = VM.format("vm")
+    cluster.api.update(vm, {"spec": {"template": {"spec": {"domain": {"devices": {"tpm": {"persistent": True}}}}}}})
+    owner = {"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine", "name": "vm"}
+    kept = claim(state, "fast")
+    kept["metadata"] |= {
+        "labels": {"persistent-state-for": "vm"},
+        "ownerReferences": [{**owner, "uid": cluster.get(vm)["metadata"]["uid"]}],
+    }
+    cluster.put(PVC.format(state), kept)
+    cluster.snapshot("s", "data", state)
+    assert cluster.status(SNAPSHOT.format("s"))["snapshotVolumes"]["includedVolumes"] == ["data", state]
+    path = cluster.restore("r", "vm", "s", volumeOwnershipPolicy="None")
+    cluster.api.wait(lambda: cluster.status(path).get("restores"))
+    cluster.another()
+    cluster.api.wait(lambda: cluster.status(path).get("complete"))
+    names = {each["volumeName"]: each["persistentVolumeClaim"] for each in cluster.status(path)["restores"]}
+    assert "persistent-state-for" not in cluster.get(PVC.format(state))["metadata"]["labels"]
+    restored = cluster.get(PVC.format(names[state]))["metadata"]
+    assert restored["labels"]["persistent-state-for"] == "vm"
+    assert [each["name"] for each in restored["ownerReferences"]] == ["vm"]
+    cluster.another()
+    cluster.api.update(vm, {"spec": {"runStrategy": "Always"}})
+    cluster.api.wait(lambda: names[state] in cluster.claims_of_pods("vm"))
+    assert state not in cluster.claims_of_pods("vm")
+    cluster.restore("c", "copy", "s")
+    cluster.api.wait(lambda: cluster.status(RESTORE.format("c")).get("complete"))
+    copied = {
+        each["volumeName"]: each["persistentVolumeClaim"] for each in cluster.status(RESTORE.format("c"))["restores"]
+    }
+    assert cluster.get(PVC.format(copied[state]))["metadata"]["labels"]["persistent-state-for"] == "copy"

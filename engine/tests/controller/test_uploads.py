@@ -157,3 +157,13 @@ def test_the_server_is_an_importer_that_knows_no_api() -> None:
     assert container["args"][0] == "upload"
     assert container["securityContext"]["readOnlyRootFilesystem"] is True
     assert container["resources"]["limits"]["memory"] == "600M"
+
+
+def test_a_server_for_archives() -> None:
+    """Of a claim as virtctl makes it, and of a DataVolume."""
+    asked = claim(**{cdi.CONTENT_TYPE: "archive"})
+    config = ImporterConfig("importer:1")
+    made = data_volume({"upload": {}}, contentType="archive")
+    for made_by, wanted in ((None, asked), (made, claim())):
+        (container,) = upload_pod(wanted, made_by, config, "secret", "pem")["spec"]["containers"]
+        assert "--archive" in container["args"]

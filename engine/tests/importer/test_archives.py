@@ -114,13 +114,64 @@ def test_what_is_refused(server: FileServer, claim: Path, members: list, words: 
     assert names(claim) == set()
 
 
-def test_a_sparse_file(server: FileServer, claim: Path, tmp_path: Path) -> None:
-    with (tmp_path / "sparse").open("wb") as file:
-        file.truncate(1 << 40)
-    for form in ("gnu", "pax"):
-        os.system(f"cd {tmp_path} && tar --sparse --format={form} -cf sparse.tar sparse")
-        with pytest.raises(ImportRefused, match=r"is a sparse file"):
-            run(server, claim, (tmp_path / "sparse.tar").read_bytes())
+FORMS = ("gnu", "pax --sparse-version=0.0", "pax --sparse-version=0.1", "pax --sparse-version=1.0")
+
+
+def sparse(folder: Path, form: str, size: int) -> bytes:
+    with (folder / "sparse").open("wb") as file:
+        for at in range(0, min(size, 6 * MIB), 2 * MIB):
+            file.seek(at)
+            file.write(b"data" * 1024)
+        file.truncate(size)
+    os.system(f"cd {folder} && tar --sparse --format={form} -cf sparse.tar sparse")
+    return (folder / "sparse.tar").read_bytes()
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_sparse_file(server: FileServer, claim: Path, tmp_path: Path, form: str) -> None:
+    packed = sparse(tmp_path, form, 6 * MIB)
+    assert len(packed) < MIB
+    run(server, claim, packed)
+    assert (claim / "sparse").read_bytes() == (tmp_path / "sparse").read_bytes()
+    assert (claim / "sparse").stat().st_blocks * 512 < 4 * MIB
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_sparse_file_that_grows_beyond_the_claim(server: FileServer, claim: Path, tmp_path: Path, form: str) -> None:
+    with pytest.raises(ImportRefused, match="larger claim is required"):
+        run(server, claim, sparse(tmp_path, form, 1 << 40))
+    assert names(claim) == set()
+
+
+def sparse_header(size: int, *blocks: tuple[int, int]) -> bytes:
+    """A member in GNU's old format, with the map that is given."""
+    info = member("a", bytes(512), kind=tarfile.GNUTYPE_SPARSE)[0]
+    header = bytearray(info.tobuf(tarfile.GNU_FORMAT))
+    for number, (offset, count) in enumerate(blocks):
+        header[386 + 24 * number : 410 + 24 * number] = b"%011o\0%011o\0" % (offset, count)
+    header[483:495] = b"%011o\0" % size if size >= 0 else b"\xff" + (size).to_bytes(11, "big", signed=True)
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    return bytes(header) + bytes(512 + 1024)
+
+
+@pytest.mark.parametrize(
+    "packed",
+    [
+        sparse_header(-4096, (0, 512)),
+        sparse_header(4 * MIB, (MIB, 512), (0, 512)),
+        sparse_header(4 * MIB, (0, 512), (0, 512), (0, 512)),
+        sparse_header(4096, (0, 1 << 32)),
+        sparse_header(4096, (1 << 32, 512)),
+    ],
+)
+def test_maps_of_sparse_files_that_lie(server: FileServer, claim: Path, packed: bytes) -> None:
+    try:
+        run(server, claim, packed)
+    except ImportRefused:
+        assert names(claim) == set()
+        return
+    assert (claim / "a").stat().st_size <= 4 * MIB
 
 
 def test_a_bomb(server: FileServer, claim: Path) -> None:

@@ -22,19 +22,21 @@ from turtles import pki
 from turtles.api import node_server
 from turtles.importer import upload
 from turtles.importer.errors import ImportFailed
+from turtles.importer.folder import Folder
 from turtles.importer.progress import Progress
 from turtles.importer.target import Target
 
+from .test_archives import archive, member
 from .test_http import MIB, RAW, SIZE, needs_qemu_img
 
 DAY = timedelta(days=1)
-SYNC, ASYNC = "/v1beta1/upload", "/v1beta1/upload-async"
+SYNC, ASYNC, ARCHIVE = "/v1beta1/upload", "/v1beta1/upload-async", "/v1beta1/upload-archive"
 
 
 class Server:
     """An upload server on a claim, and its client."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, archives: bool = False) -> None:
         now = datetime.now(UTC)
         self.claim, self.scratch, identity = folder / "claim", folder / "scratch", folder / "identity"
         for each in (self.claim, self.scratch, identity):
@@ -63,7 +65,8 @@ class Server:
             self.begun.set()
             return Target(self.claim, SIZE)
 
-        job = upload.Job(target, identity, self.scratch, 3600, port=0)
+        files = Folder(self.claim, SIZE) if archives else None
+        job = upload.Job(target, identity, self.scratch, 3600, port=0, folder=files)
 
         def run() -> None:
             try:
@@ -210,3 +213,32 @@ def test_strangers(server: Server) -> None:
             assert status == expected
     assert server.left == []
     assert server.send(RAW, "/elsewhere")[0] == 404
+
+
+def test_files_of_an_archive(tmp_path: Path) -> None:
+    server = Server(tmp_path, archives=True)
+    assert server.send(RAW, ASYNC)[0] == 400
+    status, words = server.send(archive(member("kept", b"x"), member("../out", b"x")), ARCHIVE)
+    assert (status, "points outside it" in words, server.left) == (400, True, [])
+    sent = server.begun
+    sent.clear()
+
+    def broken() -> Iterator[bytes]:
+        yield archive(member("kept", b"x" * MIB))[:MIB]
+        assert sent.wait(10)
+        raise ConnectionError("gone")
+
+    with pytest.raises(ConnectionError, match="gone"):
+        server.send(broken(), ARCHIVE)
+    files = gzip.compress(archive(member("folder/file", b"content")))
+    while (answer := server.send(files, ARCHIVE))[0] == 503:
+        pass
+    assert answer == (200, "")
+    server.thread.join(20)
+    assert (server.claim / "folder/file").read_bytes() == b"content"
+    assert server.left == ["folder"], "nothing of what broke off"
+
+
+def test_an_archive_for_a_disk(server: Server) -> None:
+    status, words = server.send(archive(member("a", b"x")), ARCHIVE)
+    assert (status, "takes a disk image, and no archive" in words) == (400, True)

@@ -68,3 +68,26 @@ def test_nothing_and_ignition(tmp_path: Path) -> None:
     nothing["metadata"]["annotations"] = {labels.IGNITION: '{"ignition": {}}'}
     boot.prepare(nothing, tmp_path)
     assert in_root(tmp_path, paths.IGNITION).read_text() == '{"ignition": {}}'
+
+
+@pytest.mark.parametrize(
+    ("kept", "expected"),
+    [
+        ({}, {}),
+        ({"u-1": "old"}, {"u-2": "old"}),
+        ({"u-2": "own"}, {"u-2": "own"}),
+        ({"u-1": "old", "u-2": "own"}, {"u-1": "old", "u-2": "own"}),
+        ({"u-1": "a", "u-3": "b"}, {"u-1": "a", "u-3": "b"}),
+    ],
+)
+def test_state_of_a_tpm_goes_with_its_claim(tmp_path: Path, kept: dict[str, str], expected: dict[str, str]) -> None:
+    folder = in_root(tmp_path, paths.STATE_DIR) / boot.TPM_STATE
+    folder.mkdir(parents=True)
+    for uuid, text in kept.items():
+        (folder / uuid).mkdir()
+        (folder / uuid / "tpm2-00.permall").write_text(text)
+    copy = {"metadata": {"name": "x", "uid": "u"}, "spec": {"domain": {"firmware": {"uuid": "u-2"}}}}
+    for _ in range(2):
+        boot.prepare(copy, tmp_path)
+        found = {each.parent.name: each.read_text() for each in folder.glob("*/tpm2-00.permall")}
+        assert found == expected

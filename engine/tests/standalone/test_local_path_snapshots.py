@@ -137,6 +137,34 @@ def test_a_claim_is_cloned(cluster):
     assert (folder(cluster, "copy") / "disk.img").read_text() == "first"
 
 
+def test_volumes_of_blocks(cluster):
+    """A file as large as the claim, in blocks that any device counts in; filled from what is one, too."""
+    cluster.claim("1000k", name="d", volumeMode="Block")
+    cluster.pod(name="d", claim="d")
+    path = folder(cluster, "d") / "device"
+    assert path.stat().st_size == 245 * 4096
+    volume = cluster.object("persistentvolumes", "", cluster.bound("d")["spec"]["volumeName"])
+    assert volume["spec"]["volumeMode"] == "Block"
+    path.write_bytes(b"x" * path.stat().st_size)
+    snapshot(cluster, "of-d", "d")
+    content = ready(cluster, "of-d")["status"]["boundVolumeSnapshotContentName"]
+    assert cluster.object("volumesnapshotcontents", "", content)["spec"]["sourceVolumeMode"] == "Block"
+    source = {"apiGroup": _GROUP, "kind": "VolumeSnapshot", "name": "of-d"}
+    cluster.claim("2Mi", name="e", volumeMode="Block", dataSource=source)
+    cluster.pod(name="e", claim="e")
+    grown = folder(cluster, "e") / "device"
+    assert grown.read_bytes() == b"x" * (245 * 4096) + bytes((2 << 20) - 245 * 4096)
+    change = {"spec": {"resources": {"requests": {"storage": "3Mi"}}}}
+    cluster.client.patch(PVC, "default", "e", change)
+    cluster.wait(lambda: cluster.bound("e")["status"]["capacity"]["storage"] == "3Mi")
+    assert grown.stat().st_size == 3 << 20
+    cluster.claim("2Mi", name="f", dataSource=source)
+    cluster.pod(name="f", claim="f")
+    assert "volumeMode Filesystem is requested, and the source VolumeSnapshot of-d has Block" in cluster.said(
+        "ProvisioningFailed"
+    )
+
+
 @pytest.mark.parametrize(("kind", "source"), [("VolumeSnapshot", "s"), ("PersistentVolumeClaim", "c")])
 def test_too_small_a_claim_is_refused(cluster, kind, source):
     snapshot(cluster)

@@ -194,6 +194,14 @@ async def test_an_image_reaches_the_claim(rig: Uploads, path: str, make: Callabl
     assert disk == IMAGE + bytes((2 << 20) - len(IMAGE))
 
 
+async def test_an_archive_goes_to_a_server_for_archives(rig: Uploads) -> None:
+    rig.put_pod()
+    async with rig.run() as send:
+        assert await send("v1beta1/upload-archive", method="HEAD") == (200, "")
+        status, words = await send("v1beta1/upload-archive", IMAGE)
+    assert (status, words) == (400, "this claim takes a disk image, and no archive: its contentType is kubevirt")
+
+
 async def test_an_image_reaches_the_claim_that_is_filled_in_the_place_of_another(rig: Uploads) -> None:
     resource, filled = populated()
     rig.client.objects[resource.path("ns", "disk")] = filled

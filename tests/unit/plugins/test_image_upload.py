@@ -138,6 +138,14 @@ def test_a_proxy_that_has_no_second_path(proxy, run, options):
     assert proxy.received == [("/v1beta1/upload", IMAGE)]
 
 
+def test_files_of_an_archive(proxy, run, options):
+    made = run("image_upload", **options, archive=True)
+    assert proxy.received == [("/v1beta1/upload-archive", IMAGE)]
+    assert made["result"]["spec"]["contentType"] == "archive"
+    assert not run("image_upload", **options, archive=True)["changed"]
+    assert "exists with the contentType archive, which archive=false doesn't fit" in run("image_upload", **options).msg
+
+
 def test_an_upload_that_breaks_off_is_begun_again(proxy, run, options):
     proxy.answers = [None, 503, 401]
     assert run("image_upload", **options)["phase"] == "Succeeded"

@@ -69,3 +69,10 @@ def restored_by(restore: Object) -> str:
     """Return what a machine says that this restore has restored."""
     metadata = restore["metadata"]
     return f"{metadata['name']}-{metadata['uid']}"
+
+
+def restored_for(pvc: Object) -> str | None:
+    """Return what a machine says whose restore has created a claim; None for other claims."""
+    annotations = pvc["metadata"].get("annotations") or {}
+    uid = annotations.get(RESTORE_UID)
+    return f"{annotations.get(RESTORE_NAME)}-{uid}" if uid else None

@@ -34,7 +34,7 @@ _SHARED_DEVICES = (Use((_RWX,), BLOCK), Use((_RWO,), BLOCK), Use((_RWO,), FILESY
 _DEVICES = (Use((_RWO,), BLOCK), Use((_RWO,), FILESYSTEM))
 #: What the volumes of some provisioners can do, the best for virtual machines first.
 _PROVISIONERS: Mapping[str, tuple[Use, ...]] = {
-    "turtles.kubevirt/local-path": _LOCAL_FILES,
+    "turtles.kubevirt/local-path": (*_LOCAL_FILES, Use((_RWO,), BLOCK)),
     "rancher.io/local-path": _LOCAL_FILES,
     "kubevirt.io.hostpath-provisioner": _LOCAL_FILES,
     "kubevirt.io/hostpath-provisioner": _LOCAL_FILES,

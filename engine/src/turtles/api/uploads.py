@@ -20,9 +20,10 @@ API_SERVICE = f"{VERSION}.{GROUP}"
 #: Name of the Service that users on a cluster send images to.
 PROXY_SERVICE = "cdi-uploadproxy"
 
-#: Port of an upload server, and where it serves: the second path answers before an image is converted.
+#: Port of an upload server, and where it serves: the second path answers before an image is converted, the third takes
+#: archives.
 PORT = 8444
-PATH, ASYNC_PATH = "/v1beta1/upload", "/v1beta1/upload-async"
+PATH, ASYNC_PATH, ARCHIVE_PATH = PATHS = ("/v1beta1/upload", "/v1beta1/upload-async", "/v1beta1/upload-archive")
 
 #: Annotation of a claim that is filled by an upload, whatever its value.
 TARGET = "cdi.kubevirt.io/storage.upload.target"

@@ -12,6 +12,8 @@ from turtles.api.phases import PENDING, is_final, phase_of
 from turtles.api.selectors import selects
 from turtles.controller.claims import claim_names
 from turtles.controller.heartbeats import Heartbeats
+from turtles.controller.state_claims import LABEL as STATE_OF
+from turtles.controller.state_claims import claim_name, is_wanted, label_value
 from turtles.domain.macs import macs, normalized_mac
 from turtles.kube.informer import Informer, Key, index_by_owner, key_of
 from turtles.kube.kubevirt import DATA_VOLUME, VM, VMI
@@ -30,6 +32,8 @@ BY_CLAIM = "claim"
 PENDING_IN = "pending"
 #: Index of ResourceQuotas.
 BY_NAMESPACE = "namespace"
+#: Index of claims: the machine whose state beside its disks a claim has, as ``namespace/value of the label``.
+BY_STATE = "state"
 #: Index of VMs and VMIs: the MAC addresses that they declare; of VMIs: those that others on the same network see.
 BY_MAC, BY_SEEN_MAC = "mac", "seen-mac"
 
@@ -80,6 +84,7 @@ class Caches:
         caches.quotas.add_index(BY_NAMESPACE, lambda quota: [quota["metadata"]["namespace"]])
         caches.vms.add_index(BY_CLAIM, lambda vm: _claims(vm, (vm["spec"].get("template") or {}).get("spec") or {}))
         caches.vmis.add_index(BY_CLAIM, lambda vmi: _claims(vmi, vmi["spec"]))
+        caches.pvcs.add_index(BY_STATE, _state_of)
         caches.vms.add_index(BY_MAC, lambda vm: _declared_macs((vm["spec"].get("template") or {}).get("spec") or {}))
         caches.vmis.add_index(BY_MAC, lambda vmi: _declared_macs(vmi["spec"]))
         caches.vmis.add_index(BY_SEEN_MAC, _seen_macs)
@@ -88,6 +93,11 @@ class Caches:
     def has_mac(self, mac: str) -> bool:
         """Say whether a VirtualMachine or an instance declares a MAC address."""
         return bool(self.vms.by_index(BY_MAC, mac) or self.vmis.by_index(BY_MAC, mac))
+
+
+def state_claims(pvcs: Informer, namespace: str, name: str) -> list[Object]:
+    """Return the claims that are labelled as what outlives a machine of this name beside its disks."""
+    return pvcs.by_index(BY_STATE, f"{namespace}/{label_value(name)}")
 
 
 def users_of_claim(informer: Informer, old: Object | None, new: Object | None) -> list[Key]:
@@ -125,6 +135,11 @@ def _state(pvc: Object | None) -> tuple[str, str] | None:
     return status.get("phase") or "", str((status.get("capacity") or {}).get("storage"))
 
 
+def _state_of(pvc: Mapping[str, Any]) -> Iterable[str]:
+    machine = (pvc["metadata"].get("labels") or {}).get(STATE_OF)
+    return [f"{pvc['metadata']['namespace']}/{machine}"] if machine else []
+
+
 def _node_of(vmi: Mapping[str, Any]) -> Iterable[str]:
     node = (vmi.get("status") or {}).get("nodeName")
     return [node] if node else []
@@ -152,7 +167,8 @@ def _seen_macs(vmi: Object) -> Iterable[str]:
 
 
 def _claims(obj: Object, spec: Object) -> Iterable[str]:
-    return [f"{obj['metadata']['namespace']}/{name}" for name in claim_names(spec)]
+    names = [*claim_names(spec), *([claim_name(obj)] if is_wanted(spec) else [])]
+    return [f"{obj['metadata']['namespace']}/{name}" for name in names]
 
 
 def by_selector(owners: Informer, kind: str) -> Callable[[Object | None, Object | None], list[Key]]:

@@ -104,7 +104,9 @@ def _give_up(seconds: int) -> None:
 
 def _serve(options: argparse.Namespace, progress: Progress, ready: threading.Event) -> None:
     upload.run(
-        upload.Job(lambda: _target(options), options.identity, options.scratch, options.timeout),
+        upload.Job(
+            lambda: _target(options), options.identity, options.scratch, options.timeout, folder=_folder(options)
+        ),
         progress,
         lambda port: ready.set(),
     )
@@ -112,6 +114,10 @@ def _serve(options: argparse.Namespace, progress: Progress, ready: threading.Eve
 
 def _target(options: argparse.Namespace) -> Target:
     return Target(DEVICE if options.block else DIRECTORY, options.size, preallocate=options.preallocate)
+
+
+def _folder(options: argparse.Namespace) -> Folder | None:
+    return Folder(DIRECTORY, options.size) if options.archive else None
 
 
 def _image(options: argparse.Namespace) -> Image:
@@ -158,8 +164,7 @@ def _import(options: argparse.Namespace, progress: Progress) -> None:
         verify=not options.insecure,
         sign=sign,
     )
-    folder = Folder(DIRECTORY, options.size) if options.archive else None
-    http.run(http.Job(wanted, target, options.checksum, options.scratch, folder), progress)
+    http.run(http.Job(wanted, target, options.checksum, options.scratch, _folder(options)), progress)
 
 
 if __name__ == "__main__":

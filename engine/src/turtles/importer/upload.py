@@ -27,6 +27,7 @@ from turtles import endpoint, pki
 from turtles.api import node_server, uploads
 from turtles.importer import http
 from turtles.importer.errors import ImportFailed, ImportRefused, SourceChanged
+from turtles.importer.folder import Folder
 from turtles.importer.progress import Progress
 from turtles.importer.request import Request
 from turtles.importer.target import Target
@@ -54,6 +55,7 @@ class Job:
     :param scratch: a folder for scratch data.
     :param timeout: seconds that an upload may take.
     :param port: to listen on; 0 takes a free one.
+    :param folder: where the files of an archive go, if archives are taken and not images.
     """
 
     target: Callable[[], Target]
@@ -61,6 +63,7 @@ class Job:
     scratch: Path
     timeout: int
     port: int = uploads.PORT
+    folder: Folder | None = None
 
 
 class Broken(SourceChanged):
@@ -74,7 +77,7 @@ def run(job: Job, progress: Progress, ready: Callable[[int], None]) -> None:
     :raises ImportFailed: the image that a client has sent can't be used, and the client isn't there to be told.
     """
     with endpoint.listen("", job.port) as listener:
-        server = _Server(listener, job.identity)
+        server = _Server(listener, job.identity, is_for_archives=job.folder is not None)
         ready(listener.getsockname()[1])
         while (refusal := _take(job, progress, upload := server.next())) is not None:
             # Who is refused may come again at once.
@@ -87,7 +90,7 @@ def _take(job: Job, progress: Progress, upload: "_Upload") -> tuple[int, str] | 
     signal.alarm(job.timeout)
     progress.restart()
     try:
-        transfer = http.Job(Request(_NAME), job.target(), scratch=job.scratch)
+        transfer = http.Job(Request(_NAME), job.target(), scratch=job.scratch, folder=job.folder)
         http.run(transfer, progress, lambda request, limit: upload.begin(limit))
     except ImportFailed as error:
         log.error("%s", error)
@@ -103,7 +106,7 @@ def _take(job: Job, progress: Progress, upload: "_Upload") -> tuple[int, str] | 
 class _Server:
     """Accepts connections, and gives the main thread the one with an image."""
 
-    def __init__(self, listener: socket.socket, identity: Path) -> None:
+    def __init__(self, listener: socket.socket, identity: Path, *, is_for_archives: bool) -> None:
         bundle = (identity / "ca.crt").read_text()
         self._authorities = x509.load_pem_x509_certificates(bundle.encode())
         self._context = endpoint.server_context()
@@ -111,6 +114,7 @@ class _Server:
         self._context.load_verify_locations(cadata=bundle)
         endpoint.load(self._context, (identity / "tls.crt").read_text(), (identity / "tls.key").read_text())
         self._listener = listener
+        self._paths = (uploads.ARCHIVE_PATH,) if is_for_archives else (uploads.PATH, uploads.ASYNC_PATH)
         self._busy = threading.Lock()
         self._uploads: queue.SimpleQueue[_Upload] = queue.SimpleQueue()
         threading.Thread(target=self._accept, name="uploads", daemon=True).start()
@@ -139,8 +143,10 @@ class _Server:
             upload = _Upload(stream)
             if not self._knows(stream.getpeercert(binary_form=True)):
                 upload.answer(403, "only virt-api may upload")
-            elif upload.path not in (uploads.PATH, uploads.ASYNC_PATH):
+            elif upload.path not in uploads.PATHS:
                 upload.answer(404, f"unknown path {upload.path}")
+            elif upload.path not in self._paths:
+                upload.answer(400, _wrong_content(upload.path))
             elif upload.method != "POST":
                 upload.answer(405, "use POST to send an image")
             elif not self._busy.acquire(blocking=False):
@@ -159,6 +165,12 @@ class _Server:
         return names == [node_server.CLIENT] and any(
             pki.is_issued_by(certificate, authority) for authority in self._authorities
         )
+
+
+def _wrong_content(path: str) -> str:
+    if path == uploads.ARCHIVE_PATH:
+        return "this claim takes a disk image, and no archive: its contentType is kubevirt"
+    return f"this claim takes an archive, sent to {uploads.ARCHIVE_PATH}, and no disk image: its contentType is archive"
 
 
 class _Upload:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Getting ready what a guest boots with besides its disks: a kernel from an image, a configuration for Ignition."""
+"""Getting ready what a guest boots with besides its disks: kernel, Ignition's configuration, state of its TPM."""
 
 import os
 import stat
@@ -10,13 +10,16 @@ from typing import Any
 from turtles.api import labels
 from turtles.api.objects import annotations_of
 from turtles.domain import paths
+from turtles.domain.definition import domain_uuid
 from turtles.launcher.errors import LaunchError
 
+#: Where libvirt keeps the state of TPMs, below the claim that outlives the machine: a folder for each UUID.
+TPM_STATE = "swtpm"
 _FILES = (("kernelPath", paths.KERNEL), ("initrdPath", paths.INITRD))
 
 
 def prepare(vmi: Mapping[str, Any], root: Path = Path("/")) -> None:
-    """Make kernel, initrd and Ignition's configuration of *vmi* ready at the paths of :mod:`turtles.domain.paths`.
+    """Make what *vmi* boots with ready at the paths of :mod:`turtles.domain.paths`.
 
     :param root: prefix of all paths (tests).
     :raises LaunchError: naming image, path and remedy.
@@ -32,6 +35,20 @@ def prepare(vmi: Mapping[str, Any], root: Path = Path("/")) -> None:
         file = paths.in_root(root, paths.IGNITION)
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(configuration)
+    tpm = paths.in_root(root, paths.STATE_DIR) / TPM_STATE
+    if tpm.is_dir():
+        _take_over_tpm(tpm, domain_uuid(vmi))
+
+
+def _take_over_tpm(folder: Path, uuid: str) -> None:
+    """Have libvirt find the state of the machine's TPM if that was made under another UUID.
+
+    That is so for the copy of a machine, whose disks may be encrypted by what is in it. A claim has the state of one
+    machine; where there are several folders, nobody knows whose they are.
+    """
+    made = [each for each in folder.iterdir() if each.is_dir()]
+    if len(made) == 1 and made[0].name != uuid:
+        made[0].rename(folder / uuid)
 
 
 def _find(image: str, image_dir: Path, path: str) -> Path:

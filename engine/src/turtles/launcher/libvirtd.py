@@ -25,6 +25,7 @@ from time import monotonic
 import libvirt
 
 from turtles.domain import paths
+from turtles.launcher.boot import TPM_STATE
 from turtles.launcher.errors import LaunchError
 from turtles.launcher.process import reap_automatically
 
@@ -124,9 +125,9 @@ class Libvirtd:
         link = self.directory / "config/libvirt/qemu/swtpm"
         if not state.is_dir() or link.is_symlink():
             return
-        (state / "swtpm").mkdir(mode=0o700, exist_ok=True)
+        (state / TPM_STATE).mkdir(mode=0o700, exist_ok=True)
         link.parent.mkdir(mode=0o700, exist_ok=True)
-        link.symlink_to(state / "swtpm")
+        link.symlink_to(state / TPM_STATE)
 
     @property
     def log_path(self) -> Path:

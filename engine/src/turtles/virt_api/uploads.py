@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The upload proxy: takes disk images of users who have a token, and passes them on to the claim's upload server.
+"""The upload proxy: takes images and archives of users who have a token, and passes them on to claims' upload servers.
 
 Paths and answers are those of CDI's proxy, which `virtctl image-upload` speaks to. Nothing is stored here.
 """
@@ -29,12 +29,13 @@ from turtles.virt_api.upload_tokens import Claim, Tokens
 log = logging.getLogger(__name__)
 
 _VERSIONS = ("v1beta1", "v1alpha1")
-#: Paths below a version: whether the answer comes before the image is converted, and whether it is a form's file.
+#: Paths below a version: where an upload server takes it, and whether it is a form's file.
 _PATHS = {
-    "upload": (False, False),
-    "upload-async": (True, False),
-    "upload-form": (False, True),
-    "upload-form-async": (True, True),
+    "upload": (uploads.PATH, False),
+    "upload-async": (uploads.ASYNC_PATH, False),
+    "upload-archive": (uploads.ARCHIVE_PATH, False),
+    "upload-form": (uploads.PATH, True),
+    "upload-form-async": (uploads.ASYNC_PATH, True),
 }
 #: Seconds that an upload server may take to be ready, and between two looks at it.
 _PATIENCE, _LOOK = 10.0, 0.5
@@ -126,8 +127,8 @@ class UploadProxy:
         return pod, certificate
 
     async def _pass_on(self, request: web.Request, pod: Object, context: ssl.SSLContext) -> tuple[int, str]:
-        is_async, is_form = _PATHS[request.path.rpartition("/")[2]]
-        url = url_of(pod, uploads.PORT) + (uploads.ASYNC_PATH if is_async else uploads.PATH)
+        path, is_form = _PATHS[request.path.rpartition("/")[2]]
+        url = url_of(pod, uploads.PORT) + path
         headers = {hdrs.CONTENT_TYPE: "application/octet-stream"}
         body: Any = _pieces(request)
         if is_form:

@@ -93,7 +93,9 @@ def test_what_runs_later_is_like_the_first_process():
 
 
 def test_devices_belong_to_the_user():
-    (device,) = config(oci.Process(["x"], {}, uid=5, gid=6), devices={"/dev/kvm": 10 << 8 | 232})["linux"]["devices"]
+    (device,) = config(oci.Process(["x"], {}, uid=5, gid=6), devices={"/dev/kvm": (10 << 8 | 232, False)})["linux"][
+        "devices"
+    ]
     assert device == {
         "path": "/dev/kvm",
         "type": "c",
@@ -228,7 +230,6 @@ def test_a_configuration_is_kept():
         ({}, {"readinessProbe": {"httpGet": {"port": 1, "host": "x"}}}, "a host other than the Pod"),
         ({}, {"volumeMounts": [{"name": "v", "mountPath": "/proc/x"}]}, "a place in /proc or /sys"),
         ({}, {"volumeMounts": [{"name": "v", "mountPath": "/x", "mountPropagation": "Bidirectional"}]}, "Propagation"),
-        ({}, {"volumeDevices": [{"name": "v", "devicePath": "/dev/x"}]}, "volumeDevices"),
     ],
 )
 def test_what_is_not_possible_is_named(spec, container, message):

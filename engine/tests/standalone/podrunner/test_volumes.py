@@ -10,6 +10,8 @@ import jwt
 import pytest
 
 from turtles.kube.errors import ApiError
+from turtles.standalone import block_files
+from turtles.standalone.files import write_json
 from turtles.standalone.podrunner import node
 from turtles.standalone.podrunner import syscalls as sc
 from turtles.standalone.podrunner.mount_points import is_mount
@@ -254,3 +256,80 @@ def test_a_group_is_not_set_through_endless_folders(tmp_path: Path) -> None:
     tmp_path.joinpath("v", *["d"] * 300).mkdir(parents=True)
     with pytest.raises(VolumeError, match="more than 200 deep"):
         own_by_group(tmp_path / "v", 107)
+
+
+def backing(device: Path) -> str | None:
+    file = Path("/sys/block", device.name, "loop/backing_file")
+    return file.read_text().rstrip() if file.exists() else None
+
+
+@pytest.mark.root
+def test_a_volume_of_blocks_is_a_device_of_each_pod(tmp_path: Path) -> None:
+    """A loop device on the volume's file, also for a node that starts again, and gone with the Pod."""
+    volume, run = tmp_path / "volume", tmp_path / "run"
+    volume.mkdir()
+    reference = {"namespace": "default", "name": "c", "uid": "uid-of-default"}
+    client = OneVolume(volume, **reference)
+    client.volume["spec"]["volumeMode"] = "Block"
+    claim = {"name": "v", "persistentVolumeClaim": {"claimName": "c"}}
+    one, other = ({"metadata": {**POD["metadata"], "uid": uid}, "spec": {"volumes": [claim]}} for uid in ("u-1", "u-2"))
+    volumes = Volumes(client, run, "node1")  # type: ignore[arg-type]
+    with pytest.raises(VolumeError, match="has no file device"):
+        volumes.prepare(one, tmp_path / "pod", {})
+    block_files.make(volume, 1 << 20)
+    device = volumes.prepare(one, tmp_path / "pod", {})["v"]
+    try:
+        assert device.is_block_device()
+        assert backing(device) == str(volume / "device")
+        again = Volumes(client, run, "node1")  # type: ignore[arg-type]
+        assert again.prepare(one, tmp_path / "pod", {})["v"] == device
+        second = again.prepare(other, tmp_path / "pod", {})["v"]
+        assert second != device
+        with device.open("r+b") as file:
+            file.write(b"x" * 4096)
+            file.flush()
+            os.fsync(file.fileno())
+        block_files.make(volume, 2 << 20)
+        with device.open("rb") as file:
+            assert file.seek(0, os.SEEK_END) == 2 << 20, "it grows while it is used"
+        again.remove("u-2", tmp_path / "other")
+        assert backing(second) is None
+        assert backing(device) is not None, "that of another Pod stays"
+        assert (volume / "device").read_bytes()[:4] == b"xxxx"
+        (volume / "device").unlink()
+    finally:
+        volumes.remove("u-1", tmp_path / "pod")
+    assert backing(device) is None, "also if the volume went before the Pod"
+    assert not list((run / "block").iterdir())
+
+
+@pytest.mark.root
+def test_devices_of_all_pods_are_given_back(tmp_path: Path) -> None:
+    block_files.make(tmp_path, 1 << 20)
+    records = [tmp_path / "block" / uid / "v" for uid in ("u-1", "u-2")]
+    devices = [block_files.attach(tmp_path, record) for record in records]
+    assert block_files.detach_below(tmp_path / "block")
+    assert [backing(device) for device in devices] == [None, None]
+    assert not block_files.detach_below(tmp_path / "block")
+
+
+@pytest.mark.root
+def test_a_device_that_is_somebody_elses_by_now_stays(tmp_path: Path) -> None:
+    """A node that was killed has noted a device, and somebody else has set it up."""
+    volume, other = tmp_path / "volume", tmp_path / "other"
+    for each in (volume, other):
+        each.mkdir()
+        block_files.make(each, 1 << 20)
+    theirs = block_files.attach(other, tmp_path / "theirs")
+    try:
+        record = tmp_path / "record"
+        write_json(record, {"device": str(theirs), "file": str(volume / "device")})
+        block_files.detach(record)
+        assert backing(theirs) == str(other / "device")
+        write_json(record, {"device": str(theirs), "file": str(volume / "device")})
+        own = block_files.attach(volume, record)
+        assert own != theirs
+        block_files.detach(record)
+        assert backing(own) is None
+    finally:
+        block_files.detach(tmp_path / "theirs")

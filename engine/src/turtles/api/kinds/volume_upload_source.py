@@ -15,7 +15,7 @@ from turtles.api.rules import schema_causes
 
 SPEC = Struct(
     "What is sent. It can't be changed.",
-    field("contentType", STRING, "What the content is: kubevirt, a disk.", absent=DISK),
+    field("contentType", STRING, "What the content is: kubevirt, a disk, or archive.", absent=DISK),
     field("preallocation", BOOLEAN, "Preallocate the disk's storage."),
 )
 
@@ -27,9 +27,7 @@ def validate(source: Any, context: Context = DEFAULT_CONTEXT) -> list[Cause]:
     if causes := list(name_causes(source)):
         return causes
     content, here = source["spec"].get("contentType") or DISK, "spec.contentType"
-    if content == ARCHIVE:
-        return [Cause(INVALID, f"{here} {ARCHIVE} is not supported by this engine for uploads", here)]
-    if content != DISK:
+    if content not in (DISK, ARCHIVE):
         return [Cause(INVALID, f"ContentType not one of: {DISK}, {ARCHIVE}", here)]
     return []
 

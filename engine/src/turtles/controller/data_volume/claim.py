@@ -12,30 +12,14 @@ from typing import Any
 from turtles.api import cdi, quantity, storage_profiles, uploads
 from turtles.api.data_sources import SNAPSHOT, copy_source
 from turtles.api.import_settings import DEFAULT, ImportSettings
-from turtles.api.objects import Object, annotations_of, owner_reference
+from turtles.api.objects import Object, owner_reference
+from turtles.controller.storage_classes import storage_class_of
 
 _MIB = 1 << 20
-_DEFAULT = "storageclass.kubernetes.io/is-default-class"
-_DEFAULT_VIRT = "storageclass.kubevirt.io/is-default-virt-class"
 
 
 class ClaimError(Exception):
     """There can't be a claim as things are. The message says what to change."""
-
-
-def storage_class_of(name: str | None, classes: Iterable[Object]) -> Object | None:
-    """Return the StorageClass of a claim that names this one, or none: then the default one for machines, or for all.
-
-    :param name: may be empty: no class.
-    """
-    known = list(classes)
-    if name is not None:
-        return next((each for each in known if each["metadata"]["name"] == name), None)
-    for mark in (_DEFAULT_VIRT, _DEFAULT):
-        for each in known:
-            if annotations_of(each).get(mark) == "true":
-                return each
-    return None
 
 
 def waits_for_consumer(storage_class: Mapping[str, Any] | None) -> bool:

@@ -28,6 +28,7 @@ from turtles.controller.data_volume.pod import (
 from turtles.controller.data_volume.status import UNKNOWN_PROGRESS, Running, is_copy, status
 from turtles.controller.data_volume.step import Observed, Plan, Step
 from turtles.controller.data_volume.waiting import missing, waits_silently
+from turtles.controller.storage_classes import storage_class_of
 from turtles.controller.vmi.status import container_trouble
 
 #: How many times an importer is started again before the DataVolume fails.
@@ -198,7 +199,7 @@ def _uploading(data_volume: Object, observed: Observed, target: Object) -> Step:
         return Step(cdi.UPLOAD_SCHEDULED, running)
     if phase_of(target) == "Bound":
         return Step(cdi.PVC_BOUND, running)
-    storage_class = claims.storage_class_of(target["spec"].get("storageClassName"), observed.classes)
+    storage_class = storage_class_of(target["spec"].get("storageClassName"), observed.classes)
     immediately = annotations_of(data_volume).get(cdi.BIND_IMMEDIATELY) == "true"
     waits = claims.waits_for_consumer(storage_class) and not immediately
     return Step(cdi.WAIT_FOR_FIRST_CONSUMER if waits else cdi.PENDING, running)
@@ -218,7 +219,7 @@ def _start(data_volume: Object, observed: Observed, target: Object) -> Step:
     bound = phase_of(target) == "Bound"
     if not bound:
         immediately = annotations_of(data_volume).get(cdi.BIND_IMMEDIATELY) == "true"
-        storage_class = claims.storage_class_of(target["spec"].get("storageClassName"), observed.classes)
+        storage_class = storage_class_of(target["spec"].get("storageClassName"), observed.classes)
         if not claims.waits_for_consumer(storage_class):
             return Step(cdi.PENDING)
         if not immediately:

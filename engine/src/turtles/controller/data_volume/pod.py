@@ -130,8 +130,8 @@ def importer_pod(
         arguments.append("--scratch=/scratch")
     if (http := file_of(data_volume)) is not None:
         arguments += _http_arguments(http, pod_spec)
-        if spec.get("contentType") == ARCHIVE:
-            arguments.append("--archive")
+    if spec.get("contentType") == ARCHIVE and (http is not None or what == "upload"):
+        arguments.append("--archive")
     if source is not None:
         _add_source(source, pod_spec, arguments)
     if by_importer:

@@ -19,7 +19,7 @@ from turtles.api.kinds.instancetype.expansion import Unexpandable, expand
 from turtles.api.objects import Object, get, is_deleted, own
 from turtles.api.phases import is_final
 from turtles.api.times import rfc3339
-from turtles.controller.caches import BY_CLAIM
+from turtles.controller.caches import BY_CLAIM, state_claims
 from turtles.controller.claims import claim_names
 from turtles.controller.export import manifests, pod, sources
 from turtles.controller.export.plan import Observed, Plan, external_address, plan
@@ -27,6 +27,7 @@ from turtles.controller.export.pod import ExporterConfig, exporter_pod
 from turtles.controller.export.sources import Situation, Source
 from turtles.controller.identity import identity
 from turtles.controller.shared import Shared
+from turtles.controller.state_claims import current_claim
 from turtles.kube.client import AlreadyExists, ApiError, NotFound
 from turtles.kube.informer import Informer, Key, key_of
 from turtles.kube.kubevirt import EXPORT, SNAPSHOT, SNAPSHOT_CONTENT
@@ -163,10 +164,11 @@ class ExportController:
         vm = self._vms.get(namespace, name) if kind == exports.MACHINE else None
         snapshot = self._snapshots.get(namespace, name) if kind == exports.SNAPSHOT else None
         content = self._content(snapshot)
+        state_claim = "" if vm is None else current_claim(vm, state_claims(self._claims, namespace, name))
         if kind == exports.CLAIM:
             names = [name]
         elif vm is not None:
-            names = sources.claims_of(vm)
+            names = sources.claims_of(vm, state_claim)
         else:
             names = [sources.restored_name(export, backup) for backup in sources.backups_of(content)]
         snapshots = [backup["volumeSnapshotName"] for backup in sources.backups_of(content)]
@@ -180,6 +182,7 @@ class ExportController:
             snapshot,
             content,
             _known(self._volume_snapshots, namespace, snapshots),
+            state_claim,
         )
 
     def _is_disk(self, namespace: str, claim: str) -> bool:

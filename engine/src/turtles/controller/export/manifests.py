@@ -2,7 +2,8 @@
 """Objects that make an exported machine again, with disks from the export. Pure.
 
 They are those of KubeVirt's export: a ConfigMap with the authorities of the server, the machine, and a DataVolume for
-each of its disks. None names a namespace, so that they can be created in any.
+each of its disks; and one for each of its other claims, with the files. None names a namespace, so that they can be
+created in any.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from turtles.api.labels import LAST_APPLIED
 from turtles.api.objects import Object, get, owner_reference
 from turtles.controller.export.sources import Volume
 from turtles.controller.identity import secret_of
+from turtles.controller.state_claims import claim_name
 
 
 def config_map(pod: Object, lists: Mapping[str, Object]) -> Object:
@@ -51,11 +53,12 @@ def objects(
     :param address: of the server, without a slash at its end. :param authorities: of its certificate, in PEM.
     """
     name = export["metadata"]["name"]
-    disks = {each.name: each for each in volumes if each.is_disk}
+    exported = {each.name: each for each in volumes}
 
     def source(volume: str) -> Object:
+        form = exports.GZIP if exported[volume].is_disk else exports.TAR_GZ
         http = {
-            "url": f"{address}/{exports.volume_path(volume, exports.GZIP)}",
+            "url": f"{address}/{exports.volume_path(volume, form)}",
             "secretExtraHeaders": [exports.header_secret(name)],
         }
         return {"http": {**http, "certConfigMap": exports.authorities_config_map(name)} if authorities else http}
@@ -64,9 +67,9 @@ def objects(
     templates = made["spec"].get("dataVolumeTemplates") or []
     for template in templates:
         volume = get(template, "metadata", "name")
-        if volume in disks:
+        if volume in exported:
             template["spec"] = {key: value for key, value in template["spec"].items() if key != "sourceRef"}
-            template["spec"]["source"] = source(volume)
+            template["spec"] |= _content(exported[volume], source(volume))
     own = {get(template, "metadata", "name") for template in templates}
     items: list[Object] = []
     if authorities:
@@ -74,8 +77,9 @@ def objects(
         items.append({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"ca.pem": authorities}})
     items.append(made)
     items += [
-        _data_volume(volume, claims[volume], source(volume))
-        for volume in disks
+        # What a machine keeps beside its disks is none of its volumes, so that nobody would begin to use it
+        _data_volume(exported[volume], claims[volume], source(volume), immediately=volume == claim_name(vm))
+        for volume in exported
         if volume in claims and volume not in own
     ]
     return {"apiVersion": "v1", "kind": "List", "metadata": {}, "items": items}
@@ -93,16 +97,24 @@ def _machine(vm: Object) -> Object:
     }
 
 
-def _data_volume(name: str, claim: Object, source: Object) -> Object:
-    """Return the DataVolume of a disk whose claim the user made.
+def _content(volume: Volume, source: Object) -> Object:
+    """Return the part of a DataVolume's spec that says where its content comes from."""
+    return {"source": source} if volume.is_disk else {"source": source, "contentType": "archive"}
+
+
+def _data_volume(volume: Volume, claim: Object, source: Object, *, immediately: bool) -> Object:
+    """Return the DataVolume of a volume whose claim the user made, or the engine for what a machine keeps beside disks.
 
     That claim may be full of the disk, so the new one has the form that adds what a file system needs for itself.
     """
     kept = ("accessModes", "volumeMode", "resources")
     spec = {key: copy.deepcopy(claim[key]) for key in kept if claim.get(key) is not None}
+    metadata: Object = {"name": volume.name}
+    if immediately:
+        metadata["annotations"] = {cdi.BIND_IMMEDIATELY: "true"}
     return {
         "apiVersion": f"{cdi.GROUP}/v1beta1",
         "kind": "DataVolume",
-        "metadata": {"name": name},
-        "spec": {"source": source, "storage": spec},
+        "metadata": metadata,
+        "spec": {**_content(volume, source), "storage": spec},
     }

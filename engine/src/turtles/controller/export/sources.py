@@ -13,7 +13,7 @@ from turtles.api import cdi, exports, labels, uploads
 from turtles.api.objects import Object, annotations_of, controller_of, get, is_controlled_by, is_deleted
 from turtles.api.phases import is_final, phase_of
 from turtles.api.snapshots import is_ready
-from turtles.controller.pod import state
+from turtles.controller import state_claims
 from turtles.controller.restored_claims import own_annotations, restored_spec
 
 #: Reasons of the condition Ready.
@@ -37,6 +37,7 @@ class Situation:
     :param users: by claim, who has it: "VirtualMachineInstance web".
     :param disks: the claims that machines of the namespace have as disks.
     :param vm: the machine. :param vmi: its instance.
+    :param state_claim: the claim with what the machine keeps beside its disks, whether or not there is one.
     :param snapshot: of a machine. :param content: what is in it. :param volume_snapshots: by name.
     """
 
@@ -49,6 +50,7 @@ class Situation:
     snapshot: Object | None = None
     content: Object | None = None
     volume_snapshots: Mapping[str, Object] = field(default_factory=dict)
+    state_claim: str = ""
 
 
 @dataclass(frozen=True)
@@ -95,11 +97,14 @@ def of(export: Object, situation: Situation) -> Source:
     return _of_machine(export, situation) if kind == exports.MACHINE else _of_snapshot(export, situation)
 
 
-def claims_of(vm: Object) -> list[str]:
-    """Return the names of the claims that an export of a machine has: those of its volumes, and that with its state."""
+def claims_of(vm: Object, state_claim: str) -> list[str]:
+    """Return the names of the claims that an export of a machine has: those of its volumes, and that with its state.
+
+    :param state_claim: what that is called, if there is one.
+    """
     template = vm["spec"]["template"]["spec"]
     names = [name for volume in template.get("volumes") or () if (name := _claim_of(volume))]
-    return list(dict.fromkeys([*names, *([state.claim_name(vm)] if state.is_wanted(template) else [])]))
+    return list(dict.fromkeys([*names, *([state_claim] if state_claims.is_wanted(template) else [])]))
 
 
 def disks_of(vm: Object) -> set[str]:
@@ -151,12 +156,18 @@ def _of_machine(export: Object, situation: Situation) -> Source:
         message = f"{called} not found"
         condition = (exports.CLAIM_CONDITION, "False", UNKNOWN, "")
         return Source(condition, obstacle=(MACHINE_NOT_FOUND, message), machine_name=name)
-    disks, wanted = disks_of(vm), claims_of(vm)
+    disks, wanted = disks_of(vm), claims_of(vm, situation.state_claim)
     # That with the state is there once the machine has been started
     volumes = tuple(
-        _volume(situation, each, each, is_disk=each in disks)
+        _volume(
+            situation,
+            # Called the same whatever claim a restore has given it
+            state_claims.claim_name(vm) if each == situation.state_claim and each not in disks else each,
+            each,
+            is_disk=each in disks,
+        )
         for each in wanted
-        if each in situation.claims or each != state.claim_name(vm)
+        if each in situation.claims or each != situation.state_claim
     )
     claims = [claim for each in volumes if (claim := situation.claims.get(each.claim)) is not None]
     if not volumes:
@@ -216,7 +227,8 @@ def _of_snapshot(export: Object, situation: Situation) -> Source:
         else:
             claims.append(claim)
         is_block = before["spec"].get("volumeMode") == "Block"
-        volumes.append(Volume(original, claim["metadata"]["name"], is_block or original in disks, is_block))
+        name = backup["volumeName"] if state_claims.is_in_backup(machine, backup) else original
+        volumes.append(Volume(name, claim["metadata"]["name"], is_block or original in disks, is_block))
     bound = len(claims) == len(backups) and all(phase_of(claim) == "Bound" for claim in claims)
     condition = (
         (exports.VOLUMES_CONDITION, "True", ALL_READY, "")

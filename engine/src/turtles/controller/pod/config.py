@@ -27,6 +27,7 @@ class LauncherConfig:
     :param image_volumes: images are mounted into Pods (Kubernetes KEP-4639). None leaves that to the versions of server
         and nodes and the feature gate, see :mod:`turtles.controller.server`; a Pod is made with True or False.
     :param network_resources: resources of the SR-IOV networks of the VMI that a Pod is made for, by their names.
+    :param state_claim: the claim with the state of the VMI that a Pod is made for, if it isn't the one of its name.
     :param limited: resources (cpu, memory) for which a ResourceQuota of the namespace demands limits.
     """
 
@@ -37,6 +38,7 @@ class LauncherConfig:
     image_volumes: bool | None = None
     network_resources: Mapping[str, str] = field(default_factory=dict)
     limited: frozenset[str] = frozenset()
+    state_claim: str | None = None
 
 
 def pull_policy(config: LauncherConfig) -> str:

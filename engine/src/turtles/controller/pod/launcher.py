@@ -86,7 +86,7 @@ def launcher_pod(vmi: Object, config: LauncherConfig) -> Object:
         "volumes": brought.volumes,
     }
     add_access_credentials(spec, pod_spec)
-    add_state(vmi, pod_spec)
+    add_state(vmi, pod_spec, config.state_claim)
     if not config.image_volumes:
         add_container_disks(spec, config, pod_spec)
     add_console_log(spec, config, pod_spec)

@@ -13,7 +13,7 @@ from typing import Any
 
 from turtles.api import labels, quantity
 from turtles.api.texts import to_number
-from turtles.controller.pod.state import has_tpm
+from turtles.controller.state_claims import has_tpm
 from turtles.domain.definition import cpu_topology, guest_memory
 
 _MIB = 1024 * 1024

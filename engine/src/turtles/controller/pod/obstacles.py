@@ -13,7 +13,7 @@ from turtles.api.kinds.vmi.rules.devices import is_claimed
 from turtles.api.kinds.vmi.validation import futile_causes
 from turtles.api.language import UNSUPPORTED
 from turtles.api.objects import Object
-from turtles.controller.pod import state
+from turtles.controller.state_claims import keeps_tpm
 from turtles.domain.definition import keeps_efi_variables
 
 _WHERE = "spec.domain.devices"
@@ -89,11 +89,11 @@ def _kept(spec: Mapping[str, Any], cluster: ClusterConfiguration) -> Iterator[st
     if cluster.state_storage_class is not None:
         return
     for field, what, kept in (
-        (f"{_WHERE}.tpm", "a TPM that lives", state.keeps_tpm(spec)),
+        (f"{_WHERE}.tpm", "a TPM that lives", keeps_tpm(spec)),
         ("spec.domain.firmware.bootloader.efi", "variables that live", keeps_efi_variables(spec)),
     ):
         if kept:
             yield (
                 f"{field}.persistent needs a claim: set spec.configuration.vmStateStorageClass of the KubeVirt "
-                f"object, or leave it out for {what} as long as the machine"
+                f"object, make a StorageClass the default one, or leave it out for {what} as long as the machine"
             )

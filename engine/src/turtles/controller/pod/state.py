@@ -5,38 +5,13 @@ It belongs to the VirtualMachine, so that each of its instances has the same; to
 (KubeVirt user guide, "Persistent TPM and UEFI state").
 """
 
-from collections.abc import Mapping
-from typing import Any
-
 from turtles.api.configuration import ClusterConfiguration
-from turtles.api.objects import Object, controller_of, get, owner_reference
+from turtles.api.objects import Object, controller_of, owner_reference
+from turtles.controller.state_claims import LABEL, claim_name, is_wanted, label_value
 from turtles.domain import paths
-from turtles.domain.definition import keeps_efi_variables
 
 _VOLUME = "vm-state"
 _SIZE = "10Mi"
-_NAME = 63
-
-
-def is_wanted(spec: Mapping[str, Any]) -> bool:
-    """Say whether a VMI's *spec* has something that outlives the machine."""
-    return keeps_tpm(spec) or keeps_efi_variables(spec)
-
-
-def has_tpm(spec: Mapping[str, Any]) -> bool:
-    """Say whether the guest has a TPM."""
-    tpm = get(spec, "domain", "devices", "tpm")
-    return tpm is not None and tpm.get("enabled") is not False
-
-
-def keeps_tpm(spec: Mapping[str, Any]) -> bool:
-    """Say whether the state of the guest's TPM outlives the machine."""
-    return has_tpm(spec) and bool(get(spec, "domain", "devices", "tpm", "persistent"))
-
-
-def claim_name(vmi: Object) -> str:
-    """Return the name of a VMI's claim."""
-    return f"persistent-state-for-{vmi['metadata']['name']}"
 
 
 def claim(vmi: Object, cluster: ClusterConfiguration) -> Object | None:
@@ -50,7 +25,7 @@ def claim(vmi: Object, cluster: ClusterConfiguration) -> Object | None:
         "metadata": {
             "name": claim_name(vmi),
             "namespace": vmi["metadata"]["namespace"],
-            "labels": {"persistent-state-for": vmi["metadata"]["name"][:_NAME].rstrip("-.")},
+            "labels": {LABEL: label_value(vmi["metadata"]["name"])},
             "ownerReferences": [dict(owner) if owner and owner["kind"] == "VirtualMachine" else owner_reference(vmi)],
         },
         "spec": {
@@ -61,9 +36,12 @@ def claim(vmi: Object, cluster: ClusterConfiguration) -> Object | None:
     }
 
 
-def add_state(vmi: Object, pod_spec: Object) -> None:
-    """Mount the claim in the launcher's container, if there is one."""
+def add_state(vmi: Object, pod_spec: Object, name: str | None) -> None:
+    """Mount the claim in the launcher's container, if there is one.
+
+    :param name: of the claim, if it isn't the one that was made for the machine.
+    """
     if not is_wanted(vmi["spec"]):
         return
-    pod_spec["volumes"].append({"name": _VOLUME, "persistentVolumeClaim": {"claimName": claim_name(vmi)}})
+    pod_spec["volumes"].append({"name": _VOLUME, "persistentVolumeClaim": {"claimName": name or claim_name(vmi)}})
     pod_spec["containers"][0]["volumeMounts"].append({"name": _VOLUME, "mountPath": str(paths.STATE_DIR)})

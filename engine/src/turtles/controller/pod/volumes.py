@@ -11,7 +11,7 @@ from turtles.api.kinds.vmi.hotplug import is_hotpluggable
 from turtles.api.objects import Object
 from turtles.controller.pod.config import LauncherConfig, pull_policy, security
 from turtles.controller.pod.resources import is_guaranteed
-from turtles.controller.pod.state import has_tpm
+from turtles.controller.state_claims import has_tpm
 from turtles.domain import paths
 from turtles.domain.definition.elements import devices_of
 

@@ -9,9 +9,10 @@ from datetime import UTC, datetime
 from turtles.api.changes import merge_diff
 from turtles.api.objects import Object, get, owner_reference
 from turtles.api.run_strategies import HALTED
-from turtles.controller.caches import BY_CLAIM
+from turtles.controller.caches import BY_CLAIM, state_claims
 from turtles.controller.restore.plan import Plan, Situation, failed, plan
 from turtles.controller.shared import Shared
+from turtles.controller.state_claims import LABEL
 from turtles.kube.client import AlreadyExists, ApiError, Conflict, NotFound, Unavailable
 from turtles.kube.informer import Key, key_of
 from turtles.kube.kubevirt import RESTORE, SNAPSHOT, SNAPSHOT_CONTENT
@@ -74,6 +75,9 @@ class RestoreController:
         self._write(situation, decided, now)
         for pvc in decided.own:
             self._own(pvc, situation.target)
+        for pvc in decided.release:
+            with contextlib.suppress(NotFound):
+                self._writer.patch(self._pvcs, pvc, {"metadata": {"labels": {LABEL: None}}})
         if decided.lock is False:
             self._unlock(restore)
         restore = self._writer.store_status(self._restores, restore, decided.status)
@@ -106,6 +110,7 @@ class RestoreController:
                 for entry in self._storage_classes.list()
                 if entry.get("volumeBindingMode") != "WaitForFirstConsumer"
             ),
+            state_claims(self._pvcs, namespace, target),
         )
 
     def _users(self, namespace: str, claim: str, target: str) -> list[str]:

@@ -21,6 +21,7 @@ from turtles.api.snapshots import (
     RESTORE_UID,
     restored_by,
 )
+from turtles.controller import state_claims
 from turtles.controller.restored_claims import own_annotations, restored_spec
 
 _SOURCE_NAME, _SOURCE_NAMESPACE = "restore.kubevirt.io/source-vm-name", "restore.kubevirt.io/source-vm-namespace"
@@ -60,7 +61,11 @@ def claim(restore: Object, content: Object, entry: Object, volume_snapshot: Obje
     volume = entry["volumeName"]
     backup = next(each for each in content["spec"]["volumeBackups"] if each["volumeName"] == volume)
     before, override = backup["persistentVolumeClaim"], _overrides(restore).get(volume, {})
-    metadata, source = before["metadata"], content["spec"]["source"]["virtualMachine"]["metadata"]
+    metadata, machine = before["metadata"], content["spec"]["source"]["virtualMachine"]
+    source = machine["metadata"]
+    kept = {key: value for key, value in (metadata.get("labels") or {}).items() if key != state_claims.LABEL}
+    if state_claims.is_in_backup(machine, backup):
+        kept[state_claims.LABEL] = state_claims.label_value(restore["spec"]["target"]["name"])
     annotations = own_annotations(metadata)
     marks = {RESTORE_NAME: restore["metadata"]["name"], RESTORE_UID: restore["metadata"]["uid"]}
     return {
@@ -70,7 +75,7 @@ def claim(restore: Object, content: Object, entry: Object, volume_snapshot: Obje
             "name": entry["persistentVolumeClaim"],
             "namespace": restore["metadata"]["namespace"],
             "labels": {
-                **(metadata.get("labels") or {}),
+                **kept,
                 _SOURCE_NAME: source["name"],
                 _SOURCE_NAMESPACE: source["namespace"],
                 **(override.get("labels") or {}),
@@ -79,6 +84,14 @@ def claim(restore: Object, content: Object, entry: Object, volume_snapshot: Obje
         },
         "spec": restored_spec(backup, volume_snapshot),
     }
+
+
+def has_state(content: Object | None) -> bool:
+    """Say whether a snapshot has what its machine keeps beside its disks."""
+    if content is None:
+        return False
+    vm, backups = content["spec"]["source"]["virtualMachine"], content["spec"].get("volumeBackups") or ()
+    return any(state_claims.is_in_backup(vm, backup) for backup in backups)
 
 
 def is_own(restore: Object, pvc: Object) -> bool:

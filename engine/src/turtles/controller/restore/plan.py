@@ -30,6 +30,7 @@ from turtles.api.snapshots import (
 )
 from turtles.api.times import parse_time, rest_of, rfc3339
 from turtles.controller.restore import machine
+from turtles.controller.state_claims import LABEL, current_claim, is_of
 
 #: Seconds after which what isn't possible now is tried again.
 AGAIN = 5.0
@@ -45,6 +46,7 @@ class Situation:
     :param volume_snapshots: by name. :param pvcs: claims of the names in ``status.restores`` that exist, by name.
     :param users: by claim, the names of the machines and instances that have it, without the target.
     :param immediate: StorageClasses that don't wait for a consumer.
+    :param state_claims: those that are labelled as what the target keeps beside its disks.
     """
 
     target: Object | None = None
@@ -55,6 +57,7 @@ class Situation:
     pvcs: Mapping[str, Object] = field(default_factory=dict)
     users: Mapping[str, Sequence[str]] = field(default_factory=dict)
     immediate: frozenset[str] = frozenset()
+    state_claims: Sequence[Object] = ()
 
 
 @dataclass
@@ -66,6 +69,7 @@ class Plan:
     :param stop: the target is to be halted. :param status: of the restore.
     :param delete: claims to delete. :param create: claims to create.
     :param machine: the target as it is to be. :param own: claims that are to go with it.
+    :param release: claims whose state isn't that of the target any more.
     :param wait: seconds after which to look again.
     """
 
@@ -77,6 +81,7 @@ class Plan:
     create: Sequence[Object] = ()
     machine: Object | None = None
     own: Sequence[Object] = ()
+    release: Sequence[Object] = ()
     event: tuple[str, str, str] | None = None
     wait: float | None = None
 
@@ -220,6 +225,8 @@ def _is_kept(restore: Object, found: Situation, name: str) -> str:
         return "belonged to a machine that no longer exists; delete it, or use volumeRestorePolicy RandomizeNames"
     if users := found.users.get(name):
         return f"belongs to {', '.join(users)} as well; use volumeRestorePolicy RandomizeNames"
+    if name == current_claim(found.target, found.state_claims):
+        return ""
     volumes = found.target["spec"]["template"]["spec"].get("volumes") or ()
     if not any(name in (_claim_name(volume)) for volume in volumes):
         return "no longer belongs to the machine; delete it, or use volumeRestorePolicy RandomizeNames"
@@ -234,14 +241,20 @@ def _finish(restore: Object, situation: Situation, decided: Plan, stamp: str) ->
     """The machine is what it is to be: its claims become its own, and it is let go."""
     target = situation.target
     assert target is not None
-    if (restore["spec"].get("volumeOwnershipPolicy") or OWNED_BY_VM) == OWNED_BY_VM:
-        uid = target["metadata"]["uid"]
-        decided.own = [
-            pvc
-            for pvc in situation.pvcs.values()
-            if machine.is_own(restore, pvc)
-            and not is_deleted(pvc)
-            and all(each.get("uid") != uid for each in pvc["metadata"].get("ownerReferences") or ())
+    is_owner = (restore["spec"].get("volumeOwnershipPolicy") or OWNED_BY_VM) == OWNED_BY_VM
+    uid = target["metadata"]["uid"]
+    decided.own = [
+        pvc
+        for pvc in situation.pvcs.values()
+        if machine.is_own(restore, pvc)
+        and not is_deleted(pvc)
+        # What the machine keeps beside its disks is of no use without it
+        and (is_owner or LABEL in (pvc["metadata"].get("labels") or {}))
+        and all(each.get("uid") != uid for each in pvc["metadata"].get("ownerReferences") or ())
+    ]
+    if machine.has_state(situation.content):
+        decided.release = [
+            pvc for pvc in situation.state_claims if is_of(target, pvc) and not machine.is_own(restore, pvc)
         ]
     if get(target, "status", "restoreInProgress") == restore["metadata"]["name"]:
         decided.lock = False

@@ -9,7 +9,7 @@ from turtles.api.kinds.snapshot import CONTENT
 from turtles.api.objects import Object, get, owner_reference
 from turtles.api.phases import phase_of
 from turtles.api.snapshots import GUEST_AGENT, NO_GUEST_AGENT, ONLINE, PARTIAL, PAUSED
-from turtles.controller.pod import state
+from turtles.controller.state_claims import claim_name
 from turtles.domain import paths
 
 _STORAGE = "snapshot.storage.k8s.io"
@@ -29,18 +29,23 @@ def name_of(snapshot: Object) -> str:
 
 
 def make(
-    snapshot: Object, vm: Object, pvcs: Mapping[str, Object | None], snapshot_classes: Mapping[str, str]
+    snapshot: Object,
+    vm: Object,
+    pvcs: Mapping[str, Object | None],
+    snapshot_classes: Mapping[str, str],
+    state_claim: str | None = None,
 ) -> Object:
     """Return the content of a snapshot, with all the machine's volumes that there can be snapshots of.
 
     :param pvcs: the claims that the machine's volumes name; None for one that doesn't exist.
     :param snapshot_classes: by name of a StorageClass, the VolumeSnapshotClass for its volumes.
+    :param state_claim: the claim with the state of its TPM and variables of EFI, if it has one.
     :raises NotPossible: a claim doesn't exist, or has no volume yet.
     """
     spec = vm["spec"]["template"]["spec"]
     disks = {disk["name"] for disk in get(spec, "domain", "devices", "disks") or ()}
     backups = []
-    for volume in spec.get("volumes") or ():
+    for volume in volumes_of(vm, state_claim):
         claim = _claim_of(volume)
         if claim is None:
             continue
@@ -72,10 +77,17 @@ def make(
     }
 
 
+def volumes_of(vm: Object, state_claim: str | None) -> list[Object]:
+    """Return a machine's volumes, with the one that has the state of its TPM and variables of EFI (KubeVirt)."""
+    volumes = list(vm["spec"]["template"]["spec"].get("volumes") or ())
+    if state_claim is not None:
+        volumes.append({"name": claim_name(vm), "persistentVolumeClaim": {"claimName": state_claim}})
+    return volumes
+
+
 def claims_of(vm: Object) -> list[str]:
-    """Return the claims of a machine that a snapshot needs to know about."""
-    volumes = vm["spec"]["template"]["spec"].get("volumes") or ()
-    return [claim for volume in volumes if (claim := _claim_of(volume))]
+    """Return the claims of a machine's disks that a snapshot needs to know about."""
+    return [claim for volume in volumes_of(vm, None) if (claim := _claim_of(volume))]
 
 
 def _claim_of(volume: Object) -> str | None:
@@ -116,24 +128,18 @@ def volume_snapshots(content: Object, snapshot_classes: Mapping[str, str]) -> li
     return snapshots
 
 
-def volumes_lists(vm: Object, content: Object) -> Object:
-    """Return a snapshot's ``status.snapshotVolumes``.
-
-    State of a TPM and variables of EFI are named by their claim, if the machine keeps any: they are in no snapshot.
-    """
+def volumes_lists(vm: Object, content: Object, state_claim: str | None = None) -> Object:
+    """Return a snapshot's ``status.snapshotVolumes``."""
     included = [backup["volumeName"] for backup in backups_of(content)]
-    spec = vm["spec"]["template"]["spec"]
-    names = [volume["name"] for volume in spec.get("volumes") or ()]
-    if state.is_wanted(spec):
-        names.append(state.claim_name(vm))
+    names = [volume["name"] for volume in volumes_of(vm, state_claim)]
     lists = {"includedVolumes": included, "excludedVolumes": [name for name in names if name not in included]}
     return {key: value for key, value in lists.items() if value}
 
 
-def indications_of(vm: Object, vmi: Object | None, content: Object) -> list[str]:
+def indications_of(vm: Object, vmi: Object | None, content: Object, state_claim: str | None = None) -> list[str]:
     """Return how a guest is while its disks are copied, and whether some of its claims aren't."""
     included = {backup["volumeName"] for backup in backups_of(content)}
-    volumes = vm["spec"]["template"]["spec"].get("volumes") or ()
+    volumes = volumes_of(vm, state_claim)
     partial = any(volume["name"] not in included and _LASTING & volume.keys() for volume in volumes)
     return [*_of_guest(vmi), *([PARTIAL] if partial else [])]
 

@@ -9,9 +9,11 @@ from datetime import UTC, datetime
 from turtles.api.changes import merge_diff
 from turtles.api.kind import SUBRESOURCES_GROUP, SUBRESOURCES_VERSIONS
 from turtles.api.objects import Object, annotations_of, get
+from turtles.controller.caches import state_claims
 from turtles.controller.shared import Shared
 from turtles.controller.snapshot import content as contents
 from turtles.controller.snapshot.plan import Plan, Situation, plan, quiesce_failed
+from turtles.controller.state_claims import current_claim, is_wanted
 from turtles.kube.client import ApiError, NotFound, Unavailable
 from turtles.kube.informer import Informer, Key, key_of
 from turtles.kube.kubevirt import SNAPSHOT, SNAPSHOT_CONTENT
@@ -113,7 +115,18 @@ class SnapshotController:
         existing = {name: obj for name in names if (obj := self._volume_snapshots.get(namespace, name)) is not None}
         pvcs = {} if vm is None else {name: self._pvcs.get(namespace, name) for name in contents.claims_of(vm)}
         vmi = self._vmis.get(namespace, name) if vm is not None else None
-        return Situation(vm, vmi, content, existing, pvcs, self._classes())
+        kept = None if vm is None else self._state_claim(vm)
+        if kept is not None:
+            pvcs[kept["metadata"]["name"]] = kept
+        state_claim = None if kept is None else kept["metadata"]["name"]
+        return Situation(vm, vmi, content, existing, pvcs, self._classes(), state_claim)
+
+    def _state_claim(self, vm: Object) -> Object | None:
+        """Return the claim with the state of a machine's TPM; None if it has never been started, or keeps none."""
+        if not is_wanted(vm["spec"]["template"]["spec"]):
+            return None
+        namespace, name = vm["metadata"]["namespace"], vm["metadata"]["name"]
+        return self._pvcs.get(namespace, current_claim(vm, state_claims(self._pvcs, namespace, name)))
 
     def _classes(self) -> dict[str, str]:
         """Return by StorageClass the VolumeSnapshotClass of its driver: the default one, or the first by name."""

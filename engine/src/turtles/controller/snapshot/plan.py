@@ -41,6 +41,7 @@ class Situation:
     :param vm: the machine, None if there is none. :param vmi: its instance.
     :param content: the snapshot's. :param volume_snapshots: those of them that exist, by name.
     :param pvcs: claims that the machine names. :param snapshot_classes: by name of a StorageClass.
+    :param state_claim: the claim with the state of the machine's TPM and variables of EFI, if there is one.
     """
 
     vm: Object | None = None
@@ -49,6 +50,7 @@ class Situation:
     volume_snapshots: Mapping[str, Object] = field(default_factory=dict)
     pvcs: Mapping[str, Object | None] = field(default_factory=dict)
     snapshot_classes: Mapping[str, str] = field(default_factory=dict)
+    state_claim: str | None = None
 
     @property
     def running(self) -> Object | None:
@@ -128,7 +130,9 @@ def _advance(snapshot: Object, situation: Situation, decided: Plan, stamp: str, 
     if holder is None:
         decided.lock = True
     try:
-        decided.create_content = contents.make(snapshot, vm, situation.pvcs, situation.snapshot_classes)
+        decided.create_content = contents.make(
+            snapshot, vm, situation.pvcs, situation.snapshot_classes, situation.state_claim
+        )
     except contents.NotPossible as error:
         decided.status["error"] = {"time": stamp, "message": str(error)}
         _progress(decided, "In error state", stamp, str(error))
@@ -136,8 +140,9 @@ def _advance(snapshot: Object, situation: Situation, decided: Plan, stamp: str, 
         return
     decided.status["sourceUID"] = vm["metadata"]["uid"]
     decided.status["virtualMachineSnapshotContentName"] = contents.name_of(snapshot)
-    decided.status["snapshotVolumes"] = contents.volumes_lists(vm, decided.create_content)
-    _indicate(decided.status, contents.indications_of(vm, situation.running, decided.create_content))
+    decided.status["snapshotVolumes"] = contents.volumes_lists(vm, decided.create_content, situation.state_claim)
+    indications = contents.indications_of(vm, situation.running, decided.create_content, situation.state_claim)
+    _indicate(decided.status, indications)
     decided.status.pop("error", None)
     _progress(decided, "Source locked and operation in progress", stamp)
 

@@ -22,6 +22,7 @@ from turtles.api.times import parse_time, rest_of, rfc3339
 from turtles.controller import remedies
 from turtles.controller.claims import claim_names, claim_status, data_volume_names
 from turtles.controller.pod import end, networks
+from turtles.controller.state_claims import claim_name, is_wanted
 from turtles.controller.vmi import status as conditions_of
 from turtles.controller.vmi.decided import Plan, entered, fail
 
@@ -100,7 +101,9 @@ def _ask_for_pod(
         draft.lost_pod = True
         return
     needed = claim_names(_without_hotplug(vmi["spec"]))
-    if not _are_filled(draft, {name: data_volumes[name] for name in needed if name in data_volumes}, now):
+    # What it keeps beside its disks may be on its way, too, from a backup
+    filled = [*needed, *([claim_name(vmi)] if is_wanted(vmi["spec"]) else [])]
+    if not _are_filled(draft, {name: data_volumes[name] for name in filled if name in data_volumes}, now):
         return
     if missing := sorted(name for name in needed if pvcs.get(name) is None):
         message = f"PVC {vmi['metadata']['namespace']}/{missing[0]} does not exist, waiting for it to appear"

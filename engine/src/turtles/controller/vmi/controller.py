@@ -27,6 +27,7 @@ from turtles.controller.caches import (
     PENDING_IN,
     data_volumes_of,
     seen_mac,
+    state_claims,
     users_of_claim,
     users_of_data_volume,
 )
@@ -40,6 +41,8 @@ from turtles.controller.pod.obstacles import obstacles
 from turtles.controller.pod.roles import by_role
 from turtles.controller.server import Server, image_volumes, pulls_again
 from turtles.controller.shared import Shared
+from turtles.controller.state_claims import claim_name, current_claim, is_wanted
+from turtles.controller.storage_classes import storage_class_of
 from turtles.controller.vmi import vsock
 from turtles.controller.vmi.decided import Plan
 from turtles.controller.vmi.patches import annotation_patch, gate_patch, node_label_patch, vmi_patch
@@ -51,7 +54,7 @@ from turtles.kube.client import AlreadyExists, ApiError, NotFound, Unavailable
 from turtles.kube.informer import Key, key_of
 from turtles.kube.kubevirt import CDI_CONFIG, VMI
 from turtles.kube.manager import Controller, Trigger, each, owner_of
-from turtles.kube.resources import NETWORK, POD
+from turtles.kube.resources import NETWORK, POD, STORAGECLASS
 from turtles.log import about
 
 log = logging.getLogger(__name__)
@@ -75,6 +78,7 @@ class VMIController:
         self._server = Server(shared.client)
         self._caches, self._data_volumes = caches, caches.data_volumes
         self._import_configs = shared.manager.informer(CDI_CONFIG, optional=True)
+        self._storage_classes = shared.manager.informer(STORAGECLASS)
 
     def controller(self) -> Controller:
         """Return what the manager needs to run it."""
@@ -86,7 +90,9 @@ class VMIController:
             Trigger(self._data_volumes, lambda old, new: users_of_data_volume(self._vmis, old, new)),
             Trigger(self._quotas, self._waiting_in),
         )
-        return Controller("vmi", self.reconcile, triggers, reads=(self._nodes, self._import_configs), workers=3)
+        return Controller(
+            "vmi", self.reconcile, triggers, reads=(self._nodes, self._import_configs, self._storage_classes), workers=3
+        )
 
     def _waiting_in(self, old: Object | None, new: Object | None) -> list[Key]:
         # Whoever was refused a Pod may have one now.
@@ -114,7 +120,9 @@ class VMIController:
             addresses=vsock.addresses(self._vmis.list()) if vsock.is_without_address(vmi) else (),
             attachments=attachments,
             image=self._config.image,
-            data_volumes=data_volumes_of(self._caches, namespace, vmi["spec"]),
+            data_volumes=data_volumes_of(
+                self._caches, namespace, vmi["spec"], [claim_name(vmi)] if is_wanted(vmi["spec"]) else []
+            ),
             settings=ImportSettings.of(self._import_configs.get(None, CDI_CONFIG_NAME)),
         )
         if decided.lost_pod and (pod := self._live_pod(vmi)) is not None:
@@ -141,7 +149,7 @@ class VMIController:
         return decided.wait
 
     def _obstacles(self, vmi: Object) -> list[str]:
-        found = obstacles(vmi, self._configuration(), self._doubles(vmi))
+        found = obstacles(vmi, self._with_state_class(), self._doubles(vmi))
         for where in sriov.definitions(vmi).values():
             if why := sriov.obstacle(where, self._definition(*where)):
                 found.append(why)
@@ -171,8 +179,9 @@ class VMIController:
     def _create_pod(self, vmi: Object, planned: Object) -> None:
         name = pod_name(vmi)
         try:
-            self._create_state_claim(vmi)
-            self._writer.create(self._pods, launcher_pod(planned, self.launcher_config(planned)))
+            config = self.launcher_config(planned)
+            self._create_state_claim(vmi, config.state_claim)
+            self._writer.create(self._pods, launcher_pod(planned, config))
         except AlreadyExists as error:
             found = self._live_pod(vmi)
             if found is None:
@@ -211,12 +220,32 @@ class VMIController:
             message = f"Deleted attachment pod {pod['metadata']['name']}"
             self._recorder.event(vmi, "Normal", "SuccessfulDelete", message)
 
-    def _create_state_claim(self, vmi: Object) -> None:
+    def _state_claim(self, vmi: Object) -> str | None:
+        """Return the name of the claim with what outlives the machine, if it is to have one."""
+        if not is_wanted(vmi["spec"]):
+            return None
+        metadata, owner = vmi["metadata"], controller_of(vmi) or {}
+        labelled = state_claims(self._pvcs, metadata["namespace"], metadata["name"])
+        vm = self._caches.vms.get(metadata["namespace"], metadata["name"])
+        is_its = vm is not None and vm["metadata"]["uid"] == owner.get("uid")
+        return current_claim(vmi, labelled, vm if is_its else None)
+
+    def _create_state_claim(self, vmi: Object, name: str | None) -> None:
         """Create the claim with what outlives the machine, if it is to have one and hasn't."""
-        claim = state.claim(vmi, self._configuration())
-        if claim is not None and self._pvcs.get(vmi["metadata"]["namespace"], claim["metadata"]["name"]) is None:
+        claim = state.claim(vmi, self._with_state_class())
+        if claim is not None and name is not None and self._pvcs.get(vmi["metadata"]["namespace"], name) is None:
             with contextlib.suppress(AlreadyExists):
                 self._writer.create(self._pvcs, claim)
+
+    def _with_state_class(self) -> ClusterConfiguration:
+        """Return the configuration in force with the StorageClass of what outlives machines: the default one if it
+        names none.
+        """
+        cluster = self._configuration()
+        default = storage_class_of(cluster.state_storage_class, self._storage_classes.list())
+        if cluster.state_storage_class is not None or default is None:
+            return cluster
+        return replace(cluster, state_storage_class=default["metadata"]["name"])
 
     def _not_created(self, vmi: Object, message: str, remedy: str) -> None:
         """Tell the user why there is no Pod; the next try comes by itself."""
@@ -312,6 +341,7 @@ class VMIController:
                 for name, where in sriov.definitions(vmi).items()
                 if (definition := self._definition(*where)) is not None
             },
+            state_claim=self._state_claim(vmi),
             limited=limited_resources(self._quotas.by_index(BY_NAMESPACE, vmi["metadata"]["namespace"])),
         )
 

@@ -231,6 +231,7 @@ class ClaimController:
         if is_provisioned(volume) and parse(wanted) > parse(capacity["storage"]):
             if self._provisioner.has_room_for(wanted):
                 capacity["storage"] = wanted
+                self._provisioner.grow(volume, wanted)
                 self._patch_volume(volume, {"spec": {"capacity": capacity}})
             else:
                 self._recorder.event(

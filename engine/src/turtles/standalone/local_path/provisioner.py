@@ -8,10 +8,10 @@ import shutil
 from pathlib import Path
 
 from turtles.api.objects import Object, annotations_of
-from turtles.api.quantity import parse
+from turtles.api.quantity import parse, to_int
 from turtles.kube.client import AlreadyExists, Client
 from turtles.kube.resources import PV, STORAGECLASS, VOLUMESNAPSHOTCLASS
-from turtles.standalone import binding
+from turtles.standalone import binding, block_files
 from turtles.standalone.files import remove_tree, write_text
 from turtles.standalone.local_path import sources
 from turtles.standalone.local_path.copies import Copies, CopyError
@@ -75,7 +75,7 @@ def volume_for(claim: Object, of_class: Object, path: Path, node: str) -> Object
             "claimRef": binding.reference_to(claim),
             "persistentVolumeReclaimPolicy": of_class.get("reclaimPolicy") or "Delete",
             "storageClassName": of_class["metadata"]["name"],
-            "volumeMode": "Filesystem",
+            "volumeMode": spec.get("volumeMode") or "Filesystem",
             "local": {"path": str(path)},
             "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [_nodes(claim, node)]}]}},
         },
@@ -125,14 +125,10 @@ class Provisioner:
         """Create the directory and the volume for a claim, or return the volume if it exists.
 
         :return: None while its directory is being filled from a snapshot or another volume.
-        :raises ProvisioningError: not enough disk space, or the claim asks for what a directory can't be.
+        :raises ProvisioningError: not enough disk space, or what the claim is to be filled from isn't fit for it.
         """
         spec, metadata = claim["spec"], claim["metadata"]
-        if (spec.get("volumeMode") or "Filesystem") != "Filesystem":
-            raise ProvisioningError(
-                f"StorageClass {of_class['metadata']['name']} provisions directories: "
-                f"volumeMode {spec['volumeMode']} is not possible, use Filesystem"
-            )
+        is_block = spec.get("volumeMode") == "Block"
         wanted = spec["resources"]["requests"]["storage"]
         if not self.has_room_for(wanted):
             free = shutil.disk_usage(self._root).free
@@ -144,7 +140,11 @@ class Provisioner:
         path = self._root / f"pvc-{metadata['uid']}_{metadata['namespace']}_{metadata['name']}"
         if not self._fill(path, claim):
             return None
-        path.chmod(0o777)
+        if is_block:
+            path.chmod(0o700)
+            block_files.make(path, to_int(wanted))
+        else:
+            path.chmod(0o777)
         volume = volume_for(claim, of_class, path, node)
         try:
             created = self._client.create(PV, volume)
@@ -176,9 +176,19 @@ class Provisioner:
                     f"requested volume size {wanted} is less than the size {source.size} of the source {source.what}: "
                     f"request at least {source.size}"
                 )
+            mode = claim["spec"].get("volumeMode") or "Filesystem"
+            if source.mode != mode:
+                raise ProvisioningError(
+                    f"volumeMode {mode} is requested, and the source {source.what} has {source.mode}: request that"
+                )
             return self._copies.make(source.path or self._snapshot_path(source.handle), path)
         except (sources.SourceError, CopyError) as error:
             raise ProvisioningError(str(error)) from error
+
+    def grow(self, volume: Object, quantity: str) -> None:
+        """Have a volume offer more: its device, if it is one. A directory has what its file system has."""
+        if volume["spec"].get("volumeMode") == "Block":
+            block_files.make(Path(volume["spec"]["local"]["path"]), to_int(quantity))
 
     def abandon(self, namespace: str, name: str) -> None:
         """Stop filling the volume of a claim that is gone."""

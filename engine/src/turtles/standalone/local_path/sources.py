@@ -26,13 +26,14 @@ class Source:
     """A snapshot or a volume that a claim is filled from.
 
     :param handle: of the snapshot; empty for a volume. :param path: of the volume.
-    :param size: bytes that the claim has to request at least.
+    :param size: bytes that the claim has to request at least. :param mode: its volumeMode.
     """
 
     what: str
     size: int
     handle: str = ""
     path: Path | None = None
+    mode: str = "Filesystem"
 
 
 def data_source(claim: Object) -> Object | None:
@@ -89,7 +90,8 @@ def _of_snapshot(client: Client, namespace: str, name: str, provisioner: str) ->
         raise SourceError(f"{what} has the content of another VolumeSnapshot")
     if content["spec"]["driver"] != provisioner or not of_content.get("snapshotHandle"):
         raise SourceError(f"{what} was not provisioned by {provisioner}")
-    return Source(what, int(of_content.get("restoreSize") or 0), handle=of_content["snapshotHandle"])
+    mode = content["spec"].get("sourceVolumeMode") or "Filesystem"
+    return Source(what, int(of_content.get("restoreSize") or 0), handle=of_content["snapshotHandle"], mode=mode)
 
 
 def _of_claim(client: Client, namespace: str, name: str) -> Source:
@@ -102,4 +104,5 @@ def _of_claim(client: Client, namespace: str, name: str) -> Source:
     path = (volume["spec"].get("local") or {}).get("path")
     if not binding.is_bound_to(volume, claim) or not path:
         raise SourceError(f"{what} is not bound to a local volume")
-    return Source(what, to_int(volume["spec"]["capacity"]["storage"]), path=Path(path))
+    mode = volume["spec"].get("volumeMode") or "Filesystem"
+    return Source(what, to_int(volume["spec"]["capacity"]["storage"]), path=Path(path), mode=mode)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """From a container of a Pod's spec to what starts its process: pure, except for reading Secrets and ConfigMaps."""
 
+import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -173,10 +174,34 @@ def _largest(together: list[int | None], alone: list[int | None]) -> int | None:
     return max([sum(known), *others])
 
 
-def devices(config: Config, container: Object) -> dict[str, str]:
-    """Return the device files that a container's resource limits ask for."""
+def devices(config: Config, container: Object, volumes: Mapping[str, Path]) -> dict[str, str]:
+    """Return the device files that a container's resource limits and its ``volumeDevices`` ask for, by where it has
+    them.
+
+    :raises ContainerError: a volume is missing, or is none that can be a device.
+    """
     wanted = (container.get("resources") or {}).get("limits") or {}
-    return {str(path): str(path) for name, path in config.devices.items() if name in wanted and parse(wanted[name]) > 0}
+    found = {
+        str(path): str(path) for name, path in config.devices.items() if name in wanted and parse(wanted[name]) > 0
+    }
+    for device in container.get("volumeDevices") or []:
+        volume = device["name"]
+        if volume not in volumes or not volumes[volume].is_block_device():
+            raise ContainerError(
+                "CreateContainerConfigError",
+                f"container {container['name']}: volumeDevices {volume} is no claim with volumeMode Block; use "
+                "volumeMounts",
+            )
+        path = os.path.normpath(device["devicePath"])
+        if not path.startswith("/dev/"):
+            # Nowhere else is a device one
+            raise ContainerError(
+                "CreateContainerConfigError",
+                f"container {container['name']}: volumeDevices {volume}: devicePath {device['devicePath']} is outside "
+                "/dev, which is not possible in standalone mode",
+            )
+        found[path] = str(volumes[volume])
+    return found
 
 
 #: Where programs are looked for if nobody says it.
@@ -310,7 +335,7 @@ def spec_of(config: Config, pod: Object, container: Object, env: dict[str, str],
         gid=identity.gid,
         groups=identity.groups,
         capabilities=identity.capabilities,
-        devices=devices(config, container),
+        devices=devices(config, container, prepared.volumes),
         mounts=mounts,
         show=shown,
         masks=masks,
@@ -332,6 +357,7 @@ def volume_mounts(
     name, mounts = container["name"], []
     declared = pod_spec.get("volumes") or []
     images = {volume["name"] for volume in declared if volume.get("image") is not None}
+    claims = {volume["name"] for volume in declared if volume.get("persistentVolumeClaim") is not None}
     # What the podrunner writes files into, no container may: it could put links in their place.
     fixed = images | {volume["name"] for volume in declared if any(volume.get(kind) is not None for kind in WRITTEN)}
     for mount in container.get("volumeMounts") or []:
@@ -340,6 +366,11 @@ def volume_mounts(
         if volume not in volumes:
             raise ContainerError("CreateContainerConfigError", f"container {name}: there is no volume {volume}")
         source = volumes[volume]
+        if volume in claims and source.is_block_device():
+            raise ContainerError(
+                "CreateContainerConfigError",
+                f"container {name}: volumeMounts {volume} is a claim with volumeMode Block; use volumeDevices",
+            )
         try:
             if relative:
                 source = sub_path(source, relative)

@@ -9,8 +9,10 @@ write to has device files, and none has programs with set-id bits.
 
 import base64
 import os
+import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from turtles.api.objects import Object
 from turtles.standalone.podrunner import privileges, root
@@ -52,7 +54,7 @@ class Container:
 
     :param netns: path of its network namespace, None for the machine's.
     :param mounts: in addition to those that every container has.
-    :param devices: device files: path, and number as stat(2) gives it.
+    :param devices: device files: path, and what :func:`number_of` gives.
     :param seccomp: system call filter, None for none.
     :param sysctls: kernel parameters of its namespaces.
     """
@@ -61,7 +63,7 @@ class Container:
     hostname: str
     netns: str | None
     mounts: Sequence[Mount] = ()
-    devices: Mapping[str, int] = field(default_factory=dict)
+    devices: Mapping[str, tuple[int, bool]] = field(default_factory=dict)
     read_only_root: bool = False
     seccomp: bytes | None = None
     sysctls: Mapping[str, str] = field(default_factory=dict)
@@ -150,10 +152,17 @@ def _bind(mount: Mount) -> Object:
     return {"destination": mount.target, "type": "bind", "source": mount.source, "options": options}
 
 
-def _device(path: str, number: int, process: Process) -> Object:
+def number_of(path: Path) -> tuple[int, bool]:
+    """Return a device's number as stat(2) gives it, and whether it is one of blocks."""
+    status = path.stat()
+    return status.st_rdev, stat.S_ISBLK(status.st_mode)
+
+
+def _device(path: str, numbered: tuple[int, bool], process: Process) -> Object:
+    number, is_block = numbered
     return {
         "path": path,
-        "type": "c",
+        "type": "b" if is_block else "c",
         "major": os.major(number),
         "minor": os.minor(number),
         "fileMode": 0o660,

@@ -63,7 +63,6 @@ def check(container: Object, pod_spec: Object) -> None:
             (containers.security(container, pod_spec, "appArmorProfile") or {}).get("type", "Unconfined")
             != "Unconfined",
         ),
-        ("volumeDevices", bool(container.get("volumeDevices"))),
     ]
     for parameter in _sysctls(pod_spec):
         # Those of the network are the machine's where its network is the Pod's.
@@ -199,13 +198,13 @@ class Bundles:
         mounts, links = _linked(containers.volume_mounts(container, spec, prepared.volumes, declared), folder)
         own = {mount.target for mount in mounts}
         mounts += [mount for mount in prepared.mounts(container, _FILES) if mount.target not in own]
-        devices = containers.devices(self._config, container)
+        devices = containers.devices(self._config, container, prepared.volumes)
         configuration = oci.Container(
             process=process,
             hostname=containers.hostname(pod),
             netns=prepared.netns,
             mounts=mounts,
-            devices={target: Path(source).stat().st_rdev for target, source in devices.items()},
+            devices={target: oci.number_of(Path(source)) for target, source in devices.items()},
             read_only_root=bool((container.get("securityContext") or {}).get("readOnlyRootFilesystem")),
             seccomp=self._filter(container, spec, process),
             sysctls=_sysctls(spec),

@@ -17,10 +17,10 @@ import sys
 from pathlib import Path
 
 from turtles.command import Tool
-from turtles.standalone import nft
+from turtles.standalone import block_files, nft
 from turtles.standalone.files import read_json, remove_tree
 from turtles.standalone.nft import NftError
-from turtles.standalone.podrunner import cni, crun, network, network_namespace, service_table
+from turtles.standalone.podrunner import cni, crun, network, network_namespace, service_table, volumes
 from turtles.standalone.podrunner.cgroup import Cgroups
 from turtles.standalone.podrunner.config import Config, load
 from turtles.standalone.podrunner.mount_points import unmount_below
@@ -56,6 +56,7 @@ def reset(config: Config) -> bool:
     changed |= _remove_policies(config)
     changed |= _remove_networks(config)
     crun.delete_all(config.run_dir / "crun", "")
+    changed |= block_files.detach_below(config.run_dir / volumes.DEVICES)
     changed |= unmount_below(config.run_dir) | unmount_below(config.root_dir)
     changed |= Cgroups(config.cgroup_parent).remove_all()
     for path in (config.run_dir, config.root_dir, config.images_dir):

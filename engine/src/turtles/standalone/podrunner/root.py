@@ -48,7 +48,7 @@ def change(spec: Spec) -> None:
     # links in it, resolves inside the container.
     volumes = [(mount, sc.open_tree(mount.source, mount.recursive, mount.no_links)) for mount in spec.mounts]
     shown, links = _open_shown(spec.show)
-    numbers = {target: Path(source).stat().st_rdev for target, source in spec.devices.items()}
+    numbers = {target: Path(source).stat() for target, source in spec.devices.items()}
 
     sc.mount("tmpfs", spec.root_mount, "tmpfs", sc.MS_NOSUID | sc.MS_NODEV, "mode=755,size=1m")
     os.chdir(spec.root_mount)
@@ -194,14 +194,14 @@ def _proc() -> None:
             _place(tree, f"/proc/{name}")
 
 
-def _dev(numbers: dict[str, int], uid: int, gid: int) -> None:
+def _dev(numbers: dict[str, os.stat_result], uid: int, gid: int) -> None:
     sc.mount("tmpfs", "/dev", "tmpfs", sc.MS_NOSUID | sc.MS_NOEXEC, "mode=755,size=64k")
     for name, (major, minor) in _DEVICES.items():
         _node(Path("/dev", name), os.makedev(major, minor))
-    for target, number in numbers.items():
+    for target, status in numbers.items():
         path = Path(target)
         path.parent.mkdir(parents=True, exist_ok=True)
-        _node(path, number)
+        _node(path, status.st_rdev, stat.S_IFMT(status.st_mode))
         # What a container is given is its user's, as with containerd's device_ownership_from_security_context.
         os.chown(path, uid, gid)
     for name in ("pts", "shm"):
@@ -235,6 +235,6 @@ def _hide(directory: str) -> None:
     sc.mount("tmpfs", directory, "tmpfs", sc.MS_RDONLY | sc.MS_NOSUID | sc.MS_NODEV | sc.MS_NOEXEC, "mode=755,size=4k")
 
 
-def _node(path: Path, number: int) -> None:
-    os.mknod(path, stat.S_IFCHR | 0o666, number)
+def _node(path: Path, number: int, kind: int = stat.S_IFCHR) -> None:
+    os.mknod(path, kind | 0o666, number)
     path.chmod(0o666)

@@ -14,7 +14,8 @@ from turtles.api.objects import Object
 from turtles.api.quantity import parse
 from turtles.kube.client import Client, Forbidden, NotFound
 from turtles.kube.resources import CONFIGMAP, PV, PVC, SECRET
-from turtles.standalone import binding
+from turtles.standalone import binding, block_files
+from turtles.standalone.block_files import BlockFileError
 from turtles.standalone.files import remove_tree
 from turtles.standalone.podrunner import syscalls as sc
 from turtles.standalone.podrunner import tokens
@@ -78,6 +79,10 @@ def _huge_pages(pod: Object, name: str, path: Path, medium: str, group: int | No
     return path
 
 
+#: Folder below an instance's, where the loop devices of Pods are noted.
+DEVICES = "block"
+
+
 class Volumes:
     """Prepares and removes the volumes of Pods.
 
@@ -133,6 +138,7 @@ class Volumes:
     def remove(self, uid: str, pod_dir: Path) -> None:
         """Unmount and remove all that :meth:`prepare` made for a Pod; claims' and images' content stays."""
         unmount_below(pod_dir / "volumes")
+        block_files.detach_below(self._devices(uid))
         for path in (self._run_dir / "volumes" / uid, pod_dir / "volumes"):
             remove_tree(path)
 
@@ -183,10 +189,6 @@ class Volumes:
                 "spec.volumeName, or have the volume's claimRef changed"
             )
         spec = volume["spec"]
-        if spec.get("volumeMode") == "Block":
-            raise VolumeError(
-                f"volume {name}: volumeMode Block is not supported in standalone mode", "CreateContainerConfigError"
-            )
         place = spec.get("local") or spec.get("hostPath")
         if place is None:
             raise VolumeError(
@@ -194,11 +196,26 @@ class Volumes:
                 "CreateContainerConfigError",
             )
         path = Path(place["path"])
+        if spec.get("volumeMode") == "Block":
+            return self._device(pod, name, volume_name, path)
         if not path.is_dir():
             raise VolumeError(f"volume {name}: the directory {path} of PersistentVolume {volume_name} does not exist")
         if group is not None and not what.get("readOnly"):
             own_by_group(path, group)
         return path
+
+    def _device(self, pod: Object, name: str, volume_name: str, path: Path) -> Path:
+        """Return the device that a volume is, or that stands for its file."""
+        if path.is_block_device():
+            return path
+        try:
+            return block_files.attach(path, self._devices(pod["metadata"]["uid"]) / name)
+        except (BlockFileError, OSError) as error:
+            raise VolumeError(f"volume {name}: PersistentVolume {volume_name} can't be a device: {error}") from error
+
+    def _devices(self, uid: str) -> Path:
+        """Return the folder where a Pod's loop devices are noted."""
+        return self._run_dir / DEVICES / uid
 
     def _files(self, pod: Object, name: str, source: str, what: Object, mode: int) -> dict[str, tuple[bytes, int]]:
         namespace = pod["metadata"]["namespace"]

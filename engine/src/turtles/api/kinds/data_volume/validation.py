@@ -162,8 +162,6 @@ def _content_causes(spec: Spec, source: str) -> Causes:
         yield Cause(INVALID, "SourceType cannot be blank and the contentType be archive", here)
     elif content == ARCHIVE and source == "registry":
         yield Cause(INVALID, f"ContentType must be {DISK} when Source is Registry", here)
-    elif content == ARCHIVE and source == "upload":
-        yield Cause(INVALID, "spec.contentType archive is not supported by this engine with the source upload", here)
     elif content == ARCHIVE and (spec.get("pvc") or spec.get("storage") or {}).get("volumeMode") == "Block":
         yield Cause(INVALID, "DataVolume with ContentType Archive cannot have block volumeMode", here)
 

@@ -297,7 +297,7 @@ CONFIGURATION = Struct(
         "vmStateStorageClass",
         STRING,
         "StorageClass of the claims with what outlives machines beside their disks: persistent TPMs and variables of "
-        "EFI. Without it, machines that have them aren't started.",
+        "EFI; the default one if not given.",
     ),
     idle("webhookConfiguration", "Request limits of the webhooks."),
 )

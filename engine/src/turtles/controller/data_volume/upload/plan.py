@@ -16,6 +16,7 @@ from turtles.api.phases import FAILED, PENDING, RUNNING, SUCCEEDED, phase_of
 from turtles.controller.data_volume import claim as claims
 from turtles.controller.data_volume.plan import MAX_RESTARTS
 from turtles.controller.data_volume.upload.pod import fingerprint
+from turtles.controller.storage_classes import storage_class_of
 from turtles.controller.vmi.status import container_trouble
 
 #: Seconds until another look, where nothing would call for it.
@@ -98,7 +99,7 @@ def _done(claim: Object, observed: Observed) -> Plan:
 def _start(claim: Object, observed: Observed) -> Plan:
     """There is no upload server: whether there is to be one."""
     if phase_of(claim) != "Bound":
-        storage_class = claims.storage_class_of(claim["spec"].get("storageClassName"), observed.classes)
+        storage_class = storage_class_of(claim["spec"].get("storageClassName"), observed.classes)
         immediately = annotations_of(claim).get(cdi.BIND_IMMEDIATELY) == "true"
         if not claims.waits_for_consumer(storage_class) or not immediately:
             return Plan()

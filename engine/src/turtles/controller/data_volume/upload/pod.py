@@ -70,9 +70,12 @@ def _described(claim: Object, data_volume: Object | None) -> Object:
     source: Object = {"upload": {}}
     if data_volume is not None:
         return {**data_volume, "spec": {**data_volume["spec"], "source": source}}
+    spec: Object = {"source": source, "pvc": claim["spec"]}
+    if content := (claim["metadata"].get("annotations") or {}).get(cdi.CONTENT_TYPE):
+        spec["contentType"] = content
     return {
         "apiVersion": f"{cdi.GROUP}/v1beta1",
         "kind": "DataVolume",
         "metadata": claim["metadata"],
-        "spec": {"source": source, "pvc": claim["spec"]},
+        "spec": spec,
     }

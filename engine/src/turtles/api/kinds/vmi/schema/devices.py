@@ -33,7 +33,7 @@ _TPM = Struct(
     field(
         "persistent",
         BOOLEAN,
-        "Whether it outlives the machine, on a claim of the KubeVirt object's vmStateStorageClass.",
+        "Whether it outlives the machine, on a claim of the KubeVirt object's vmStateStorageClass or the default one.",
     ),
 )
 

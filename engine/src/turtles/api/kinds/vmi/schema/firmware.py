@@ -41,8 +41,8 @@ _EFI = Struct(
     field(
         "persistent",
         BOOLEAN,
-        "Whether variables of the firmware outlive the instance, on a claim. Needs vmStateStorageClass of the KubeVirt "
-        "object.",
+        "Whether variables of the firmware outlive the instance, on a claim of the KubeVirt object's "
+        "vmStateStorageClass or the default one.",
     ),
 )
 
