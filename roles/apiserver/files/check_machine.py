@@ -69,7 +69,7 @@ def node_names(wanted):
                 f"{variable} is {name!r}: lower case letters, digits, hyphens and dots only, which it neither begins "
                 "nor ends with, and at most 63 characters."
             )
-        elif name in [other for _, other in names[:number]]:
+        elif name in [other for _variable, other in names[:number]]:
             yield f"{variable} is {name!r}, as another one's: give each node a name of its own."
 
 
@@ -95,10 +95,11 @@ def ports(wanted):
             yield f"{variable} is {port!r}: ports are numbers from 1 to 65535."
         else:
             named.append((variable, wanted.get("metrics_bind") or "0.0.0.0", int(port)))
-    twice = {port for _, _, port in named if [one for _, _, one in named].count(port) > 1}
+    twice = {port for _variable, _address, port in named if [one for _name, _place, one in named].count(port) > 1}
     if wanted["api_port"] != wanted["virt_api_port"]:
         for port in sorted(twice):
-            yield f"{' and '.join(name for name, _, one in named if one == port)} are all {port}: each needs its own."
+            names = [name for name, _address, one in named if one == port]
+            yield f"{' and '.join(names)} are all {port}: each needs its own."
     if wanted["api_port"] == wanted["virt_api_port"]:
         yield (
             f"turtles_api_port and turtles_virt_api_port are both {wanted['api_port']}: API server and virt-api need a "
