@@ -361,7 +361,7 @@ def test_in_place_state_is_replaced_as_disks_are() -> None:
     own = state_claim("newer")
     refused = plan(asked, Situation(keeping(), None, READY, with_state(), BOTH, other, state_claims=[own]), NOW)
     assert not refused.delete
-    assert "isn't of the machine any more" in said(refused)
+    assert "no longer belongs to the machine" in said(refused)
 
 
 @pytest.mark.parametrize(

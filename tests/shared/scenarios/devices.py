@@ -79,9 +79,7 @@ def test_what_can_not_run_yet_is_named(cluster: Engine, namespace: str) -> None:
     del interface["masquerade"]
     interface["binding"] = {"name": "fast"}
     cluster.create(namespace, vm)
-    cluster.wait_event(
-        namespace, "later", ["FailedCreate", "binding.name: there is no network binding plugin"], timeout=30
-    )
+    cluster.wait_event(namespace, "later", ["FailedCreate", "binding.name: no network binding plugin"], timeout=30)
     vmi = cluster.get(namespace, "virtualmachineinstances", "later")
     assert vmi is not None
     assert vmi["status"]["phase"] == "Pending"
