@@ -39,7 +39,7 @@ def test_one_counts() -> None:
     assert active([]) is None
     status = plan(first, second, config(), NOW).status
     assert status["phase"] == "Error"
-    assert "CDI a is in force" in (get_condition(status["conditions"], "Degraded") or {})["message"]
+    assert "CDI a is already in use" in (get_condition(status["conditions"], "Degraded") or {})["message"]
 
 
 def test_its_settings_become_the_configs() -> None:

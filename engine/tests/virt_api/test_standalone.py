@@ -195,7 +195,7 @@ def test_the_kubevirt_object_configures_without_a_restart(machine: Machine) -> N
         return {"apiVersion": "kubevirt.io/v1", "kind": "KubeVirt", "metadata": metadata, "spec": spec}
 
     machine.admin.create(KUBEVIRT, kubevirt("kubevirt"))
-    with pytest.raises(Invalid, match="belongs in the engine's namespace kubevirt, not in default"):
+    with pytest.raises(Invalid, match="must be in the engine's namespace kubevirt, not in default"):
         machine.admin.create(KUBEVIRT, kubevirt("kubevirt", "default"))
     with pytest.raises(Invalid, match="KubeVirt object kubevirt/kubevirt already exists"):
         machine.admin.create(KUBEVIRT, kubevirt("second"))

@@ -143,7 +143,7 @@ def test_damaged_layer_has_a_readable_error(tmp_path, target):
     directory = image(tmp_path / "i", [member("f", b"c" * 9000)])
     layer = next(path for path in directory.iterdir() if path.read_bytes()[:2] == b"\x1f\x8b")
     layer.write_bytes(layer.read_bytes()[:-20])
-    with pytest.raises(UnpackError, match="is damaged"):
+    with pytest.raises(UnpackError, match="is corrupt"):
         unpack(directory, target, 1 << 20, 10)
     command = [sys.executable, "-m", "turtles.standalone.podrunner.unpack", directory, target, "1000", "1000", "9"]
     done = subprocess.run(command, capture_output=True, text=True)
@@ -169,22 +169,22 @@ HOSTILE = {
     "size only": (pax(GNU_sparse_realsize=str(HUGE), GNU_sparse_map="0,0"), "MiB are accepted"),
     "no sparse file": (typed(tarfile.REGTYPE, HUGE), "unpacks to more than"),
     "size in PAX header": (pax(size=str(HUGE)), "unpacks to more than"),
-    "unknown kind": (typed(b"Z", HUGE), "is damaged: unexpected end of data"),
+    "unknown kind": (typed(b"Z", HUGE), "is corrupt: unexpected end of data"),
     "negative size": (pax(GNU_sparse_realsize="-1", GNU_sparse_map="0,0"), "negative size"),
     "map backwards": (pax(b"x" * 9, GNU_sparse_size="9", GNU_sparse_map="5,2,0,2"), "a map that doesn't fit"),
     "map beyond the end": (pax(b"x" * 9, GNU_sparse_size="9", GNU_sparse_map="5,20"), "a map that doesn't fit"),
-    "map of words": (pax(GNU_sparse_size="9", GNU_sparse_map="a,b"), "is damaged"),
+    "map of words": (pax(GNU_sparse_size="9", GNU_sparse_map="a,b"), "is corrupt"),
     "map without end": (
         pax(b"9" * 600, GNU_sparse_major="1", GNU_sparse_minor="0", GNU_sparse_realsize="5"),
-        "is damaged",
+        "is corrupt",
     ),
     "long name": (typed(tarfile.GNUTYPE_LONGNAME, HUGE), "PAX headers or names are too"),
     "PAX header": (typed(tarfile.XHDTYPE, HUGE), "PAX headers or names are too"),
     "PAX header for all": (typed(tarfile.XGLTYPE, HUGE), "PAX headers for all files"),
     "many PAX headers for all": (typed(tarfile.XGLTYPE, 0) * 20, "PAX headers for all files"),
     "chain of headers": ((typed(tarfile.GNUTYPE_LONGNAME, 512) + b"n".ljust(512, b"\0")) * 5000, "or names are too"),
-    "owner": (pax(uid=str(1 << 70)), "is damaged"),
-    "name with NUL": (pax(path="a\0b"), "is damaged"),
+    "owner": (pax(uid=str(1 << 70)), "is corrupt"),
+    "name with NUL": (pax(path="a\0b"), "is corrupt"),
     "long path": (pax(path="a" * 5000), "too long or too deep"),
     "deep path": (pax(path="a/" * 200 + "b"), "too long or too deep"),
 }
