@@ -14,7 +14,7 @@ from typing import Any
 from turtles.api import labels, quantity
 from turtles.api.texts import to_number
 from turtles.controller.state_claims import has_tpm
-from turtles.domain.definition import cpu_topology, guest_memory
+from turtles.domain.definition import cpu_topology, emulation_cache, guest_memory
 
 _MIB = 1024 * 1024
 #: virt-launcher, libvirtd, QEMU with the usual devices, and what the kernel keeps for them.
@@ -39,8 +39,8 @@ ASSIGNED_DEVICES = 1024 * _MIB
 PAGE_TABLES = 256
 #: The disk with the metrics, and a process that serves a filesystem (KubeVirt's numbers).
 METRICS, FILESYSTEM = _MIB, 80 * 10**6
-#: An emulator keeps translated code (the limit is in the domain) and, for each virtual CPU, addresses it looked up.
-EMULATION, EMULATION_VCPU = 32 * _MIB, 4 * _MIB
+#: For each virtual CPU, an emulator keeps addresses that it looked up, beside translated code.
+EMULATION_VCPU = 4 * _MIB
 
 
 def shortage(vmi: Mapping[str, Any], pod: Mapping[str, Any], guest: int) -> str:
@@ -88,7 +88,7 @@ def overhead(spec: Mapping[str, Any], *, kvm: bool, ratio: float = 1, hooks: boo
     if devices.get("gpus") or devices.get("hostDevices") or functions:
         needed += ASSIGNED_DEVICES
     if not kvm:
-        needed += EMULATION + EMULATION_VCPU * vcpus
+        needed += emulation_cache(spec) * _MIB + EMULATION_VCPU * vcpus
     domain = spec.get("domain") or {}
     if ((domain.get("firmware") or {}).get("bootloader") or {}).get("efi") is not None:
         needed += EFI

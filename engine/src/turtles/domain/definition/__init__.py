@@ -55,6 +55,7 @@ from turtles.domain.definition.machine import (
     add_os,
     add_sysinfo,
     domain_uuid,
+    emulation_cache,
     ends_on_reboot,
     keeps_efi_variables,
 )
@@ -73,6 +74,7 @@ __all__ = (
     "disk_targets",
     "domain_uuid",
     "domain_xml",
+    "emulation_cache",
     "free_target",
     "guest_memory",
     "keeps_efi_variables",

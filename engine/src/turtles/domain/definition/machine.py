@@ -8,10 +8,11 @@ from xml.etree.ElementTree import Element, SubElement
 from turtles.api import labels
 from turtles.api.objects import annotations_of
 from turtles.domain import paths
+from turtles.domain.definition.compute import cpu_topology, most_sockets
 from turtles.domain.definition.elements import Host, add_text
 
 #: Limit of the translated code QEMU keeps under emulation. Its own default grows to 1 GiB a guest.
-TCG_CACHE_MIB = 32
+_TCG_CACHE_MIB = 32
 _TIMER_NAMES = {"hpet": "hpet", "kvm": "kvmclock", "pit": "pit", "rtc": "rtc", "hyperv": "hypervclock"}
 #: Timers that are KVM's own; an emulated guest has none of them.
 _KVM_TIMERS = ("kvm", "hyperv")
@@ -158,7 +159,16 @@ def add_features(root: Element, spec: Mapping[str, Any], host: Host) -> None:
     if (domain.get("cpu") or {}).get("realtime") is not None:
         SubElement(features, "pmu", state="off")
     if not host.kvm:
-        add_text(SubElement(features, "tcg"), "tb-cache", str(TCG_CACHE_MIB), unit="MiB")
+        add_text(SubElement(features, "tcg"), "tb-cache", str(emulation_cache(spec)), unit="MiB")
+
+
+def emulation_cache(spec: Mapping[str, Any]) -> int:
+    """Return the MiB of translated code that QEMU keeps for a VMI under emulation.
+
+    A processor that is added while the guest runs needs a part of the cache that none has filled yet. QEMU ends
+    (tcg_region_initial_alloc, as of 10.0) where there is none, so there are twice as many for such guests.
+    """
+    return _TCG_CACHE_MIB * (2 if most_sockets(spec) > cpu_topology(spec).sockets else 1)
 
 
 def _switch(on: Any) -> str:
