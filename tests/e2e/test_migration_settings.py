@@ -145,7 +145,7 @@ def test_memory_goes_over_several_connections(cluster: Cluster, namespace: str) 
     configure(cluster, None)
     done = wait_phase(cluster, namespace, name, *FINAL, timeout=120)
     assert done["status"]["phase"] == "Succeeded", done["status"]
-    for _ in range(2):
+    for _round in range(2):
         assert cluster.boot_id(address_of(migrated(cluster, namespace, "web"))) == boot
 
 

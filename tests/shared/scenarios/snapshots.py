@@ -89,7 +89,7 @@ def test_a_machine_is_restored(cluster: Engine, namespace: str) -> None:
 
     restore(cluster, namespace, "refused", "kept", "before", targetReadinessPolicy="FailImmediate")
     refused = wait(cluster, namespace, "virtualmachinerestores", "refused", lambda o: condition(o, "Failure"))
-    assert "the target runs" in condition(refused, "Failure")["message"]
+    assert "the target is running" in condition(refused, "Failure")["message"]
 
     restore(cluster, namespace, "patient", "kept", "before", targetReadinessPolicy="WaitEventually")
     waiting = wait(cluster, namespace, "virtualmachinerestores", "patient", lambda o: condition(o, "Ready"))
