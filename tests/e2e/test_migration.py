@@ -17,8 +17,8 @@ from scenarios.migration import FINAL, MIGRATIONS, address_of, begin, migratable
 
 from engine import Object
 
-#: Addresses of this machine and of the guest on a network that both nodes have.
-HOST, GUEST = "203.0.113.1", "203.0.113.9"
+#: Addresses of this machine and of the guest on a network that both nodes have, and no other test beside this one.
+HOST, GUEST = "198.18.0.1", "198.18.0.9"
 
 pytestmark = pytest.mark.usefixtures("second_node")
 
