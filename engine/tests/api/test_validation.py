@@ -116,6 +116,9 @@ def test_talk_vm_is_accepted():
         (f"{NIC}.0.model", "ne2000", "uses model ne2000 that is not supported.", f"{NIC}[0].model"),
         (f"{NIC}.0.macAddress", "02:00", "has malformed MAC address (02:00).", f"{NIC}[0].macAddress"),
         (f"{NIC}.0.macAddress", "02:00:00:00:00:00:00:01", "has too long MAC address (02:", None),
+        (f"{NIC}.0.macAddress", "01:00:00:00:00:01", "that is a multicast address.", f"{NIC}[0].macAddress"),
+        (f"{NIC}.0.macAddress", "FF:FF:FF:FF:FF:FF", "that is a multicast address.", f"{NIC}[0].macAddress"),
+        (f"{NIC}.0.macAddress", "00-00-00-00-00-00", "that no interface can have.", f"{NIC}[0].macAddress"),
         (
             f"{NIC}.0",
             {"name": "default", "masquerade": {}, "macAddress": "02-00-00-00-00-00"},

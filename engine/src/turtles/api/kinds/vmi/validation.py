@@ -72,6 +72,7 @@ _RULES: tuple[Rule, ...] = (
     compute.reserved_overhead,
     compute.too_many,
     *machine.OWN,
+    *network.OWN,
 )
 #: What is wrong with a machine that KubeVirt admits all the same. It isn't started.
 _FUTILE: tuple[Rule, ...] = (

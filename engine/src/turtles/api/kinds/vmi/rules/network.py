@@ -248,6 +248,12 @@ def _fields(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
         yield from dhcp_causes(interface.get("dhcpOptions") or {}, path, here)
 
 
+def _macs(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
+    for index, interface in enumerate(_interfaces(spec)):
+        here = f"{path}.domain.devices.interfaces[{index}]"
+        yield from impossible_mac_causes(interface.get("macAddress") or "", here)
+
+
 # --- what KubeVirt finds out when the machine starts, if at all ------------------------------------------------------
 
 
@@ -257,7 +263,6 @@ def _impossible(spec: Spec, path: str, config: ClusterConfiguration) -> Causes:
         if not 0 <= (acpi_index := interface.get("acpiIndex") or 0) <= _MAX_ACPI_INDEX:
             message = f"{here}.acpiIndex '{acpi_index}': must be between 0 and {_MAX_ACPI_INDEX}."
             yield Cause(INVALID, message, f"{here}.acpiIndex")
-        yield from impossible_mac_causes(interface.get("macAddress") or "", here)
         yield from impossible_dhcp_causes(interface.get("dhcpOptions") or {}, f"{here}.dhcpOptions")
     yield from _used_twice(spec, path)
     for index, network in enumerate(_networks(spec)):
@@ -306,4 +311,6 @@ RULES: tuple[Rule, ...] = (
     _resource_claims,
 )
 
+#: What only this engine refuses: with some of these, guests run and have no network.
+OWN: tuple[Rule, ...] = (_macs,)
 FUTILE: tuple[Rule, ...] = (_impossible,)
