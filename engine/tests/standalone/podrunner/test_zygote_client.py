@@ -57,6 +57,8 @@ def test_it_starts_with_and_without_a_scope_of_its_own(started, scope: list[str]
 
 def test_without_files_left_it_turns_requests_away_and_goes_on(tmp_path: Path, started) -> None:
     client, process = started()
+    # It can be connected to before it has loaded all of its modules, for which it needs files
+    client._ask({"op": "status"}, timeout=60)
     limits = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
     open_files = len(list(Path(f"/proc/{process.pid}/fd").iterdir()))
     resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (open_files, limits[1]))
