@@ -33,6 +33,12 @@ def extra(domain: dict[str, Any], **spec: Any) -> int:
     return overhead({"domain": {"devices": {}, **domain}, **spec}, kvm=False)
 
 
+def test_emulated_guests_that_can_grow_have_more_room_for_code() -> None:
+    memory = {"guest": "64Mi"}
+    fixed = extra({"memory": memory, "cpu": {"sockets": 2, "maxSockets": 2}})
+    assert extra({"memory": memory, "cpu": {"sockets": 2, "maxSockets": 4}}) == fixed + 32 * MIB
+
+
 def test_huge_pages() -> None:
     domain = {"memory": {"guest": "64Mi", "hugepages": {"pageSize": "2Mi"}}}
     made = pod(domain)

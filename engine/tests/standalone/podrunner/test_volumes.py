@@ -38,7 +38,7 @@ class OneSecret:
 def test_secrets_are_for_root_and_the_pod_alone(tmp_path: Path) -> None:
     # An earlier version's folder was open to everybody.
     (tmp_path / "run/volumes").mkdir(parents=True, mode=0o755)
-    volumes = Volumes(OneSecret(), tmp_path / "run", "node1")  # type: ignore[arg-type]
+    volumes = Volumes(OneSecret(), tmp_path / "run")  # type: ignore[arg-type]
     folder = volumes.prepare(POD, tmp_path / "pod", {})["seed"]
     assert (folder / "userdata").read_bytes() == b"password: hunter2"
     private = tmp_path / "run/volumes"
@@ -87,7 +87,7 @@ def test_a_claim_gets_no_volume_that_does_not_name_it(tmp_path: Path, reference:
         },
     }
     client = OneVolume(tmp_path / "data", **reference)
-    volumes = Volumes(client, tmp_path / "run", "node1")  # type: ignore[arg-type]
+    volumes = Volumes(client, tmp_path / "run")  # type: ignore[arg-type]
     with pytest.raises(VolumeError, match="default/data names PersistentVolume v1, which belongs to") as error:
         volumes.prepare(pod, tmp_path / "pod", {})
     assert f"belongs to {words}" in str(error.value)
@@ -124,7 +124,7 @@ def test_token_is_renewed_before_it_ends(tmp_path: Path) -> None:
         },
     }
     issuer = Issuer()
-    volumes = Volumes(issuer, tmp_path / "run", "node1")  # type: ignore[arg-type]
+    volumes = Volumes(issuer, tmp_path / "run")  # type: ignore[arg-type]
     assert volumes.renew(pod) is None, "there is none yet"
     path = volumes.prepare(pod, tmp_path / "pod", {})["t"] / "sub/token"
     reference = {"apiVersion": "v1", "kind": "Pod", "name": "web", "uid": "u-1"}
@@ -190,7 +190,7 @@ def test_memory_is_mounted_after_a_crash_in_between(tmp_path: Path) -> None:
         "metadata": {"namespace": "default", "name": "web", "uid": "u-1"},
         "spec": {"securityContext": {"fsGroup": 107}, "volumes": [{"name": "m", "emptyDir": {"medium": "Memory"}}]},
     }
-    volumes = Volumes(OneSecret(), tmp_path / "run", "node1")  # type: ignore[arg-type]
+    volumes = Volumes(OneSecret(), tmp_path / "run")  # type: ignore[arg-type]
     # The directory is made, the mount is not.
     (tmp_path / "pod/volumes/kubernetes.io~empty-dir/m").mkdir(parents=True)
     folder = volumes.prepare(pod, tmp_path / "pod", {})["m"]
@@ -217,7 +217,7 @@ def huge(medium: str, limits: dict[str, str]) -> dict[str, Any]:
 @pytest.mark.root
 @pytest.mark.parametrize("medium", ["HugePages", "HugePages-2Mi"])
 def test_huge_pages_are_mounted(tmp_path: Path, medium: str) -> None:
-    volumes = Volumes(OneSecret(), tmp_path / "run", "node1")  # type: ignore[arg-type]
+    volumes = Volumes(OneSecret(), tmp_path / "run")  # type: ignore[arg-type]
     pod = huge(medium, {"hugepages-2Mi": "4Mi", "memory": "1Mi"})
     folder = volumes.prepare(pod, tmp_path / "pod", {})["m"]
     try:
@@ -239,7 +239,7 @@ def test_huge_pages_are_mounted(tmp_path: Path, medium: str) -> None:
     ],
 )
 def test_huge_pages_of_which_size(tmp_path: Path, medium: str, limits: dict[str, str]) -> None:
-    volumes = Volumes(OneSecret(), tmp_path / "run", "node1")  # type: ignore[arg-type]
+    volumes = Volumes(OneSecret(), tmp_path / "run")  # type: ignore[arg-type]
     with pytest.raises(VolumeError, match=f"volume m: medium {medium} needs a limit of hugepages-"):
         volumes.prepare(huge(medium, limits), tmp_path / "pod", {})
 
@@ -273,7 +273,7 @@ def test_a_volume_of_blocks_is_a_device_of_each_pod(tmp_path: Path) -> None:
     client.volume["spec"]["volumeMode"] = "Block"
     claim = {"name": "v", "persistentVolumeClaim": {"claimName": "c"}}
     one, other = ({"metadata": {**POD["metadata"], "uid": uid}, "spec": {"volumes": [claim]}} for uid in ("u-1", "u-2"))
-    volumes = Volumes(client, run, "node1")  # type: ignore[arg-type]
+    volumes = Volumes(client, run)  # type: ignore[arg-type]
     with pytest.raises(VolumeError, match="has no file device"):
         volumes.prepare(one, tmp_path / "pod", {})
     block_files.make(volume, 1 << 20)
@@ -281,7 +281,7 @@ def test_a_volume_of_blocks_is_a_device_of_each_pod(tmp_path: Path) -> None:
     try:
         assert device.is_block_device()
         assert backing(device) == str(volume / "device")
-        again = Volumes(client, run, "node1")  # type: ignore[arg-type]
+        again = Volumes(client, run)  # type: ignore[arg-type]
         assert again.prepare(one, tmp_path / "pod", {})["v"] == device
         second = again.prepare(other, tmp_path / "pod", {})["v"]
         assert second != device

@@ -166,7 +166,7 @@ def emulation_cache(spec: Mapping[str, Any]) -> int:
     """Return the MiB of translated code that QEMU keeps for a VMI under emulation.
 
     A processor that is added while the guest runs needs a part of the cache that none has filled yet. QEMU ends
-    (tcg_region_initial_alloc, as of 10.0) where there is none, so there are twice as many for such guests.
+    (tcg_region_initial_alloc, seen with 7.2) where there is none, so there are twice as many for such guests.
     """
     return _TCG_CACHE_MIB * (2 if most_sockets(spec) > cpu_topology(spec).sockets else 1)
 

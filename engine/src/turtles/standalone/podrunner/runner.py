@@ -83,7 +83,7 @@ class Runner:
         self._zygote, self._recorder = zygote, recorder
         self._queue: WorkQueue[str] = WorkQueue("pods", first_delay=0.05)
         self._workers: list[Thread] = []
-        self._volumes = Volumes(client, config.run_dir, config.node_name)
+        self._volumes = Volumes(client, config.run_dir)
         self._cgroups = Cgroups(config.cgroup_parent)
         self._processes = Processes(self._queue.add)
         self._reporter = Reporter(client, config, pods, zygote, recorder, address)

@@ -84,15 +84,11 @@ DEVICES = "block"
 
 
 class Volumes:
-    """Prepares and removes the volumes of Pods.
+    """Prepares and removes the volumes of Pods."""
 
-    :param image_path: gives the directory of an image volume's content, or None while it is being pulled.
-    """
-
-    def __init__(self, client: Client, run_dir: Path, node_name: str) -> None:
+    def __init__(self, client: Client, run_dir: Path) -> None:
         self._client = client
         self._run_dir = run_dir
-        self._node_name = node_name
 
     def prepare(self, pod: Object, pod_dir: Path, images: dict[str, Path]) -> dict[str, Path]:
         """Create all volumes of a Pod and return their paths.
